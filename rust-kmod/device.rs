@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `/dev/kcare`: the only way in.
+
+use crate::{
+    kapi::{
+        miscdevice::Registration,
+        system, //
+    },
+    payload::{
+        error::{
+            Error,
+            Place,
+            Reason, //
+        },
+        uapi::{
+            self,
+            Apply,
+            Info,
+            Unload, //
+        },
+    },
+    report::Report,
+    state::Core,
+    verify::Unverified,
+};
+use core::fmt::Write;
+use kernel::{
+    fs::{
+        File,
+        Kiocb, //
+    },
+    iov::IovIterDest,
+    miscdevice::{
+        MiscDevice,
+        MiscDeviceRegistration, //
+    },
+    prelude::*,
+    sync::Arc,
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    },
+};
+
+/// An open file of the device.
+pub(crate) struct Device {
+    core: Arc<Core>,
+}
+
+/// The device and what its files share.
+pub(crate) type DeviceRegistration = Registration<Device, Arc<Core>>;
+
+#[vtable]
+impl MiscDevice for Device {
+    type Ptr = KBox<Self>;
+
+    fn open(_file: &File, misc: &MiscDeviceRegistration<Self>) -> Result<KBox<Self>> {
+        let core = Registration::<Self, Arc<Core>>::data_of(misc).clone();
+        Ok(KBox::new(Self { core }, GFP_KERNEL)?)
+    }
+
+    fn ioctl(device: &Self, _file: &File, cmd: u32, arg: usize) -> Result<isize> {
+        if !system::capable() {
+            return Err(EPERM);
+        }
+        match cmd {
+            uapi::IOCTL_APPLY => device.apply(arg),
+            uapi::IOCTL_UNLOAD => device.unload(arg),
+            uapi::IOCTL_INFO => device.info(arg),
+            _ => Err(ENOTTY),
+        }
+    }
+
+    fn read_iter(mut kiocb: Kiocb<'_, Self::Ptr>, iov: &mut IovIterDest<'_>) -> Result<usize> {
+        let text = kiocb.file().text()?;
+        iov.simple_read_from_buffer(kiocb.ki_pos_mut(), &text)
+    }
+}
+
+impl Device {
+    fn apply(&self, arg: usize) -> Result<isize> {
+        let mut request = Apply::decode(&read(arg)?);
+        let mut report = Report::new()?;
+        let result = known_flags(request.flags)
+            .and_then(|()| Unverified::copy_from_user(request.data, request.size))
+            .and_then(|payload| self.core.apply(payload, &mut report));
+        if let Err(error) = &result {
+            self.core.failed("patch", error, &mut report);
+        }
+        (request.reason, request.place) = outcome(&result);
+        request.text_len = write_text(request.text, request.text_size, report.as_str())?;
+        write(arg, &request.encode())?;
+        answer(result)
+    }
+
+    fn unload(&self, arg: usize) -> Result<isize> {
+        let mut request = Unload::decode(&read(arg)?);
+        let mut report = Report::new()?;
+        let result =
+            known_flags(request.flags).and_then(|()| self.core.unload(&mut report));
+        if let Err(error) = &result {
+            self.core.failed("unload", error, &mut report);
+        }
+        (request.reason, request.place) = outcome(&result);
+        request.text_len = write_text(request.text, request.text_size, report.as_str())?;
+        write(arg, &request.encode())?;
+        answer(result)
+    }
+
+    fn info(&self, arg: usize) -> Result<isize> {
+        let build_id = self.core.build_id();
+        let info = self.core.with_status(|status| Info {
+            head: status.head,
+            build_id,
+            release: status.release,
+            description: status.description,
+        });
+        write(arg, &info.encode())?;
+        Ok(0)
+    }
+
+    /// What `cat /dev/kcare` prints.
+    fn text(&self) -> Result<VVec<u8>> {
+        let mut out = Text(VVec::new());
+        self.core
+            .with_status(|status| {
+                let head = &status.head;
+                let applied = head.state == uapi::STATE_APPLIED;
+                writeln!(out, "state: {}", if applied { "applied" } else { "none" })?;
+                writeln!(out, "level: {}", head.level)?;
+                if applied {
+                    writeln!(out, "release: {}", unpadded(&status.release))?;
+                    writeln!(out, "description: {}", unpadded(&status.description))?;
+                    writeln!(out, "build-time: {}", head.build_time)?;
+                    writeln!(out, "applied-time: {}", head.applied_time)?;
+                    writeln!(out, "functions: {}", head.nr_funcs)?;
+                    writeln!(out, "memory: {}", head.memory)?;
+                }
+                writeln!(out, "stop-last-ns: {}", head.stop_last)?;
+                writeln!(out, "stop-max-ns: {}", head.stop_max)?;
+                writeln!(out, "failures: {}", head.failures)?;
+                out.write_str(core::str::from_utf8(&status.fixes).unwrap_or_default())
+            })
+            .map_err(|_| ENOMEM)?;
+        Ok(out.0)
+    }
+}
+
+/// Text that grows; a write fails if memory is short.
+struct Text(VVec<u8>);
+
+impl Write for Text {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        self.0
+            .extend_from_slice(text.as_bytes(), GFP_KERNEL)
+            .map_err(|_| core::fmt::Error)
+    }
+}
+
+fn unpadded(field: &[u8]) -> &str {
+    let end = field.iter().position(|b| *b == 0).unwrap_or(field.len());
+    core::str::from_utf8(field.get(..end).unwrap_or_default()).unwrap_or_default()
+}
+
+/// No flag is defined yet.
+fn known_flags(flags: u32) -> Result<(), Error> {
+    if flags == 0 {
+        Ok(())
+    } else {
+        Err(Error::new(Reason::UnknownFlags, Place::Nowhere))
+    }
+}
+
+fn outcome(result: &Result<(), Error>) -> (u32, u64) {
+    match result {
+        Ok(()) => (0, 0),
+        Err(error) => (error.reason.number(), error.place.raw()),
+    }
+}
+
+fn answer(result: Result<(), Error>) -> Result<isize> {
+    match result {
+        Ok(()) => Ok(0),
+        // The closed list of reasons has valid error numbers only.
+        Err(error) => Err(kernel::error::Error::from_errno(-error.reason.errno())),
+    }
+}
+
+fn read<const N: usize>(arg: usize) -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    UserSlice::new(UserPtr::from_addr(arg), N)
+        .reader()
+        .read_slice(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn write(arg: usize, bytes: &[u8]) -> Result {
+    UserSlice::new(UserPtr::from_addr(arg), bytes.len())
+        .writer()
+        .write_slice(bytes)
+}
+
+/// Writes as much of a message as the caller has room for; returns the number of bytes.
+fn write_text(address: u64, room: u32, text: &str) -> Result<u32> {
+    let Ok(address) = usize::try_from(address) else {
+        return Err(EFAULT);
+    };
+    let mut len = text.len().min(usize::try_from(room).unwrap_or(0));
+    if address == 0 || len == 0 {
+        return Ok(0);
+    }
+    while !text.is_char_boundary(len) {
+        len = len.saturating_sub(1);
+    }
+    write(address, text.as_bytes().get(..len).unwrap_or_default())?;
+    Ok(u32::try_from(len).unwrap_or(0))
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The border to C: mirrors `shim/shim.h` line by line. Nothing but [`crate::kapi`] uses it.
+
+use core::ffi::{
+    c_char,
+    c_int,
+    c_ulong,
+    c_void, //
+};
+use kernel::bindings;
+
+pub(crate) use kernel::bindings::{
+    key,
+    module,
+    task_struct, //
+};
+
+/// `struct kcare_ops`, opaque.
+#[repr(C)]
+pub(crate) struct Ops {
+    _opaque: [u8; 0],
+}
+
+/// `struct kcare_table`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Table {
+    pub(crate) base: *mut c_void,
+    pub(crate) bytes: usize,
+}
+
+/// `struct kcare_tables`.
+#[repr(C)]
+pub(crate) struct Tables {
+    pub(crate) extable: Table,
+    pub(crate) jump_table: Table,
+    pub(crate) static_calls: Table,
+    pub(crate) mcount: Table,
+    pub(crate) tracepoints: Table,
+    pub(crate) symtab: *mut c_void,
+    pub(crate) nr_symbols: usize,
+    pub(crate) strtab: *mut c_char,
+    pub(crate) typetab: *mut c_char,
+}
+
+kernel::static_assert!(core::mem::size_of::<Tables>() == 14 * 8);
+
+/// `Elf64_Shdr` (include/uapi/linux/elf.h).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct SectionHeader {
+    pub(crate) name: u32,
+    pub(crate) kind: u32,
+    pub(crate) flags: u64,
+    pub(crate) addr: u64,
+    pub(crate) offset: u64,
+    pub(crate) size: u64,
+    pub(crate) link: u32,
+    pub(crate) info: u32,
+    pub(crate) align: u64,
+    pub(crate) entry_size: u64,
+}
+
+kernel::static_assert!(
+    core::mem::size_of::<SectionHeader>() == core::mem::size_of::<bindings::Elf64_Shdr>()
+);
+
+/// `Elf64_Sym` (include/uapi/linux/elf.h).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Symbol {
+    pub(crate) name: u32,
+    pub(crate) info: u8,
+    pub(crate) other: u8,
+    pub(crate) section: u16,
+    pub(crate) value: u64,
+    pub(crate) size: u64,
+}
+
+kernel::static_assert!(
+    core::mem::size_of::<Symbol>() == core::mem::size_of::<bindings::Elf64_Sym>()
+);
+
+// The kernel's structures hold zero-sized members; they only cross the border behind pointers.
+#[allow(improper_ctypes)]
+extern "C" {
+    pub(crate) fn kcare_ksyms_init(missing: *mut *const c_char) -> c_int;
+    pub(crate) fn kcare_vmlinux_base() -> c_ulong;
+    pub(crate) fn kcare_vmlinux_size() -> c_ulong;
+    pub(crate) fn kcare_vmlinux_build_id() -> *const u8;
+
+    pub(crate) fn kcare_resident_new(name: *const c_char) -> *mut module;
+    pub(crate) fn kcare_resident_alloc(m: *mut module, region: c_int, size: usize) -> *mut c_void;
+    pub(crate) fn kcare_resident_free(m: *mut module);
+    pub(crate) fn kcare_resident_set_tables(m: *mut module, tables: *const Tables);
+    pub(crate) fn kcare_resident_insert(m: *mut module) -> c_int;
+    pub(crate) fn kcare_resident_remove(m: *mut module);
+    pub(crate) fn kcare_resident_finalize(
+        m: *mut module,
+        hdr: *const c_void,
+        sechdrs: *const c_void,
+    ) -> c_int;
+    pub(crate) fn kcare_resident_seal(
+        m: *mut module,
+        hdr: *const c_void,
+        sechdrs: *const c_void,
+    ) -> c_int;
+    pub(crate) fn kcare_resident_coming(m: *mut module) -> c_int;
+    pub(crate) fn kcare_resident_going(m: *mut module);
+    pub(crate) fn kcare_resident_unseal(m: *mut module);
+    pub(crate) fn kcare_resident_unfinalize(m: *mut module);
+
+    pub(crate) fn kcare_ops_new(ip: c_ulong, target: c_ulong, err: *mut c_int) -> *mut Ops;
+    pub(crate) fn kcare_ops_free(ops: *mut Ops);
+    pub(crate) fn kcare_ops_register_direct(ops: *mut Ops) -> c_int;
+    pub(crate) fn kcare_ops_unregister_direct(ops: *mut Ops) -> c_int;
+    pub(crate) fn kcare_ops_register_ipmodify(ops: *mut Ops) -> c_int;
+    pub(crate) fn kcare_ops_unregister_ipmodify(ops: *mut Ops) -> c_int;
+
+    pub(crate) fn kcare_tasks_visit(
+        visit: unsafe extern "C" fn(*mut c_void, *mut task_struct) -> c_int,
+        ctx: *mut c_void,
+    ) -> c_int;
+    pub(crate) fn kcare_task_stack(
+        task: *mut task_struct,
+        low: *mut *const c_ulong,
+        high: *mut *const c_ulong,
+    );
+    pub(crate) fn kcare_task_graph(
+        task: *mut task_struct,
+        low: *mut *const c_ulong,
+        high: *mut *const c_ulong,
+    );
+    pub(crate) fn kcare_task_rethooks(
+        task: *mut task_struct,
+        word: unsafe extern "C" fn(*mut c_void, c_ulong) -> c_int,
+        ctx: *mut c_void,
+    ) -> c_int;
+    pub(crate) fn kcare_task_pid(task: *mut task_struct) -> c_int;
+    pub(crate) fn kcare_task_comm(task: *mut task_struct, comm: *mut c_char);
+
+    pub(crate) fn kcare_stop_machine(
+        f: unsafe extern "C" fn(*mut c_void) -> c_int,
+        ctx: *mut c_void,
+    ) -> c_int;
+    pub(crate) fn kcare_synchronize_text();
+    pub(crate) fn kcare_flag_set(flag: *mut u32, value: u32);
+    pub(crate) fn kcare_copy_text(out: *mut c_void, from: c_ulong, size: usize) -> c_int;
+    pub(crate) fn kcare_boot_ns() -> u64;
+    pub(crate) fn kcare_real_seconds() -> u64;
+    pub(crate) fn kcare_module_get(m: *mut module);
+    pub(crate) fn kcare_module_put(m: *mut module);
+    pub(crate) fn kcare_uts_release() -> *const c_char;
+    pub(crate) fn kcare_capable() -> bool;
+
+    pub(crate) fn kcare_keyring_new(cert: *const c_void, size: usize) -> *mut key;
+    pub(crate) fn kcare_keyring_put(keyring: *mut key);
+    pub(crate) fn kcare_keyring_verify(
+        keyring: *mut key,
+        data: *const c_void,
+        size: usize,
+        sig: *const c_void,
+        sig_size: usize,
+    ) -> c_int;
+
+    pub(crate) static kcare_cert_start: u8;
+    pub(crate) static kcare_cert_end: u8;
+}

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Safe wrappers, each named like the upstream module that may one day take its place.
+//!
+//! Together with [`crate::ffi`] this is where `unsafe` lives.
+
+pub(crate) mod ftrace;
+pub(crate) mod keyring;
+pub(crate) mod ksyms;
+pub(crate) mod miscdevice;
+pub(crate) mod module;
+pub(crate) mod resident;
+pub(crate) mod stop_machine;
+pub(crate) mod system;

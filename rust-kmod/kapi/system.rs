@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Clocks, the kernel's release, capabilities, and reading memory that may not be there.
+
+use crate::ffi;
+use core::ffi::CStr;
+use kernel::{
+    error::to_result,
+    prelude::*, //
+};
+
+/// Monotonic time in nanoseconds (`ktime_get_ns()`).
+pub(crate) fn boot_ns() -> u64 {
+    // SAFETY: Callable in any context.
+    unsafe { ffi::kcare_boot_ns() }
+}
+
+/// Seconds since 1970 (`ktime_get_real_seconds()`).
+pub(crate) fn real_seconds() -> u64 {
+    // SAFETY: Callable in any context.
+    unsafe { ffi::kcare_real_seconds() }
+}
+
+/// `uname -r` of the running kernel.
+pub(crate) fn release() -> &'static str {
+    // SAFETY: `init_uts_ns` lives for ever and its release is NUL-terminated and never written.
+    let release = unsafe { CStr::from_ptr(ffi::kcare_uts_release()) };
+    release.to_str().unwrap_or("?")
+}
+
+/// Whether the caller has CAP_SYS_MODULE.
+pub(crate) fn capable() -> bool {
+    // SAFETY: Called in process context, from an ioctl.
+    unsafe { ffi::kcare_capable() }
+}
+
+/// Copies kernel memory at `from` to `out` (`copy_from_kernel_nofault()`, mm/maccess.c).
+///
+/// # Errors
+///
+/// `ERANGE` or `EFAULT` if not all of it is mapped kernel memory.
+pub(crate) fn copy_text(from: u64, out: &mut [u8]) -> Result {
+    // SAFETY: `out` is valid for its length, and the kernel's function survives any `from`.
+    to_result(unsafe { ffi::kcare_copy_text(out.as_mut_ptr().cast(), from as _, out.len()) })
+}

@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From a trusted payload to code in memory that nothing leads to yet.
+
+use crate::{
+    kapi::{
+        ksyms::Ksyms,
+        resident::{
+            Flag,
+            Kallsyms,
+            Resident,
+            SectionHeader,
+            Symbol,
+            Tables, //
+        },
+    },
+    payload::{
+        elf::{
+            Home,
+            SymbolKind, //
+        },
+        error::{
+            Error,
+            Place,
+            Reason,
+            Table, //
+        },
+        layout::TRAMPOLINE_SIZE,
+        place::{
+            self,
+            Layout,
+            Region,
+            Slot, //
+        },
+        reloc,
+        trampoline, //
+    },
+    report::{
+        out_of_memory,
+        Report, //
+    },
+    verify::{
+        self,
+        Trusted, //
+    },
+};
+use kernel::{
+    prelude::*,
+    str::CString, //
+};
+
+/// One function, ready to be redirected.
+pub(crate) struct Function {
+    /// Address of the original.
+    pub(crate) old: u64,
+    /// Its size in bytes.
+    pub(crate) old_size: u64,
+    /// Address of its trampoline.
+    pub(crate) trampoline: u64,
+    /// Its name.
+    pub(crate) name: CString,
+}
+
+/// A level's code in memory.
+///
+/// Fields are dropped in this order: the flag points into `resident`.
+pub(crate) struct Loaded {
+    /// What is redirected where, ascending by the original's address.
+    pub(crate) functions: KVec<Function>,
+    /// The flag that the trampolines test; the old bodies run while it is 0.
+    pub(crate) flag: Flag,
+    /// The memory.
+    pub(crate) resident: Resident,
+}
+
+/// Where everything of a payload goes.
+struct Plan {
+    /// By section index.
+    slots: KVVec<Option<Slot>>,
+    /// Offset of the flag in the writable data.
+    flag: usize,
+}
+
+/// Loads a payload: memory, content, trampolines, relocations, residency.
+///
+/// # Errors
+///
+/// [`Reason::OutOfMemory`], [`Reason::NameTaken`], [`Reason::LoadFailed`], [`Reason::ExternOutside`], and
+/// those of [`Layout::of`] and [`reloc::apply_all`]. Nothing stays behind.
+pub(crate) fn load(
+    payload: &Trusted<'_>,
+    ksyms: Ksyms,
+    report: &mut Report,
+) -> Result<Loaded, Error> {
+    let level = payload.level();
+    let name = CString::try_from_fmt(fmt!("kcare_{level}")).map_err(out_of_memory)?;
+    let mut resident = Resident::new(ksyms, &name).map_err(out_of_memory)?;
+    let plan = allocate(payload, &mut resident)?;
+    let flag = resident
+        .flag(plan.flag)
+        .map_err(|e| report.failed(Reason::LoadFailed, "placing the flag", e))?;
+    pr_info!(
+        "allocated {} bytes for patch at kcare_{}\n",
+        resident.total(),
+        level
+    );
+
+    let values = symbol_values(payload, ksyms, &plan, &resident)?;
+    copy_content(payload, &plan, &mut resident, report)?;
+    let functions = write_trampolines(payload, ksyms, &flag, &values, &mut resident, report)?;
+    relocate(payload, &plan, &values, &mut resident, report)?;
+    let headers = section_headers(payload, &plan, &resident)?;
+    let tables = tables(payload, &plan);
+    let kallsyms = kallsyms(payload, &values)?;
+
+    let failed = |report: &mut Report, what, e| report.failed(Reason::LoadFailed, what, e);
+    resident
+        .describe(&tables, kallsyms)
+        .map_err(|e| failed(report, "describing the patch's tables", e))?;
+    resident.insert().map_err(|e| {
+        if e == EEXIST {
+            return report.refuse(
+                Reason::NameTaken,
+                Place::Nowhere,
+                format_args!("a module named kcare_{level} is loaded"),
+            );
+        }
+        failed(report, "entering the patch into the module list", e)
+    })?;
+    resident
+        .finalize(payload.body(), &headers)
+        .map_err(|e| failed(report, "patching the patch's alternatives", e))?;
+    resident
+        .seal(payload.body(), &headers)
+        .map_err(|e| failed(report, "setting the patch's permissions", e))?;
+    resident
+        .come()
+        .map_err(|e| failed(report, "registering the patch's jump labels and calls", e))?;
+    Ok(Loaded {
+        functions,
+        flag,
+        resident,
+    })
+}
+
+fn allocate(payload: &Trusted<'_>, resident: &mut Resident) -> Result<Plan, Error> {
+    let layout = Layout::of(payload)?;
+    let count = usize::try_from(payload.nr_sections()).map_err(out_of_memory)?;
+    let mut slots = KVVec::from_elem(None, count, GFP_KERNEL).map_err(out_of_memory)?;
+    for (section, slot) in place::slots(payload) {
+        let index = usize::try_from(section.index).map_err(out_of_memory)?;
+        if let Some(entry) = slots.get_mut(index) {
+            *entry = Some(slot);
+        }
+    }
+    let mut flag = 0;
+    for region in Region::ALL {
+        let size = layout.extent(region).size;
+        let mut size = usize::try_from(size).map_err(out_of_memory)?;
+        if region == Region::Data {
+            // OVERFLOW: a region is at most 128 MiB.
+            flag = size.next_multiple_of(64);
+            size = flag.saturating_add(64);
+        }
+        resident.alloc(region, size).map_err(out_of_memory)?;
+    }
+    Ok(Plan { slots, flag })
+}
+
+impl Plan {
+    fn slot(&self, section: u32) -> Option<Slot> {
+        *self.slots.get(usize::try_from(section).ok()?)?
+    }
+
+    /// Address of a section, `None` if it takes no memory.
+    fn address(&self, section: u32, resident: &Resident) -> Option<u64> {
+        let slot = self.slot(section)?;
+        resident.base(slot.region).checked_add(slot.offset)
+    }
+}
+
+/// The address of every symbol; 0 for those that have none, which no relocation uses.
+fn symbol_values(
+    payload: &Trusted<'_>,
+    ksyms: Ksyms,
+    plan: &Plan,
+    resident: &Resident,
+) -> Result<KVVec<u64>, Error> {
+    let count = usize::try_from(payload.nr_symbols()).map_err(out_of_memory)?;
+    let mut values = KVVec::with_capacity(count, GFP_KERNEL).map_err(out_of_memory)?;
+    for symbol in payload.symbols() {
+        let value = match symbol.home {
+            Home::Section(section) => plan
+                .address(section, resident)
+                .unwrap_or(0)
+                .wrapping_add(symbol.value),
+            Home::Undefined | Home::Nowhere => 0,
+        };
+        values.push(value, GFP_KERNEL).map_err(out_of_memory)?;
+    }
+    for (index, external) in (0u32..).zip(payload.externs()) {
+        let outside = Error::entry(Reason::ExternOutside, Table::Externs, index);
+        // Object 0 is vmlinux, and the only one that `verify::identity` lets through.
+        if external.offset >= ksyms.vmlinux_size() {
+            return Err(outside);
+        }
+        let value = usize::try_from(external.symbol)
+            .ok()
+            .and_then(|symbol| values.get_mut(symbol))
+            .ok_or(outside)?;
+        *value = ksyms
+            .vmlinux_base()
+            .checked_add(external.offset)
+            .ok_or(outside)?;
+    }
+    Ok(values)
+}
+
+/// A section's bytes in a region, to be written.
+fn section_bytes<'r>(
+    resident: &'r mut Resident,
+    slot: Slot,
+    size: u64,
+    report: &mut Report,
+) -> Result<&'r mut [u8], Error> {
+    let start = usize::try_from(slot.offset).map_err(out_of_memory)?;
+    let size = usize::try_from(size).map_err(out_of_memory)?;
+    let bytes = resident
+        .bytes(slot.region)
+        .map_err(|e| report.failed(Reason::LoadFailed, "writing the patch", e))?;
+    bytes
+        .get_mut(start..)
+        .and_then(|rest| rest.get_mut(..size))
+        .ok_or(Error::from(Reason::RegionSize))
+}
+
+fn copy_content(
+    payload: &Trusted<'_>,
+    plan: &Plan,
+    resident: &mut Resident,
+    report: &mut Report,
+) -> Result<(), Error> {
+    for section in payload.sections().filter(place::has_content) {
+        let Some(slot) = plan.slot(section.index) else {
+            continue;
+        };
+        section_bytes(resident, slot, section.size, report)?.copy_from_slice(section.data);
+    }
+    Ok(())
+}
+
+fn write_trampolines(
+    payload: &Trusted<'_>,
+    ksyms: Ksyms,
+    flag: &Flag,
+    values: &[u64],
+    resident: &mut Resident,
+    report: &mut Report,
+) -> Result<KVec<Function>, Error> {
+    let mut functions = KVec::new();
+    let base = resident.base(Region::Text);
+    let text = resident
+        .bytes(Region::Text)
+        .map_err(|e| report.failed(Reason::LoadFailed, "writing the trampolines", e))?;
+    // The trampolines come first in the text (`place::slots`).
+    let code = text.chunks_exact_mut(TRAMPOLINE_SIZE);
+
+    for (index, (func, code)) in (0u32..).zip(payload.funcs().zip(code)) {
+        let old = verify::address_of(ksyms, &func, index)?;
+        let outside = Error::entry(Reason::FuncOutside, Table::Funcs, index);
+        let at = u64::from(index)
+            .checked_mul(TRAMPOLINE_SIZE as u64)
+            .and_then(|offset| base.checked_add(offset))
+            .ok_or(outside)?;
+        let new = usize::try_from(func.symbol)
+            .ok()
+            .and_then(|symbol| values.get(symbol))
+            .ok_or(outside)?;
+        let resume = old
+            .checked_add(u64::from(func.fentry))
+            .and_then(|site| site.checked_add(trampoline::FENTRY_SIZE))
+            .ok_or(outside)?;
+        let jump = trampoline::encode(at, flag.address(), resume, *new).ok_or(Error::entry(
+            Reason::RelocationOverflow,
+            Table::Funcs,
+            index,
+        ))?;
+        code.copy_from_slice(&jump);
+        let name = payload.string(func.name);
+        let function = Function {
+            old,
+            old_size: u64::from(func.size),
+            trampoline: at,
+            name: CString::try_from_fmt(fmt!("{name}")).map_err(out_of_memory)?,
+        };
+        functions
+            .push(function, GFP_KERNEL)
+            .map_err(out_of_memory)?;
+    }
+    Ok(functions)
+}
+
+fn relocate(
+    payload: &Trusted<'_>,
+    plan: &Plan,
+    values: &[u64],
+    resident: &mut Resident,
+    report: &mut Report,
+) -> Result<(), Error> {
+    pr_info!("{} relocations to fixup...\n", payload.nr_relocations());
+    let mut fixed: u32 = 0;
+    for section in payload.sections() {
+        let Some(target) = section.target().and_then(|index| payload.section(index)) else {
+            continue;
+        };
+        let Some(slot) = plan.slot(target.index) else {
+            continue;
+        };
+        let base = plan.address(target.index, resident).unwrap_or(0);
+        let content = section_bytes(resident, slot, target.size, report)?;
+        let relocations = payload.relocations(&section);
+        let done = reloc::apply_all(relocations, section.index, content, base, values)?;
+        fixed = fixed.saturating_add(done);
+    }
+    pr_info!("fixed {} relocations\n", fixed);
+    Ok(())
+}
+
+/// The section headers with the addresses where the sections were placed, as `module_finalize()` wants.
+fn section_headers(
+    payload: &Trusted<'_>,
+    plan: &Plan,
+    resident: &Resident,
+) -> Result<KVVec<SectionHeader>, Error> {
+    let mut headers = KVVec::new();
+    for index in 0..payload.nr_sections() {
+        let raw = payload
+            .elf()
+            .header(index)
+            .ok_or(Error::section(Reason::SectionRange, index))?;
+        let header = SectionHeader {
+            name: raw.name,
+            kind: raw.kind,
+            flags: raw.flags,
+            addr: plan.address(index, resident).unwrap_or(0),
+            offset: raw.offset,
+            size: raw.size,
+            link: raw.link,
+            info: raw.info,
+            align: raw.addralign,
+            entry_size: raw.entsize,
+        };
+        headers.push(header, GFP_KERNEL).map_err(out_of_memory)?;
+    }
+    Ok(headers)
+}
+
+/// The arrays that `struct module` points to, found by name as `find_module_sections()` does.
+fn tables(payload: &Trusted<'_>, plan: &Plan) -> Tables {
+    let mut tables = Tables::default();
+    for section in payload.sections() {
+        let table = match section.name {
+            "__ex_table" => &mut tables.extable,
+            "__jump_table" => &mut tables.jump_table,
+            ".static_call_sites" => &mut tables.static_calls,
+            "__mcount_loc" => &mut tables.mcount,
+            "__tracepoints_ptrs" => &mut tables.tracepoints,
+            _ => continue,
+        };
+        if let Some(slot) = plan.slot(section.index) {
+            *table = Some((slot.region, slot.offset, section.size));
+        }
+    }
+    tables
+}
+
+/// What `kallsyms` and stack traces print: all symbols of the payload that have an address and a name.
+fn kallsyms(payload: &Trusted<'_>, values: &[u64]) -> Result<Kallsyms, Error> {
+    let mut out = Kallsyms {
+        symbols: VVec::new(),
+        strings: VVec::new(),
+        types: VVec::new(),
+    };
+    let empty = Symbol {
+        name: 0,
+        info: 0,
+        other: 0,
+        section: 0,
+        value: 0,
+        size: 0,
+    };
+    out.strings.push(0, GFP_KERNEL).map_err(out_of_memory)?;
+    out.symbols.push(empty, GFP_KERNEL).map_err(out_of_memory)?;
+    out.types.push(b'?', GFP_KERNEL).map_err(out_of_memory)?;
+
+    for (symbol, value) in payload.symbols().zip(values) {
+        let Home::Section(section) = symbol.home else {
+            continue;
+        };
+        if symbol.name.is_empty() || symbol.kind == SymbolKind::Section {
+            continue;
+        }
+        let letter = match payload.section(section).as_ref().and_then(Region::of) {
+            Some(Region::Text) => b't',
+            Some(Region::Data) => b'd',
+            _ => b'r',
+        };
+        let entry = Symbol {
+            name: u32::try_from(out.strings.len()).map_err(out_of_memory)?,
+            // STB_LOCAL, STT_FUNC or STT_OBJECT.
+            info: if letter == b't' { 2 } else { 1 },
+            // Any but SHN_UNDEF; the value is absolute.
+            section: 1,
+            value: *value,
+            size: symbol.size,
+            ..empty
+        };
+        out.symbols.push(entry, GFP_KERNEL).map_err(out_of_memory)?;
+        out.types.push(letter, GFP_KERNEL).map_err(out_of_memory)?;
+        out.strings
+            .extend_from_slice(symbol.name.as_bytes(), GFP_KERNEL)
+            .map_err(out_of_memory)?;
+        out.strings.push(0, GFP_KERNEL).map_err(out_of_memory)?;
+    }
+    Ok(out)
+}

@@ -1,0 +1,709 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The check of a whole payload: once [`Payload::parse`] has accepted it, nothing in it can be wrong
+//! in form, and every access is infallible.
+
+use super::{
+    elf::{
+        count,
+        entry,
+        slice,
+        to_u64,
+        Elf,
+        Home,
+        Relocations,
+        Section,
+        SectionKind,
+        Strings,
+        Symbol,
+        SymbolKind, //
+    },
+    error::{
+        Error,
+        Reason,
+        Table, //
+    },
+    layout::{
+        Extern,
+        Fix,
+        Func,
+        Manifest,
+        Object,
+        BUILD_ID_MAX,
+        MAGIC,
+        MASK_ANY,
+        MASK_MATCH,
+        MAX_DESCRIPTION,
+        MAX_FIXES,
+        MAX_FUNCS,
+        MAX_FUNC_SIZE,
+        MAX_OBJECTS,
+        MAX_RELEASE,
+        MAX_SYMBOLS,
+        SEC_EXTERNS,
+        SEC_FIXES,
+        SEC_FUNCS,
+        SEC_MANIFEST,
+        SEC_OBJECTS,
+        SEC_PREIMAGES,
+        SEC_STRINGS,
+        SEC_TRAMPOLINES,
+        TRAMPOLINE_FILL,
+        TRAMPOLINE_SIZE,
+        VERSION, //
+    },
+    place::Region, //
+};
+
+/// What every section of ours is called in front of its own name.
+const PREFIX: &str = ".kcare.";
+/// Name of object 0.
+const VMLINUX: &str = "vmlinux";
+/// `MODULE_NAME_LEN` (include/linux/moduleparam.h), NUL included.
+const MODULE_NAME_LEN: usize = 56;
+/// Length in bytes of the call that fentry makes.
+const FENTRY_SIZE: u32 = 5;
+/// Names of sections that the kernel's module loader serves and kcare does not; a section whose name
+/// starts so would be loaded and then silently lack its service.
+const UNSUPPORTED: [&str; 9] = [
+    ".data..percpu",
+    ".init",
+    ".exit",
+    ".ctors",
+    "__ksymtab",
+    "__kcrctab",
+    "__param",
+    ".modinfo",
+    ".gnu.linkonce",
+];
+
+/// A payload that is right in form.
+///
+/// # Invariants
+///
+/// * `elf` is what [`Elf::parse`] accepts.
+/// * Each table is as long as the manifest says, and every entry refers to an object, symbol, string
+///   and pre-image that exist.
+/// * Functions are ascending and do not overlap; their pre-images tile their table; fentry sites are
+///   free in the masks.
+/// * The external symbols are exactly the undefined symbols.
+/// * `trampolines` is the index of [`SEC_TRAMPOLINES`], which is as [`Payload::trampolines`] says.
+#[derive(Clone, Copy, Debug)]
+pub struct Payload<'a> {
+    elf: Elf<'a>,
+    manifest: Manifest,
+    objects: &'a [u8],
+    funcs: &'a [u8],
+    externs: &'a [u8],
+    fixes: &'a [u8],
+    preimages: &'a [u8],
+    strings: Strings<'a>,
+    trampolines: u32,
+}
+
+impl<'a> Payload<'a> {
+    /// Walks a payload without its signature and checks all of it.
+    ///
+    /// # Errors
+    ///
+    /// One [`Reason`] with the place: what [`Elf::parse`] refuses first, then the manifest, then the
+    /// tables in the order of [`Table`], then the trampolines.
+    pub fn parse(body: &'a [u8]) -> Result<Self, Error> {
+        let elf = Elf::parse(body)?;
+        let sections = Sections::find(&elf)?;
+        let manifest = check_manifest(&sections.manifest)?;
+        sections.check_sizes(&manifest)?;
+        let strings = Strings::new(sections.strings.data).map_err(|(reason, at)| {
+            Error::entry(
+                reason,
+                Table::Strings,
+                u32::try_from(at).unwrap_or(u32::MAX),
+            )
+        })?;
+        // INVARIANT: the steps below check the rest, each relying on those in front of it only.
+        let payload = Self {
+            elf,
+            manifest,
+            objects: sections.objects.data,
+            funcs: sections.funcs.data,
+            externs: sections.externs.data,
+            fixes: sections.fixes.data,
+            preimages: sections.preimages.data,
+            strings,
+            trampolines: sections.trampolines.index,
+        };
+        payload.check_names()?;
+        payload.check_objects()?;
+        payload.check_funcs()?;
+        payload.check_externs()?;
+        payload.check_fixes()?;
+        payload.check_trampolines(&sections.trampolines)?;
+        Ok(payload)
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Patch level, 1 or more.
+    pub fn level(&self) -> u32 {
+        self.manifest.level
+    }
+
+    /// Kernel release that it was built for; not empty, at most [`MAX_RELEASE`] bytes.
+    pub fn release(&self) -> &'a str {
+        self.string(self.manifest.release)
+    }
+
+    /// One line of description; may be empty, at most [`MAX_DESCRIPTION`] bytes.
+    pub fn description(&self) -> &'a str {
+        self.string(self.manifest.description)
+    }
+
+    /// Build time in seconds since 1970.
+    pub fn build_time(&self) -> u64 {
+        self.manifest.build_time
+    }
+
+    /// The string at an offset that a table of this payload holds; empty for any other offset that is
+    /// wrong.
+    pub fn string(&self, offset: u32) -> &'a str {
+        self.strings.get(offset).unwrap_or("")
+    }
+
+    /// Number of objects, 1 or more.
+    pub fn nr_objects(&self) -> u32 {
+        self.manifest.nr_objects
+    }
+
+    /// Object with an index; 0 is vmlinux.
+    pub fn object(&self, index: u32) -> Option<Object> {
+        entry(self.objects, index).map(|bytes| Object::decode(bytes).0)
+    }
+
+    /// All objects; the first is vmlinux.
+    pub fn objects(&self) -> impl Iterator<Item = Object> + 'a {
+        let payload = *self;
+        (0..payload.nr_objects()).filter_map(move |index| payload.object(index))
+    }
+
+    /// Number of redirected functions, 1 or more.
+    pub fn nr_funcs(&self) -> u32 {
+        self.manifest.nr_funcs
+    }
+
+    /// Redirected function with an index.
+    pub fn func(&self, index: u32) -> Option<Func> {
+        entry(self.funcs, index).map(Func::decode)
+    }
+
+    /// All redirected functions, ascending by object, region and offset.
+    pub fn funcs(&self) -> impl Iterator<Item = Func> + 'a {
+        let payload = *self;
+        (0..payload.nr_funcs()).filter_map(move |index| payload.func(index))
+    }
+
+    /// The pre-image of one of this payload's functions: code and mask, each `func.size` bytes.
+    pub fn preimage(&self, func: &Func) -> (&'a [u8], &'a [u8]) {
+        let size = u64::from(func.size);
+        let start = u64::from(func.preimage);
+        let part = |at| slice(self.preimages, at, size).unwrap_or(&[]);
+        (part(start), part(start.saturating_add(size)))
+    }
+
+    /// All external symbols, ascending by symbol index.
+    pub fn externs(&self) -> impl Iterator<Item = Extern> + 'a {
+        let table = self.externs;
+        let range = 0..self.manifest.nr_externs;
+        range.filter_map(move |index| entry(table, index).map(Extern::decode))
+    }
+
+    /// All fixes.
+    pub fn fixes(&self) -> impl Iterator<Item = Fix> + 'a {
+        let table = self.fixes;
+        let range = 0..self.manifest.nr_fixes;
+        range.filter_map(move |index| entry(table, index).map(Fix::decode))
+    }
+
+    /// The ELF object.
+    pub fn elf(&self) -> &Elf<'a> {
+        &self.elf
+    }
+
+    /// Number of sections, section 0 included.
+    pub fn nr_sections(&self) -> u32 {
+        self.elf.nr_sections()
+    }
+
+    /// The section with an index.
+    pub fn section(&self, index: u32) -> Option<Section<'a>> {
+        self.elf.section(index)
+    }
+
+    /// All sections, section 0 included, ascending by index.
+    pub fn sections(&self) -> impl Iterator<Item = Section<'a>> + 'a {
+        self.elf.sections()
+    }
+
+    /// Number of symbols, symbol 0 included.
+    pub fn nr_symbols(&self) -> u32 {
+        self.elf.nr_symbols()
+    }
+
+    /// The symbol with an index.
+    pub fn symbol(&self, index: u32) -> Option<Symbol<'a>> {
+        self.elf.symbol(index)
+    }
+
+    /// All symbols, symbol 0 included, ascending by index.
+    pub fn symbols(&self) -> impl Iterator<Item = Symbol<'a>> + 'a {
+        self.elf.symbols()
+    }
+
+    /// The relocations that a section holds; none if it is not [`SectionKind::Rela`].
+    pub fn relocations(&self, section: &Section<'a>) -> Relocations<'a> {
+        self.elf.relocations(section)
+    }
+
+    /// Number of relocations in all sections.
+    pub fn nr_relocations(&self) -> usize {
+        self.elf.nr_relocations()
+    }
+
+    /// The trampolines' section: executable content, aligned to [`TRAMPOLINE_SIZE`] at least, one
+    /// trampoline for each function, without relocations.
+    pub fn trampolines(&self) -> Option<Section<'a>> {
+        self.section(self.trampolines)
+    }
+
+    /// Whether a section of this payload is the trampolines' one.
+    pub fn is_trampolines(&self, section: &Section<'_>) -> bool {
+        section.index == self.trampolines
+    }
+
+    /// The string at an offset, for an entry of a table.
+    fn checked(&self, offset: u32, limit: usize) -> Result<&'a str, Reason> {
+        let string = self.strings.get(offset)?;
+        if string.len() > limit {
+            return Err(Reason::StringTooLong);
+        }
+        Ok(string)
+    }
+
+    /// The string at an offset, which must not be empty.
+    fn checked_name(&self, offset: u32, limit: usize) -> Result<&'a str, Reason> {
+        match self.checked(offset, limit)? {
+            "" => Err(Reason::StringEmpty),
+            string => Ok(string),
+        }
+    }
+
+    fn check_names(&self) -> Result<(), Error> {
+        self.checked_name(self.manifest.release, MAX_RELEASE)
+            .map_err(|reason| Error::entry(reason, Table::Manifest, field::RELEASE))?;
+        self.checked(self.manifest.description, MAX_DESCRIPTION)
+            .map_err(|reason| Error::entry(reason, Table::Manifest, field::DESCRIPTION))?;
+        Ok(())
+    }
+
+    fn check_objects(&self) -> Result<(), Error> {
+        let fail = |reason, index| Error::entry(reason, Table::Objects, index);
+        if self.nr_objects() == 0 {
+            return Err(fail(Reason::ObjectFirst, 0));
+        }
+        let mut previous = "";
+        for index in 0..self.nr_objects() {
+            let name = self
+                .check_object(index, previous)
+                .map_err(|reason| fail(reason, index))?;
+            // Modules are in order among themselves, whatever vmlinux is called.
+            previous = if index == 0 { "" } else { name };
+        }
+        Ok(())
+    }
+
+    fn check_object(&self, index: u32, previous: &str) -> Result<&'a str, Reason> {
+        let bytes = entry(self.objects, index).ok_or(Reason::TableSize)?;
+        let (object, reserved) = Object::decode(bytes);
+        if reserved != 0 {
+            return Err(Reason::Reserved);
+        }
+        let name = self.checked_name(object.name, MODULE_NAME_LEN.saturating_sub(1))?;
+        let len = usize::try_from(object.build_id_len).map_err(|_| Reason::ObjectBuildId)?;
+        let rest = object.build_id.get(len..).ok_or(Reason::ObjectBuildId)?;
+        if !(4..=BUILD_ID_MAX).contains(&len) || rest.iter().any(|&byte| byte != 0) {
+            return Err(Reason::ObjectBuildId);
+        }
+        if index == 0 {
+            return match name {
+                VMLINUX => Ok(name),
+                _ => Err(Reason::ObjectFirst),
+            };
+        }
+        let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.';
+        if name == VMLINUX || !name.bytes().all(word) {
+            return Err(Reason::ObjectName);
+        }
+        if name <= previous {
+            return Err(Reason::ObjectOrder);
+        }
+        Ok(name)
+    }
+
+    fn check_funcs(&self) -> Result<(), Error> {
+        let mut previous = None;
+        let mut end = 0;
+        for index in 0..self.nr_funcs() {
+            let fail = |reason| Error::entry(reason, Table::Funcs, index);
+            let func = self.func(index).ok_or(fail(Reason::TableSize))?;
+            self.check_func(&func, previous.as_ref()).map_err(fail)?;
+            if to_u64(end) != u64::from(func.preimage) {
+                return Err(fail(Reason::FuncPreimage));
+            }
+            let mask_at;
+            (mask_at, end) = self.check_preimage(&func, end).map_err(fail)?;
+            self.check_mask(&func, mask_at)?;
+            previous = Some(func);
+        }
+        if end != self.preimages.len() {
+            let at = u32::try_from(end).unwrap_or(u32::MAX);
+            return Err(Error::entry(Reason::PreimageRest, Table::Preimages, at));
+        }
+        Ok(())
+    }
+
+    fn check_func(&self, func: &Func, previous: Option<&Func>) -> Result<(), Reason> {
+        if func.reserved != 0 {
+            return Err(Reason::Reserved);
+        }
+        if func.flags != 0 {
+            return Err(Reason::FuncFlags);
+        }
+        if func.object >= self.nr_objects() {
+            return Err(Reason::FuncObject);
+        }
+        if func.region != Region::Text as u32 {
+            return Err(Reason::FuncRegion);
+        }
+        if func.size == 0 || func.size > MAX_FUNC_SIZE {
+            return Err(Reason::FuncSize);
+        }
+        if func.offset.checked_add(u64::from(func.size)).is_none() {
+            return Err(Reason::FuncRange);
+        }
+        self.checked_name(func.name, usize::MAX)?;
+        if let Some(before) = previous {
+            let key = |f: &Func| (f.object, f.region, f.offset);
+            if key(func) <= key(before) {
+                return Err(Reason::FuncOrder);
+            }
+            let end = before.offset.saturating_add(u64::from(before.size));
+            if (func.object, func.region) == (before.object, before.region) && func.offset < end {
+                return Err(Reason::FuncOverlap);
+            }
+        }
+        let fits = func.fentry.saturating_add(FENTRY_SIZE) <= func.size;
+        if !matches!(func.fentry, 0 | 4) || !fits {
+            return Err(Reason::FuncFentry);
+        }
+        self.check_replacement(func.symbol)
+    }
+
+    /// Checks that a symbol is a function with code of its own.
+    fn check_replacement(&self, symbol: u32) -> Result<(), Reason> {
+        let symbol = self.symbol(symbol).ok_or(Reason::FuncSymbol)?;
+        let section = symbol.section().and_then(|index| self.section(index));
+        match section {
+            Some(section)
+                if section.is_exec()
+                    && !self.is_trampolines(&section)
+                    && symbol.kind == SymbolKind::Func
+                    && symbol.size != 0 =>
+            {
+                Ok(())
+            }
+            _ => Err(Reason::FuncSymbol),
+        }
+    }
+
+    /// Offsets of the mask and of the end of a pre-image that starts at `start`.
+    fn check_preimage(&self, func: &Func, start: usize) -> Result<(usize, usize), Reason> {
+        let size = usize::try_from(func.size).map_err(|_| Reason::FuncPreimage)?;
+        let mask = start.checked_add(size).ok_or(Reason::FuncPreimage)?;
+        let end = mask.checked_add(size).ok_or(Reason::FuncPreimage)?;
+        if end > self.preimages.len() {
+            return Err(Reason::FuncPreimage);
+        }
+        Ok((mask, end))
+    }
+
+    fn check_mask(&self, func: &Func, mask_at: usize) -> Result<(), Error> {
+        let (_, mask) = self.preimage(func);
+        let fail = |reason, at: usize| {
+            let at = u32::try_from(mask_at.saturating_add(at)).unwrap_or(u32::MAX);
+            Error::entry(reason, Table::Preimages, at)
+        };
+        let known = |byte: &u8| matches!(*byte, MASK_MATCH | MASK_ANY);
+        if let Some(at) = mask.iter().position(|byte| !known(byte)) {
+            return Err(fail(Reason::PreimageMask, at));
+        }
+        let site = func.fentry..func.fentry.saturating_add(FENTRY_SIZE);
+        let taken = site
+            .filter_map(|at| usize::try_from(at).ok())
+            .find(|&at| mask.get(at) != Some(&MASK_ANY));
+        match taken {
+            Some(at) => Err(fail(Reason::PreimageFentry, at)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_externs(&self) -> Result<(), Error> {
+        let mut previous = 0;
+        for index in 0..self.manifest.nr_externs {
+            let fail = |reason| Error::entry(reason, Table::Externs, index);
+            let bytes = entry(self.externs, index).ok_or(fail(Reason::TableSize))?;
+            let external = Extern::decode(bytes);
+            self.check_extern(&external, previous).map_err(fail)?;
+            previous = external.symbol;
+        }
+        // Entries are ascending and all undefined, so that one pass side by side finds what is missing.
+        let mut entries = self.externs();
+        for symbol in self.symbols().filter(Symbol::is_undefined) {
+            if entries.next().map(|e| e.symbol) != Some(symbol.index) {
+                return Err(Error::symbol(Reason::ExternMissing, symbol.index));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_extern(&self, external: &Extern, previous: u32) -> Result<(), Reason> {
+        if external.reserved != 0 {
+            return Err(Reason::Reserved);
+        }
+        let symbol = self.symbol(external.symbol).ok_or(Reason::ExternSymbol)?;
+        if symbol.home != Home::Undefined {
+            return Err(Reason::ExternSymbol);
+        }
+        // Symbol 0 has just been refused, so that the first entry is always above 0.
+        if external.symbol <= previous {
+            return Err(Reason::ExternOrder);
+        }
+        if symbol.name.is_empty() {
+            return Err(Reason::ExternName);
+        }
+        if external.object >= self.nr_objects() {
+            return Err(Reason::ExternObject);
+        }
+        let last = match external.object {
+            0 => Region::Text,
+            _ => Region::RoAfterInit,
+        };
+        if external.region > last as u32 {
+            return Err(Reason::ExternRegion);
+        }
+        Ok(())
+    }
+
+    fn check_fixes(&self) -> Result<(), Error> {
+        for index in 0..self.manifest.nr_fixes {
+            let fail = |reason| Error::entry(reason, Table::Fixes, index);
+            let bytes = entry(self.fixes, index).ok_or(fail(Reason::TableSize))?;
+            let fix = Fix::decode(bytes);
+            if fix.reserved != 0 {
+                return Err(fail(Reason::Reserved));
+            }
+            self.checked(fix.id, usize::MAX).map_err(fail)?;
+            self.checked_name(fix.title, usize::MAX).map_err(fail)?;
+        }
+        Ok(())
+    }
+
+    fn check_trampolines(&self, section: &Section<'a>) -> Result<(), Error> {
+        let fail = |reason| Error::section(reason, section.index);
+        let form = section.kind == SectionKind::ProgBits && section.is_exec();
+        if !form || section.align < to_u64(TRAMPOLINE_SIZE) {
+            return Err(fail(Reason::TrampolinesForm));
+        }
+        let size = u64::from(self.nr_funcs()).checked_mul(to_u64(TRAMPOLINE_SIZE));
+        if size != Some(section.size) {
+            return Err(fail(Reason::TrampolinesSize));
+        }
+        if section.data.iter().any(|&byte| byte != TRAMPOLINE_FILL) {
+            return Err(fail(Reason::TrampolinesFill));
+        }
+        let against = |s: &Section<'_>| s.target() == Some(section.index);
+        match self.sections().find(against) {
+            Some(rela) => Err(Error::section(Reason::RelocationTrampoline, rela.index)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The sections that a payload must have.
+struct Sections<'a> {
+    manifest: Section<'a>,
+    objects: Section<'a>,
+    funcs: Section<'a>,
+    externs: Section<'a>,
+    fixes: Section<'a>,
+    preimages: Section<'a>,
+    strings: Section<'a>,
+    trampolines: Section<'a>,
+}
+
+impl<'a> Sections<'a> {
+    /// Finds each of them exactly once, and refuses what nobody knows.
+    fn find(elf: &Elf<'a>) -> Result<Self, Error> {
+        let mut tables: [Option<Section<'a>>; TABLES.len()] = [None; TABLES.len()];
+        let mut trampolines = None;
+        for section in elf.sections() {
+            let known = TABLES.iter().zip(tables.iter_mut());
+            let mut known = known.filter(|((name, _), _)| *name == section.name);
+            let fail = |reason| Error::section(reason, section.index);
+            if section.name == SEC_TRAMPOLINES {
+                if trampolines.replace(section).is_some() {
+                    return Err(fail(Reason::TrampolinesDuplicate));
+                }
+            } else if let Some((_, slot)) = known.next() {
+                if section.kind != SectionKind::ProgBits || section.is_alloc() {
+                    return Err(fail(Reason::TableForm));
+                }
+                if slot.replace(section).is_some() {
+                    return Err(fail(Reason::TableDuplicate));
+                }
+            } else if section.name.starts_with(PREFIX) {
+                return Err(fail(Reason::TableUnknown));
+            } else if section.kind == SectionKind::ProgBits && !section.is_alloc() {
+                return Err(fail(Reason::SectionUnknown));
+            } else if section.is_alloc() && UNSUPPORTED.iter().any(|n| section.name.starts_with(n))
+            {
+                return Err(fail(Reason::SectionUnsupported));
+            }
+        }
+        for ((_, table), section) in TABLES.iter().zip(&tables) {
+            if section.is_none() {
+                return Err(Error::entry(Reason::TableMissing, *table, 0));
+            }
+        }
+        let trampolines = trampolines.ok_or(Error::from(Reason::TrampolinesMissing))?;
+        match tables {
+            [Some(manifest), Some(objects), Some(funcs), Some(externs), Some(fixes), Some(preimages), Some(strings)] => {
+                Ok(Self {
+                    manifest,
+                    objects,
+                    funcs,
+                    externs,
+                    fixes,
+                    preimages,
+                    strings,
+                    trampolines,
+                })
+            }
+            _ => Err(Reason::TableMissing.into()),
+        }
+    }
+
+    /// Checks that each table is as long as the manifest says.
+    fn check_sizes(&self, manifest: &Manifest) -> Result<(), Error> {
+        let tables = [
+            (&self.objects, manifest.nr_objects, Object::SIZE),
+            (&self.funcs, manifest.nr_funcs, Func::SIZE),
+            (&self.externs, manifest.nr_externs, Extern::SIZE),
+            (&self.fixes, manifest.nr_fixes, Fix::SIZE),
+            (&self.preimages, manifest.preimage_bytes, 1),
+            (&self.strings, manifest.string_bytes, 1),
+        ];
+        for (section, entries, size) in tables {
+            let whole = section.data.len().checked_rem(size) == Some(0);
+            if !whole || count(section.data, size) != entries {
+                return Err(Error::section(Reason::TableSize, section.index));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Names of the tables, in the order of [`Table`].
+const TABLES: [(&str, Table); 7] = [
+    (SEC_MANIFEST, Table::Manifest),
+    (SEC_OBJECTS, Table::Objects),
+    (SEC_FUNCS, Table::Funcs),
+    (SEC_EXTERNS, Table::Externs),
+    (SEC_FIXES, Table::Fixes),
+    (SEC_PREIMAGES, Table::Preimages),
+    (SEC_STRINGS, Table::Strings),
+];
+
+/// Offsets of the manifest's fields in its section, for errors.
+mod field {
+    pub(super) const MAGIC: u32 = 0;
+    pub(super) const VERSION: u32 = 8;
+    pub(super) const SIZE: u32 = 12;
+    pub(super) const LEVEL: u32 = 16;
+    pub(super) const FLAGS: u32 = 20;
+    pub(super) const RELEASE: u32 = 32;
+    pub(super) const DESCRIPTION: u32 = 36;
+    pub(super) const NR_OBJECTS: u32 = 40;
+    pub(super) const NR_FUNCS: u32 = 44;
+    pub(super) const NR_EXTERNS: u32 = 48;
+    pub(super) const NR_FIXES: u32 = 52;
+    pub(super) const RESERVED: u32 = 64;
+}
+
+fn check_manifest(section: &Section<'_>) -> Result<Manifest, Error> {
+    let size = Error::section(Reason::TableSize, section.index);
+    let at = |reason, field| Error::entry(reason, Table::Manifest, field);
+
+    let (magic, rest) = section.data.split_first_chunk().ok_or(size)?;
+    if *magic != MAGIC {
+        return Err(at(Reason::ManifestMagic, field::MAGIC));
+    }
+    // A later version may have another size, and its number is the better answer.
+    let version = rest.first_chunk().copied().ok_or(size)?;
+    if u32::from_le_bytes(version) != VERSION {
+        return Err(at(Reason::ManifestVersion, field::VERSION));
+    }
+    let bytes: &[u8; Manifest::SIZE] = rest.try_into().map_err(|_| size)?;
+    let manifest = Manifest::decode(bytes);
+
+    let reserved =
+        manifest.reserved0 | manifest.reserved1 | manifest.reserved2 | manifest.reserved3;
+    let limited =
+        |entries: u32, limit: usize| usize::try_from(entries).is_ok_and(|entries| entries <= limit);
+    let checks = [
+        (
+            u64::from(manifest.size) == to_u64(Manifest::SECTION_SIZE),
+            field::SIZE,
+            Reason::ManifestSize,
+        ),
+        (manifest.level != 0, field::LEVEL, Reason::ManifestLevel),
+        (manifest.flags == 0, field::FLAGS, Reason::ManifestFlags),
+        (reserved == 0, field::RESERVED, Reason::Reserved),
+        (
+            limited(manifest.nr_objects, MAX_OBJECTS),
+            field::NR_OBJECTS,
+            Reason::TableCount,
+        ),
+        (
+            limited(manifest.nr_funcs, MAX_FUNCS),
+            field::NR_FUNCS,
+            Reason::TableCount,
+        ),
+        (
+            limited(manifest.nr_externs, MAX_SYMBOLS),
+            field::NR_EXTERNS,
+            Reason::TableCount,
+        ),
+        (
+            limited(manifest.nr_fixes, MAX_FIXES),
+            field::NR_FIXES,
+            Reason::TableCount,
+        ),
+        (manifest.nr_funcs != 0, field::NR_FUNCS, Reason::NoFunctions),
+    ];
+    match checks.iter().find(|(good, ..)| !good) {
+        Some(&(_, field, reason)) => Err(at(reason, field)),
+        None => Ok(manifest),
+    }
+}

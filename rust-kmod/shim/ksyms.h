@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The one list of unexported symbols that kcare needs. A new kernel that lacks one is refused by name. */
+#ifndef KCARE_KSYMS_H
+#define KCARE_KSYMS_H
+
+#include <linux/execmem.h>
+#include <linux/ftrace.h>
+#include <linux/kallsyms.h>
+#include <linux/bug.h>
+#include <linux/module.h>
+#include <linux/moduleloader.h>
+#include <linux/extable.h>
+#include <linux/mutex.h>
+#include <linux/notifier.h>
+#include <linux/rbtree_latch.h>
+#include <linux/sched.h>
+#include <linux/static_call.h>
+
+#define KCARE_KSYM_FUNCTIONS(X)			\
+	X(execmem_alloc_rw)			\
+	X(execmem_free)				\
+	X(execmem_is_rox)			\
+	X(execmem_restore_rox)			\
+	X(find_module)				\
+	X(ftrace_module_enable)			\
+	X(ftrace_module_init)			\
+	X(ftrace_release_mod)			\
+	X(idle_task)				\
+	X(mod_tree_insert)			\
+	X(mod_tree_remove)			\
+	X(module_arch_cleanup)			\
+	X(module_bug_cleanup)			\
+	X(module_bug_finalize)			\
+	X(module_enable_data_nx)		\
+	X(module_enable_rodata_ro)		\
+	X(module_enable_rodata_ro_after_init)	\
+	X(module_enable_text_rox)		\
+	X(module_finalize)			\
+	X(sort_extable)
+
+/* The head of struct mod_tree_root (kernel/module/internal.h), which no header exports. */
+struct kcare_mod_tree_root {
+	struct latch_tree_root root;
+	unsigned long addr_min;
+	unsigned long addr_max;
+};
+
+#define KCARE_KSYM_VARIABLES(X)				\
+	X(char, _text)					\
+	X(char, _end)					\
+	X(unsigned char, vmlinux_build_id)		\
+	X(struct list_head, modules)			\
+	X(struct mutex, module_mutex)			\
+	X(struct blocking_notifier_head, module_notify_list) \
+	X(struct kcare_mod_tree_root, mod_tree)
+
+#define KSYM_VAR_FIELD(type, name) type *name;
+struct kcare_ksym_vars {
+	KCARE_KSYM_VARIABLES(KSYM_VAR_FIELD)
+};
+#undef KSYM_VAR_FIELD
+
+/* Written once by kcare_ksyms_init(), before anything else of kcare runs. */
+extern struct kcare_ksym_vars kcare_ksym_vars;
+
+int module_enable_rodata_ro(const struct module *mod);
+int module_enable_rodata_ro_after_init(const struct module *mod);
+int module_enable_data_nx(const struct module *mod);
+int module_enable_text_rox(const struct module *mod);
+void mod_tree_insert(struct module *mod);
+void mod_tree_remove(struct module *mod);
+
+#define KSYM_DECLARE(name) DECLARE_STATIC_CALL(kcare_##name, name);
+KCARE_KSYM_FUNCTIONS(KSYM_DECLARE)
+#undef KSYM_DECLARE
+
+/* Calls an unexported function. */
+#define ksym(name) static_call(kcare_##name)
+
+#endif

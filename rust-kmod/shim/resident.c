@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A struct module that kcare fills itself, so that patch text is a first-class citizen: it has ORC,
+ * exception and bug tables, jump labels, static calls, ftrace records and names. The steps are those of
+ * load_module() in kernel/module/main.c, each with its mirror; the order is the caller's.
+ */
+
+#include <linux/kallsyms.h>
+#include <linux/mm.h>
+#include <linux/moduleloader.h>
+#include <linux/slab.h>
+
+#include "ksyms.h"
+#include "shim.h"
+
+static_assert((int)KCARE_TEXT == MOD_TEXT);
+static_assert((int)KCARE_DATA == MOD_DATA);
+static_assert((int)KCARE_RODATA == MOD_RODATA);
+static_assert((int)KCARE_RO_AFTER_INIT == MOD_RO_AFTER_INIT);
+
+struct module *kcare_resident_new(const char *name)
+{
+	struct module *mod = kvzalloc(sizeof(*mod), GFP_KERNEL);
+
+	if (!mod)
+		return NULL;
+	strscpy(mod->name, name, sizeof(mod->name));
+	mod->state = MODULE_STATE_UNFORMED;
+	mod->taints = THIS_MODULE->taints;
+	INIT_LIST_HEAD(&mod->list);
+	INIT_LIST_HEAD(&mod->source_list);
+	INIT_LIST_HEAD(&mod->target_list);
+	INIT_LIST_HEAD(&mod->bug_list);
+	/* One for MODULE_REF_BASE (kernel/module/main.c) and one that is never given back: rmmod is refused. */
+	atomic_set(&mod->refcnt, 2);
+	return mod;
+}
+
+void *kcare_resident_alloc(struct module *mod, enum kcare_region region, size_t size)
+{
+	enum execmem_type kind = region == KCARE_TEXT ? EXECMEM_MODULE_TEXT : EXECMEM_MODULE_DATA;
+	struct module_memory *mem = &mod->mem[region];
+	void *base;
+
+	size = PAGE_ALIGN(size);
+	base = ksym(execmem_alloc_rw)(kind, size);
+	if (!base)
+		return NULL;
+	memset(base, 0, size);
+	mem->base = base;
+	mem->size = size;
+	mem->is_rox = ksym(execmem_is_rox)(kind);
+	return base;
+}
+
+void kcare_resident_free(struct module *mod)
+{
+	int i;
+
+	for (i = 0; i < KCARE_NR_REGIONS; i++)
+		if (mod->mem[i].base)
+			ksym(execmem_free)(mod->mem[i].base);
+	kvfree(mod);
+}
+
+void kcare_resident_set_tables(struct module *mod, const struct kcare_tables *t)
+{
+	mod->extable = t->extable.base;
+	mod->num_exentries = t->extable.bytes / sizeof(*mod->extable);
+	mod->jump_entries = t->jump_table.base;
+	mod->num_jump_entries = t->jump_table.bytes / sizeof(*mod->jump_entries);
+	mod->static_call_sites = t->static_calls.base;
+	mod->num_static_call_sites = t->static_calls.bytes / sizeof(*mod->static_call_sites);
+	mod->ftrace_callsites = t->mcount.base;
+	mod->num_ftrace_callsites = t->mcount.bytes / sizeof(*mod->ftrace_callsites);
+	mod->tracepoints_ptrs = t->tracepoints.base;
+	mod->num_tracepoints = t->tracepoints.bytes / sizeof(*mod->tracepoints_ptrs);
+
+	mod->core_kallsyms.symtab = t->symtab;
+	mod->core_kallsyms.num_symtab = t->nr_symbols;
+	mod->core_kallsyms.strtab = t->strtab;
+	mod->core_kallsyms.typetab = t->typetab;
+	rcu_assign_pointer(mod->kallsyms, &mod->core_kallsyms);
+}
+
+/* __module_address() looks no further than these bounds. They only ever grow, as in mod_update_bounds(). */
+static void grow_bounds(const struct module *mod)
+{
+	struct kcare_mod_tree_root *tree = kcare_ksym_vars.mod_tree;
+	int i;
+
+	for (i = 0; i < KCARE_NR_REGIONS; i++) {
+		const struct module_memory *mem = &mod->mem[i];
+		unsigned long min = (unsigned long)mem->base;
+
+		if (!mem->size)
+			continue;
+		tree->addr_min = min(tree->addr_min, min);
+		tree->addr_max = max(tree->addr_max, min + mem->size);
+	}
+}
+
+int kcare_resident_insert(struct module *mod)
+{
+	int err = 0;
+
+	mutex_lock(kcare_ksym_vars.module_mutex);
+	if (ksym(find_module)(mod->name)) {
+		err = -EEXIST;
+	} else {
+		grow_bounds(mod);
+		list_add_rcu(&mod->list, kcare_ksym_vars.modules);
+		ksym(mod_tree_insert)(mod);
+	}
+	mutex_unlock(kcare_ksym_vars.module_mutex);
+	return err;
+}
+
+void kcare_resident_remove(struct module *mod)
+{
+	mutex_lock(kcare_ksym_vars.module_mutex);
+	mod->state = MODULE_STATE_UNFORMED;
+	list_del_rcu(&mod->list);
+	ksym(mod_tree_remove)(mod);
+	/* Readers of the list, the tree and the bug list are RCU readers, as in free_module(). */
+	synchronize_rcu();
+	mutex_unlock(kcare_ksym_vars.module_mutex);
+}
+
+int kcare_resident_finalize(struct module *mod, const void *hdr, const void *sechdrs)
+{
+	int err;
+
+	ksym(sort_extable)(mod->extable, mod->extable + mod->num_exentries);
+	err = ksym(module_finalize)(hdr, sechdrs, mod);
+	if (err)
+		return err;
+	ksym(ftrace_module_init)(mod);
+	return 0;
+}
+
+void kcare_resident_unfinalize(struct module *mod)
+{
+	ksym(ftrace_release_mod)(mod);
+	ksym(module_arch_cleanup)(mod);
+}
+
+int kcare_resident_seal(struct module *mod, const void *hdr, const void *sechdrs)
+{
+	int err;
+
+	mutex_lock(kcare_ksym_vars.module_mutex);
+	ksym(module_bug_finalize)(hdr, sechdrs, mod);
+	err = ksym(module_enable_rodata_ro)(mod);
+	if (!err)
+		err = ksym(module_enable_data_nx)(mod);
+	if (!err)
+		err = ksym(module_enable_text_rox)(mod);
+	if (err)
+		ksym(module_bug_cleanup)(mod);
+	else
+		mod->state = MODULE_STATE_COMING;
+	mutex_unlock(kcare_ksym_vars.module_mutex);
+	return err;
+}
+
+void kcare_resident_unseal(struct module *mod)
+{
+	mutex_lock(kcare_ksym_vars.module_mutex);
+	mod->state = MODULE_STATE_UNFORMED;
+	ksym(module_bug_cleanup)(mod);
+	mutex_unlock(kcare_ksym_vars.module_mutex);
+}
+
+int kcare_resident_coming(struct module *mod)
+{
+	int err;
+
+	ksym(ftrace_module_enable)(mod);
+	err = blocking_notifier_call_chain_robust(kcare_ksym_vars.module_notify_list,
+						  MODULE_STATE_COMING, MODULE_STATE_GOING, mod);
+	err = notifier_to_errno(err);
+	if (err)
+		return err;
+
+	WRITE_ONCE(mod->state, MODULE_STATE_LIVE);
+	blocking_notifier_call_chain(kcare_ksym_vars.module_notify_list, MODULE_STATE_LIVE, mod);
+	err = ksym(module_enable_rodata_ro_after_init)(mod);
+	if (err)
+		kcare_resident_going(mod);
+	return err;
+}
+
+void kcare_resident_going(struct module *mod)
+{
+	WRITE_ONCE(mod->state, MODULE_STATE_GOING);
+	blocking_notifier_call_chain(kcare_ksym_vars.module_notify_list, MODULE_STATE_GOING, mod);
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The border between kcare's Rust code and what only C can reach: macros, inline functions, and the
+ * layout of structures that the Rust bindings do not have. Scalars and opaque pointers only; no policy.
+ * ffi.rs mirrors this file line by line.
+ */
+#ifndef KCARE_SHIM_H
+#define KCARE_SHIM_H
+
+#include <linux/types.h>
+
+struct module;
+struct task_struct;
+struct key;
+
+/* ---- ksyms.c: functions and variables that the kernel does not export ---- */
+
+/* Resolves everything; on -ENOENT @missing names the first symbol that this kernel lacks. */
+int kcare_ksyms_init(const char **missing);
+/* Address of vmlinux's first byte (_text) and its length up to _end. */
+unsigned long kcare_vmlinux_base(void);
+unsigned long kcare_vmlinux_size(void);
+/* The running vmlinux's build-id, BUILD_ID_SIZE_MAX (20) bytes. */
+const u8 *kcare_vmlinux_build_id(void);
+
+/* ---- resident.c: a struct module that the loader fills itself ---- */
+
+/* Kinds of memory: payload::place::Region, which has the numbers of enum mod_mem_type. */
+enum kcare_region {
+	KCARE_TEXT,
+	KCARE_DATA,
+	KCARE_RODATA,
+	KCARE_RO_AFTER_INIT,
+	KCARE_NR_REGIONS,
+};
+
+/* An array inside the module's memory: its address and the number of its bytes. */
+struct kcare_table {
+	void *base;
+	size_t bytes;
+};
+
+/* The arrays that struct module points to. */
+struct kcare_tables {
+	struct kcare_table extable;
+	struct kcare_table jump_table;
+	struct kcare_table static_calls;
+	struct kcare_table mcount;
+	struct kcare_table tracepoints;
+	void *symtab;
+	size_t nr_symbols;
+	char *strtab;
+	char *typetab;
+};
+
+/* A module without memory, unformed, with one reference held; NULL if memory is short. */
+struct module *kcare_resident_new(const char *name);
+/* Allocates zeroed, still writable memory for a region; NULL if memory is short. */
+void *kcare_resident_alloc(struct module *mod, enum kcare_region region, size_t size);
+/* Frees the memory and the module; it must not be in the kernel's lists. */
+void kcare_resident_free(struct module *mod);
+void kcare_resident_set_tables(struct module *mod, const struct kcare_tables *tables);
+/* Enters the unformed module into the kernel's list and address tree; -EEXIST if the name is taken. */
+int kcare_resident_insert(struct module *mod);
+/* Takes it out again and waits until no reader of the lists can see it. */
+void kcare_resident_remove(struct module *mod);
+/* Alternatives, retpolines, return thunks, call thunks, ENDBR sealing, ORC, ftrace records. */
+int kcare_resident_finalize(struct module *mod, const void *hdr, const void *sechdrs);
+/* Bug table and final permissions; the module's state becomes COMING. */
+int kcare_resident_seal(struct module *mod, const void *hdr, const void *sechdrs);
+/* Jump labels, static calls, tracepoints, then LIVE. */
+int kcare_resident_coming(struct module *mod);
+/* The mirror of kcare_resident_coming(). */
+void kcare_resident_going(struct module *mod);
+/* The mirror of kcare_resident_seal() and kcare_resident_finalize(). */
+void kcare_resident_unseal(struct module *mod);
+void kcare_resident_unfinalize(struct module *mod);
+
+/* ---- ftrace.c: one redirected function ---- */
+
+struct kcare_ops;
+
+/* @ip: the function's address; @target: the trampoline. NULL if memory is short. */
+struct kcare_ops *kcare_ops_new(unsigned long ip, unsigned long target, int *err);
+/* Must not be registered, and no CPU may still run its callback. */
+void kcare_ops_free(struct kcare_ops *ops);
+int kcare_ops_register_direct(struct kcare_ops *ops);
+int kcare_ops_unregister_direct(struct kcare_ops *ops);
+int kcare_ops_register_ipmodify(struct kcare_ops *ops);
+int kcare_ops_unregister_ipmodify(struct kcare_ops *ops);
+
+/* ---- tasks.c: stacks ---- */
+
+/*
+ * Calls @visit for every thread and every CPU's idle task, until it returns non-zero; returns that value.
+ * For use with the machine stopped: takes no lock.
+ */
+int kcare_tasks_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx);
+/* The words of a task's stack that are in use: from its saved stack pointer to its user registers. */
+void kcare_task_stack(struct task_struct *task, const unsigned long **low, const unsigned long **high);
+/* Words that the function-graph tracer keeps for it. */
+void kcare_task_graph(struct task_struct *task, const unsigned long **low, const unsigned long **high);
+/* Calls @word with each return address that a kretprobe hides, until it returns non-zero. */
+int kcare_task_rethooks(struct task_struct *task, int (*word)(void *ctx, unsigned long w), void *ctx);
+int kcare_task_pid(struct task_struct *task);
+/* Copies the name, NUL-terminated, to @comm of TASK_COMM_LEN (16) bytes. */
+void kcare_task_comm(struct task_struct *task, char *comm);
+
+/* ---- stop.c ---- */
+
+/* Runs @fn on one CPU while all others spin with interrupts off. */
+int kcare_stop_machine(int (*fn)(void *ctx), void *ctx);
+/* Waits until every task has left the text that an unregistered redirect led to. */
+void kcare_synchronize_text(void);
+/* Flag that the trampolines test; written only with the machine stopped. */
+void kcare_flag_set(u32 *flag, u32 value);
+/* Copies kernel memory that may not be mapped; -ERANGE or -EFAULT then. */
+int kcare_copy_text(void *out, unsigned long from, size_t size);
+u64 kcare_boot_ns(void);
+u64 kcare_real_seconds(void);
+void kcare_module_get(struct module *mod);
+void kcare_module_put(struct module *mod);
+const char *kcare_uts_release(void);
+bool kcare_capable(void);
+
+/* ---- keyring.c ---- */
+
+/* A keyring of kcare's own that holds the built-in certificate; an ERR_PTR on failure. */
+struct key *kcare_keyring_new(const void *cert, size_t size);
+void kcare_keyring_put(struct key *keyring);
+/* 0 if @sig is a detached CMS signature over @data by a key of @keyring. */
+int kcare_keyring_verify(struct key *keyring, const void *data, size_t size,
+			 const void *sig, size_t sig_size);
+
+/* ---- cert.S ---- */
+
+extern const u8 kcare_cert_start[];
+extern const u8 kcare_cert_end[];
+
+#endif

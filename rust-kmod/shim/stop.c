@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Stopping the machine, waiting for it, and the clock. */
+
+#include <linux/capability.h>
+#include <linux/module.h>
+#include <linux/rcupdate.h>
+#include <linux/stop_machine.h>
+#include <linux/timekeeping.h>
+#include <linux/uaccess.h>
+#include <linux/utsname.h>
+
+#include "shim.h"
+
+int kcare_stop_machine(int (*fn)(void *ctx), void *ctx)
+{
+	return stop_machine(fn, ctx, NULL);
+}
+
+void kcare_synchronize_text(void)
+{
+	/* Tasks preempted in a trampoline, then CPUs where RCU is not watching, as ftrace itself waits. */
+	synchronize_rcu_tasks();
+	synchronize_rcu_tasks_rude();
+}
+
+void kcare_flag_set(u32 *flag, u32 value)
+{
+	WRITE_ONCE(*flag, value);
+}
+
+int kcare_copy_text(void *out, unsigned long from, size_t size)
+{
+	return copy_from_kernel_nofault(out, (const void *)from, size);
+}
+
+u64 kcare_boot_ns(void)
+{
+	return ktime_get_ns();
+}
+
+u64 kcare_real_seconds(void)
+{
+	return ktime_get_real_seconds();
+}
+
+void kcare_module_get(struct module *mod)
+{
+	__module_get(mod);
+}
+
+void kcare_module_put(struct module *mod)
+{
+	module_put(mod);
+}
+
+const char *kcare_uts_release(void)
+{
+	return init_uts_ns.name.release;
+}
+
+bool kcare_capable(void)
+{
+	return capable(CAP_SYS_MODULE);
+}
