@@ -85,9 +85,7 @@ impl Device {
         let result = known_flags(request.flags)
             .and_then(|()| Unverified::copy_from_user(request.data, request.size))
             .and_then(|payload| self.core.apply(payload, &mut report));
-        if let Err(error) = &result {
-            self.core.failed("patch", error, &mut report);
-        }
+        self.note("patch", &result, &mut report);
         (request.reason, request.place) = outcome(&result);
         request.text_len = write_text(request.text, request.text_size, report.as_str())?;
         write(arg, &request.encode())?;
@@ -97,15 +95,19 @@ impl Device {
     fn unload(&self, arg: usize) -> Result<isize> {
         let mut request = Unload::decode(&read(arg)?);
         let mut report = Report::new()?;
-        let result =
-            known_flags(request.flags).and_then(|()| self.core.unload(&mut report));
-        if let Err(error) = &result {
-            self.core.failed("unload", error, &mut report);
-        }
+        let result = known_flags(request.flags).and_then(|()| self.core.unload(&mut report));
+        self.note("unload", &result, &mut report);
         (request.reason, request.place) = outcome(&result);
         request.text_len = write_text(request.text, request.text_size, report.as_str())?;
         write(arg, &request.encode())?;
         answer(result)
+    }
+
+    /// Counts and logs a refusal, and makes sure that its message says something.
+    fn note(&self, what: &str, result: &Result<(), Error>, report: &mut Report) {
+        if let Err(error) = result {
+            self.core.failed(what, error, report);
+        }
     }
 
     fn info(&self, arg: usize) -> Result<isize> {

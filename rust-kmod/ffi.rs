@@ -2,13 +2,14 @@
 
 //! The border to C: mirrors `shim/shim.h` line by line. Nothing but [`crate::kapi`] uses it.
 
-use core::ffi::{
-    c_char,
-    c_int,
-    c_ulong,
-    c_void, //
+use kernel::{
+    bindings,
+    ffi::{
+        c_char,
+        c_int,
+        c_void, //
+    },
 };
-use kernel::bindings;
 
 pub(crate) use kernel::bindings::{
     key,
@@ -86,8 +87,8 @@ kernel::static_assert!(
 #[allow(improper_ctypes)]
 extern "C" {
     pub(crate) fn kcare_ksyms_init(missing: *mut *const c_char) -> c_int;
-    pub(crate) fn kcare_vmlinux_base() -> c_ulong;
-    pub(crate) fn kcare_vmlinux_size() -> c_ulong;
+    pub(crate) fn kcare_vmlinux_base() -> u64;
+    pub(crate) fn kcare_vmlinux_size() -> u64;
     pub(crate) fn kcare_vmlinux_build_id() -> *const u8;
 
     pub(crate) fn kcare_resident_new(name: *const c_char) -> *mut module;
@@ -111,7 +112,7 @@ extern "C" {
     pub(crate) fn kcare_resident_unseal(m: *mut module);
     pub(crate) fn kcare_resident_unfinalize(m: *mut module);
 
-    pub(crate) fn kcare_ops_new(ip: c_ulong, target: c_ulong, err: *mut c_int) -> *mut Ops;
+    pub(crate) fn kcare_ops_new(ip: u64, target: u64, err: *mut c_int) -> *mut Ops;
     pub(crate) fn kcare_ops_free(ops: *mut Ops);
     pub(crate) fn kcare_ops_register_direct(ops: *mut Ops) -> c_int;
     pub(crate) fn kcare_ops_unregister_direct(ops: *mut Ops) -> c_int;
@@ -124,17 +125,17 @@ extern "C" {
     ) -> c_int;
     pub(crate) fn kcare_task_stack(
         task: *mut task_struct,
-        low: *mut *const c_ulong,
-        high: *mut *const c_ulong,
+        low: *mut *const u64,
+        high: *mut *const u64,
     );
     pub(crate) fn kcare_task_graph(
         task: *mut task_struct,
-        low: *mut *const c_ulong,
-        high: *mut *const c_ulong,
+        low: *mut *const u64,
+        high: *mut *const u64,
     );
     pub(crate) fn kcare_task_rethooks(
         task: *mut task_struct,
-        word: unsafe extern "C" fn(*mut c_void, c_ulong) -> c_int,
+        word: unsafe extern "C" fn(*mut c_void, u64) -> c_int,
         ctx: *mut c_void,
     ) -> c_int;
     pub(crate) fn kcare_task_pid(task: *mut task_struct) -> c_int;
@@ -146,7 +147,7 @@ extern "C" {
     ) -> c_int;
     pub(crate) fn kcare_synchronize_text();
     pub(crate) fn kcare_flag_set(flag: *mut u32, value: u32);
-    pub(crate) fn kcare_copy_text(out: *mut c_void, from: c_ulong, size: usize) -> c_int;
+    pub(crate) fn kcare_copy_text(out: *mut c_void, from: u64, size: usize) -> c_int;
     pub(crate) fn kcare_boot_ns() -> u64;
     pub(crate) fn kcare_real_seconds() -> u64;
     pub(crate) fn kcare_module_get(m: *mut module);

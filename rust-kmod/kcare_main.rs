@@ -7,6 +7,7 @@
 //! into memory, [`redirect`] leads the old functions to trampolines, [`quiesce`] switches them over
 //! with the machine stopped, and [`state`] keeps what is live. [`kapi`] is what they use of the kernel.
 
+use core::borrow::Borrow;
 use kernel::{
     prelude::*,
     sync::Arc, //
@@ -62,13 +63,18 @@ struct Kcare {
     device: DeviceRegistration,
 }
 
+/// A parameter's value, which 7.2 lends and 7.3 copies.
+fn parameter(value: impl Borrow<u32>) -> u32 {
+    *value.borrow()
+}
+
 impl kernel::InPlaceModule for Kcare {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             device <- {
                 let options = Options {
-                    limit_ms: *module_parameters::timeout_ms.value(),
-                    choice: Choice::try_from(*module_parameters::redirect.value())?,
+                    limit_ms: parameter(module_parameters::timeout_ms.value()),
+                    choice: Choice::try_from(parameter(module_parameters::redirect.value()))?,
                 };
                 let ksyms = Ksyms::resolve()?;
                 let keyring = Keyring::new().inspect_err(|e| {

@@ -32,6 +32,7 @@ use crate::{
             Region,
             Slot, //
         },
+        ranges::Range,
         reloc,
         trampoline, //
     },
@@ -51,10 +52,10 @@ use kernel::{
 
 /// One function, ready to be redirected.
 pub(crate) struct Function {
-    /// Address of the original.
-    pub(crate) old: u64,
-    /// Its size in bytes.
-    pub(crate) old_size: u64,
+    /// The original body.
+    pub(crate) body: Range,
+    /// Its cold part, empty if it has none.
+    pub(crate) cold: Range,
     /// Address of its trampoline.
     pub(crate) trampoline: u64,
     /// Its name.
@@ -266,7 +267,7 @@ fn write_trampolines(
     let code = text.chunks_exact_mut(TRAMPOLINE_SIZE);
 
     for (index, (func, code)) in (0u32..).zip(payload.funcs().zip(code)) {
-        let old = verify::address_of(ksyms, &func, index)?;
+        let (body, cold) = verify::ranges_of(ksyms, &func, index)?;
         let outside = Error::entry(Reason::FuncOutside, Table::Funcs, index);
         let at = u64::from(index)
             .checked_mul(TRAMPOLINE_SIZE as u64)
@@ -276,7 +277,8 @@ fn write_trampolines(
             .ok()
             .and_then(|symbol| values.get(symbol))
             .ok_or(outside)?;
-        let resume = old
+        let resume = body
+            .start
             .checked_add(u64::from(func.fentry))
             .and_then(|site| site.checked_add(trampoline::FENTRY_SIZE))
             .ok_or(outside)?;
@@ -288,8 +290,8 @@ fn write_trampolines(
         code.copy_from_slice(&jump);
         let name = payload.string(func.name);
         let function = Function {
-            old,
-            old_size: u64::from(func.size),
+            body,
+            cold,
             trampoline: at,
             name: CString::try_from_fmt(fmt!("{name}")).map_err(out_of_memory)?,
         };

@@ -91,7 +91,7 @@ impl Redirects {
             table: Table::Funcs,
             index,
         };
-        let mut ops = Ops::new(ksyms, function.old, function.trampoline).map_err(|e| {
+        let mut ops = Ops::new(ksyms, function.body.start, function.trampoline).map_err(|e| {
             if e == EINVAL {
                 return report.refuse(
                     Reason::NotRedirectable,
@@ -108,7 +108,7 @@ impl Redirects {
                     return Err(e);
                 }
                 // A failed registration leaves marks in the `ftrace_ops`: start with a fresh one.
-                ops = Ops::new(ksyms, function.old, function.trampoline)?;
+                ops = Ops::new(ksyms, function.body.start, function.trampoline)?;
                 ops.register(Strategy::IpModify)
             }),
         };

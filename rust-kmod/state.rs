@@ -59,6 +59,7 @@ use crate::{
         Unverified, //
     },
 };
+use core::cmp::Ordering;
 use kernel::{
     new_mutex,
     prelude::*,
@@ -195,7 +196,12 @@ impl Core {
     /// Counts a failure and logs it with its message.
     pub(crate) fn failed(&self, what: &str, error: &Error, report: &mut Report) {
         report.explain(error);
-        pr_err!("{} refused ({}): {}\n", what, error.reason.name(), report.as_str());
+        pr_err!(
+            "{} refused ({}): {}\n",
+            what,
+            error.reason.name(),
+            report.as_str()
+        );
         let mut status = self.status.lock();
         status.head.failures = status.head.failures.saturating_add(1);
     }
@@ -301,21 +307,16 @@ impl Core {
 
     /// The old bodies go out of use, and the trampolines' way to them.
     fn switch_on(&self, loaded: &Loaded, report: &mut Report) -> Result<Switched, Error> {
-        let count = loaded.functions.len().saturating_add(1);
+        let bodies = loaded.functions.iter().flat_map(|f| [f.body, f.cold]);
+        let bodies = bodies.filter(|range| range.start < range.end);
+        let count = bodies.clone().count().saturating_add(1);
         let mut ranges = KVec::with_capacity(count, GFP_KERNEL).map_err(out_of_memory)?;
-        for function in &loaded.functions {
-            let range = Range {
-                start: function.old,
-                end: function.old.saturating_add(function.old_size),
-            };
-            ranges.push(range, GFP_KERNEL).map_err(out_of_memory)?;
+        for range in Iterator::chain(bodies, [text_range(loaded)]) {
+            let at = ranges.partition_point(|r: &Range| r.start < range.start);
+            ranges
+                .insert_within_capacity(at, range)
+                .map_err(|_| Error::from(Reason::Internal))?;
         }
-        // The functions are ascending; the level's text lies somewhere among them.
-        let text = text_range(loaded);
-        let at = ranges.partition_point(|range| range.start < text.start);
-        ranges
-            .insert_within_capacity(at, text)
-            .map_err(|_| Error::from(Reason::Internal))?;
         self.switch(loaded, true, &ranges, report)
     }
 
@@ -349,12 +350,13 @@ fn policy(live: Option<&Level>, wanted: u32, report: &mut Report) -> Result<(), 
     let Some(live) = live.map(|level| level.level) else {
         return Ok(());
     };
-    let (reason, text) = if live == wanted {
-        (Reason::AlreadyLive, "it is live already")
-    } else if live > wanted {
-        (Reason::LowerLevel, "a higher level is live")
-    } else {
-        (Reason::OtherLive, "a lower level is live and must be unloaded first")
+    let (reason, text) = match live.cmp(&wanted) {
+        Ordering::Equal => (Reason::AlreadyLive, "it is live already"),
+        Ordering::Greater => (Reason::LowerLevel, "a higher level is live"),
+        Ordering::Less => (
+            Reason::OtherLive,
+            "a lower level is live and must be unloaded first",
+        ),
     };
     Err(report.refuse(
         reason,
@@ -387,11 +389,18 @@ fn text_range(loaded: &Loaded) -> Range {
 
 /// `function+0x12`, for an address in an old body or in the level's own text.
 fn name_address(loaded: &Loaded, word: u64, report: &mut Report) {
-    let inside = |f: &&loader::Function| (f.old..f.old.saturating_add(f.old_size)).contains(&word);
-    if let Some(function) = loaded.functions.iter().find(inside) {
+    let offset_in = |range: Range| {
+        let offset = word.checked_sub(range.start)?;
+        (word < range.end).then_some(offset)
+    };
+    let place = loaded.functions.iter().find_map(|function| {
+        let body = offset_in(function.body).map(|offset| ("", offset));
+        let cold = || offset_in(function.cold).map(|offset| (".cold", offset));
+        Some((function, body.or_else(cold)?))
+    });
+    if let Some((function, (part, offset))) = place {
         let name = function.name.to_str().unwrap_or("?");
-        let offset = word.saturating_sub(function.old);
-        report.add(format_args!("{name}+{offset:#x}"));
+        report.add(format_args!("{name}{part}+{offset:#x}"));
     } else if let Some((name, offset)) = loaded.resident.name_of(word) {
         report.add(format_args!("{name}+{offset:#x} of the patch"));
     } else {
@@ -405,7 +414,13 @@ fn fix_lines(payload: &Trusted<'_>) -> Result<KVec<u8>, Error> {
     for fix in payload.fixes() {
         let id = payload.string(fix.id);
         let title = payload.string(fix.title);
-        for part in ["fix: ", id, if id.is_empty() { "" } else { " " }, title, "\n"] {
+        for part in [
+            "fix: ",
+            id,
+            if id.is_empty() { "" } else { " " },
+            title,
+            "\n",
+        ] {
             lines
                 .extend_from_slice(part.as_bytes(), GFP_KERNEL)
                 .map_err(out_of_memory)?;

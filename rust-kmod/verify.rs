@@ -27,6 +27,7 @@ use crate::{
             MAX_PAYLOAD, //
         },
         preimage,
+        ranges::Range,
         trailer, //
     },
     report::{
@@ -209,24 +210,25 @@ pub(crate) fn identity(
     Ok(())
 }
 
-/// Address of a function of vmlinux.
+/// Where a function of vmlinux is, and where its cold part is (empty if it has none).
 ///
 /// # Errors
 ///
 /// [`Reason::FuncOutside`] with the function's number.
-pub(crate) fn address_of(ksyms: Ksyms, func: &Func, index: u32) -> Result<u64, Error> {
+pub(crate) fn ranges_of(ksyms: Ksyms, func: &Func, index: u32) -> Result<(Range, Range), Error> {
     let outside = Error::entry(Reason::FuncOutside, Table::Funcs, index);
-    let end = func
-        .offset
-        .checked_add(u64::from(func.size))
-        .ok_or(outside)?;
-    if end > ksyms.vmlinux_size() {
-        return Err(outside);
-    }
-    ksyms
-        .vmlinux_base()
-        .checked_add(func.offset)
-        .ok_or(outside)
+    let range = |offset: u64, size: u32| {
+        let end = offset.checked_add(u64::from(size))?;
+        let base = ksyms.vmlinux_base();
+        (end <= ksyms.vmlinux_size()).then_some(())?;
+        Some(Range {
+            start: base.checked_add(offset)?,
+            end: base.checked_add(end)?,
+        })
+    };
+    let body = range(func.offset, func.size).ok_or(outside)?;
+    let cold = range(func.cold_offset, func.cold_size).ok_or(outside)?;
+    Ok((body, cold))
 }
 
 /// Is each function's code in memory what the payload expects?
@@ -249,10 +251,10 @@ pub(crate) fn preimages(
             table: Table::Funcs,
             index,
         };
-        let address = address_of(ksyms, &func, index)?;
+        let (body, _) = ranges_of(ksyms, &func, index)?;
         let size = usize::try_from(func.size).unwrap_or(0);
         let code = code.get_mut(..size).unwrap_or_default();
-        if system::copy_text(address, code).is_err() {
+        if system::copy_text(body.start, code).is_err() {
             return Err(report.refuse(
                 Reason::PreimageMismatch,
                 place,

@@ -41,7 +41,7 @@ impl Ops {
     pub(crate) fn new(_: Ksyms, ip: u64, target: u64) -> Result<Self> {
         let mut err = 0;
         // SAFETY: `err` is valid for writing; ftrace checks `ip` against its records.
-        let raw = unsafe { ffi::kcare_ops_new(ip as _, target as _, &mut err) };
+        let raw = unsafe { ffi::kcare_ops_new(ip, target, &mut err) };
         to_result(err)?;
         Ok(Self {
             // INVARIANT: A non-null result is a new object that is ours.

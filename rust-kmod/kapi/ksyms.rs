@@ -3,7 +3,6 @@
 //! Functions and variables that the kernel does not export.
 
 use crate::ffi;
-use core::ffi::CStr;
 use kernel::{
     error::to_result,
     prelude::*, //
@@ -30,7 +29,7 @@ impl Ksyms {
         let found = to_result(unsafe { ffi::kcare_ksyms_init(&mut missing) });
         if let Err(error) = found {
             // SAFETY: On failure `missing` is a string literal of the shim.
-            let name = unsafe { CStr::from_ptr(missing) };
+            let name = unsafe { CStr::from_char_ptr(missing) };
             pr_err!(
                 "this kernel has no {}: it is not supported\n",
                 name.to_str().unwrap_or("?")
@@ -44,13 +43,13 @@ impl Ksyms {
     /// Address of the first byte of vmlinux, `_text`.
     pub(crate) fn vmlinux_base(self) -> u64 {
         // SAFETY: By the type's invariant the variable is set.
-        unsafe { ffi::kcare_vmlinux_base() as u64 }
+        unsafe { ffi::kcare_vmlinux_base() }
     }
 
     /// Bytes of vmlinux from `_text` to `_end`.
     pub(crate) fn vmlinux_size(self) -> u64 {
         // SAFETY: By the type's invariant the variable is set.
-        unsafe { ffi::kcare_vmlinux_size() as u64 }
+        unsafe { ffi::kcare_vmlinux_size() }
     }
 
     /// Build-id of the running vmlinux (`vmlinux_build_id`, lib/buildid.c).

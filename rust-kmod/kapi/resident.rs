@@ -16,17 +16,14 @@ use crate::{
     ffi,
     payload::place::Region, //
 };
-use core::{
+use core::ptr::NonNull;
+use kernel::{
+    error::to_result,
     ffi::{
         c_char,
         c_int,
-        c_void,
-        CStr, //
+        c_void, //
     },
-    ptr::NonNull, //
-};
-use kernel::{
-    error::to_result,
     prelude::*, //
 };
 
@@ -127,7 +124,7 @@ impl Resident {
     /// `ENOMEM`.
     pub(crate) fn new(_: Ksyms, name: &CStr) -> Result<Self> {
         // SAFETY: The name is NUL-terminated; the shim cuts it to the field's size.
-        let raw = unsafe { ffi::kcare_resident_new(name.as_ptr().cast()) };
+        let raw = unsafe { ffi::kcare_resident_new(name.as_char_ptr()) };
         let none = Memory {
             base: core::ptr::null_mut(),
             size: 0,

@@ -4,17 +4,14 @@
 
 use super::ksyms::Ksyms;
 use crate::ffi;
-use core::{
+use core::ops::ControlFlow;
+use kernel::{
+    error::to_result,
     ffi::{
         c_int,
-        c_ulong,
         c_void, //
     },
-    ops::ControlFlow, //
-};
-use kernel::error::{
-    to_result,
-    Result, //
+    prelude::*, //
 };
 
 /// Exists only while all other CPUs spin with interrupts off: no other code of the kernel runs but
@@ -36,6 +33,9 @@ pub(crate) fn stop<R>(ksyms: Ksyms, f: impl FnOnce(&Stopped) -> R) -> Result<R> 
         result: Option<R>,
     }
 
+    /// # Safety
+    ///
+    /// `ctx` must be a `Call<F, R>` that nothing else uses.
     unsafe extern "C" fn run<F: FnOnce(&Stopped) -> R, R>(ctx: *mut c_void) -> c_int {
         // SAFETY: `ctx` is the `Call` below, which its owner does not touch until `stop_machine()` returns.
         let call = unsafe { &mut *ctx.cast::<Call<F, R>>() };
@@ -58,7 +58,7 @@ pub(crate) fn stop<R>(ksyms: Ksyms, f: impl FnOnce(&Stopped) -> R) -> Result<R> 
     let run = runner(&call);
     // SAFETY: `run` gets the `Call` of its own type, which lives until this returns.
     to_result(unsafe { ffi::kcare_stop_machine(run, (&raw mut call).cast()) })?;
-    call.result.ok_or(kernel::error::code::EINVAL)
+    call.result.ok_or(EINVAL)
 }
 
 /// A task, while the machine is stopped.
@@ -75,6 +75,9 @@ impl Stopped {
             visit: F,
         }
 
+        /// # Safety
+        ///
+        /// `ctx` must be a `Call<F>` that nothing else uses, and `raw` a task.
         unsafe extern "C" fn run<F: FnMut(&Task<'_>) -> ControlFlow<()>>(
             ctx: *mut c_void,
             raw: *mut ffi::task_struct,
@@ -139,10 +142,13 @@ impl Task<'_> {
             found: Option<R>,
         }
 
-        unsafe extern "C" fn run<R>(ctx: *mut c_void, word: c_ulong) -> c_int {
+        /// # Safety
+        ///
+        /// `ctx` must be a `Call<R>` that nothing else uses.
+        unsafe extern "C" fn run<R>(ctx: *mut c_void, word: u64) -> c_int {
             // SAFETY: `ctx` is the `Call` below, which nothing else touches during the walk.
             let call = unsafe { &mut *ctx.cast::<Call<'_, R>>() };
-            call.found = (call.hit)(word as u64);
+            call.found = (call.hit)(word);
             c_int::from(call.found.is_some())
         }
 
@@ -173,15 +179,15 @@ impl Task<'_> {
 ///
 /// The words must be mapped, and nobody may write them meanwhile.
 unsafe fn scan<R>(
-    low: *const c_ulong,
-    high: *const c_ulong,
+    low: *const u64,
+    high: *const u64,
     hit: &mut impl FnMut(u64) -> Option<R>,
 ) -> Option<R> {
     let mut at = low;
     while at < high {
         // SAFETY: `at` lies between `low` and `high`, which the caller vouches for.
         let word = unsafe { at.read_volatile() };
-        if let Some(found) = hit(word as u64) {
+        if let Some(found) = hit(word) {
             return Some(found);
         }
         at = at.wrapping_add(1);

@@ -3,7 +3,6 @@
 //! Clocks, the kernel's release, capabilities, and reading memory that may not be there.
 
 use crate::ffi;
-use core::ffi::CStr;
 use kernel::{
     error::to_result,
     prelude::*, //
@@ -24,7 +23,7 @@ pub(crate) fn real_seconds() -> u64 {
 /// `uname -r` of the running kernel.
 pub(crate) fn release() -> &'static str {
     // SAFETY: `init_uts_ns` lives for ever and its release is NUL-terminated and never written.
-    let release = unsafe { CStr::from_ptr(ffi::kcare_uts_release()) };
+    let release = unsafe { CStr::from_char_ptr(ffi::kcare_uts_release()) };
     release.to_str().unwrap_or("?")
 }
 
@@ -41,5 +40,5 @@ pub(crate) fn capable() -> bool {
 /// `ERANGE` or `EFAULT` if not all of it is mapped kernel memory.
 pub(crate) fn copy_text(from: u64, out: &mut [u8]) -> Result {
     // SAFETY: `out` is valid for its length, and the kernel's function survives any `from`.
-    to_result(unsafe { ffi::kcare_copy_text(out.as_mut_ptr().cast(), from as _, out.len()) })
+    to_result(unsafe { ffi::kcare_copy_text(out.as_mut_ptr().cast(), from, out.len()) })
 }

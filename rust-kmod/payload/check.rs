@@ -392,6 +392,13 @@ impl<'a> Payload<'a> {
         if func.offset.checked_add(u64::from(func.size)).is_none() {
             return Err(Reason::FuncRange);
         }
+        let cold_end = func.cold_offset.checked_add(u64::from(func.cold_size));
+        if (func.cold_size == 0) != (func.cold_offset == 0)
+            || func.cold_size > MAX_FUNC_SIZE
+            || cold_end.is_none()
+        {
+            return Err(Reason::FuncCold);
+        }
         self.checked_name(func.name, usize::MAX)?;
         if let Some(before) = previous {
             let key = |f: &Func| (f.object, f.region, f.offset);
@@ -529,14 +536,15 @@ impl<'a> Payload<'a> {
         if size != Some(section.size) {
             return Err(fail(Reason::TrampolinesSize));
         }
+        // Relocations first: their fields are zero, so that the fill is wrong there as well.
+        let against = |s: &Section<'_>| s.target() == Some(section.index);
+        if let Some(rela) = self.sections().find(against) {
+            return Err(Error::section(Reason::RelocationTrampoline, rela.index));
+        }
         if section.data.iter().any(|&byte| byte != TRAMPOLINE_FILL) {
             return Err(fail(Reason::TrampolinesFill));
         }
-        let against = |s: &Section<'_>| s.target() == Some(section.index);
-        match self.sections().find(against) {
-            Some(rela) => Err(Error::section(Reason::RelocationTrampoline, rela.index)),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 

@@ -209,7 +209,7 @@ impl Object {
 
 record! {
     /// One redirected function.
-    pub struct Func, 48 {
+    pub struct Func, 56 {
         /// Index into [`SEC_OBJECTS`].
         0 object: u32,
         /// String: the function's name in its object.
@@ -229,8 +229,13 @@ record! {
         32 region: u32,
         /// Flags; none is defined yet.
         36 flags: u32,
+        /// Offset of the function's cold part (`NAME.cold`), as `offset`; 0 if it has none. It is not
+        /// redirected, but a task inside it is inside the function.
+        40 cold_offset: u64,
+        /// Size of the cold part in bytes, 0 if there is none.
+        48 cold_size: u32,
         /// Zero.
-        40 reserved: u64,
+        52 reserved: u32,
     }
 }
 

@@ -23,7 +23,7 @@ static void notrace redirect(unsigned long ip, unsigned long parent_ip,
 	ftrace_regs_set_instruction_pointer(fregs, r->target);
 }
 
-struct kcare_ops *kcare_ops_new(unsigned long ip, unsigned long target, int *err)
+struct kcare_ops *kcare_ops_new(u64 ip, u64 target, int *err)
 {
 	struct kcare_ops *r = kzalloc(sizeof(*r), GFP_KERNEL);
 

@@ -83,12 +83,12 @@ int kcare_ksyms_init(const char **missing)
 	return 0;
 }
 
-unsigned long kcare_vmlinux_base(void)
+u64 kcare_vmlinux_base(void)
 {
 	return (unsigned long)kcare_ksym_vars._text;
 }
 
-unsigned long kcare_vmlinux_size(void)
+u64 kcare_vmlinux_size(void)
 {
 	return kcare_ksym_vars._end - kcare_ksym_vars._text;
 }

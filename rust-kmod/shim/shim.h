@@ -18,8 +18,8 @@ struct key;
 /* Resolves everything; on -ENOENT @missing names the first symbol that this kernel lacks. */
 int kcare_ksyms_init(const char **missing);
 /* Address of vmlinux's first byte (_text) and its length up to _end. */
-unsigned long kcare_vmlinux_base(void);
-unsigned long kcare_vmlinux_size(void);
+u64 kcare_vmlinux_base(void);
+u64 kcare_vmlinux_size(void);
 /* The running vmlinux's build-id, BUILD_ID_SIZE_MAX (20) bytes. */
 const u8 *kcare_vmlinux_build_id(void);
 
@@ -81,7 +81,7 @@ void kcare_resident_unfinalize(struct module *mod);
 struct kcare_ops;
 
 /* @ip: the function's address; @target: the trampoline. NULL if memory is short. */
-struct kcare_ops *kcare_ops_new(unsigned long ip, unsigned long target, int *err);
+struct kcare_ops *kcare_ops_new(u64 ip, u64 target, int *err);
 /* Must not be registered, and no CPU may still run its callback. */
 void kcare_ops_free(struct kcare_ops *ops);
 int kcare_ops_register_direct(struct kcare_ops *ops);
@@ -97,11 +97,11 @@ int kcare_ops_unregister_ipmodify(struct kcare_ops *ops);
  */
 int kcare_tasks_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx);
 /* The words of a task's stack that are in use: from its saved stack pointer to its user registers. */
-void kcare_task_stack(struct task_struct *task, const unsigned long **low, const unsigned long **high);
+void kcare_task_stack(struct task_struct *task, const u64 **low, const u64 **high);
 /* Words that the function-graph tracer keeps for it. */
-void kcare_task_graph(struct task_struct *task, const unsigned long **low, const unsigned long **high);
+void kcare_task_graph(struct task_struct *task, const u64 **low, const u64 **high);
 /* Calls @word with each return address that a kretprobe hides, until it returns non-zero. */
-int kcare_task_rethooks(struct task_struct *task, int (*word)(void *ctx, unsigned long w), void *ctx);
+int kcare_task_rethooks(struct task_struct *task, int (*word)(void *ctx, u64 w), void *ctx);
 int kcare_task_pid(struct task_struct *task);
 /* Copies the name, NUL-terminated, to @comm of TASK_COMM_LEN (16) bytes. */
 void kcare_task_comm(struct task_struct *task, char *comm);
@@ -115,7 +115,7 @@ void kcare_synchronize_text(void);
 /* Flag that the trampolines test; written only with the machine stopped. */
 void kcare_flag_set(u32 *flag, u32 value);
 /* Copies kernel memory that may not be mapped; -ERANGE or -EFAULT then. */
-int kcare_copy_text(void *out, unsigned long from, size_t size);
+int kcare_copy_text(void *out, u64 from, size_t size);
 u64 kcare_boot_ns(void);
 u64 kcare_real_seconds(void);
 void kcare_module_get(struct module *mod);

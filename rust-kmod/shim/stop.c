@@ -28,9 +28,9 @@ void kcare_flag_set(u32 *flag, u32 value)
 	WRITE_ONCE(*flag, value);
 }
 
-int kcare_copy_text(void *out, unsigned long from, size_t size)
+int kcare_copy_text(void *out, u64 from, size_t size)
 {
-	return copy_from_kernel_nofault(out, (const void *)from, size);
+	return copy_from_kernel_nofault(out, (const void *)(unsigned long)from, size);
 }
 
 u64 kcare_boot_ns(void)

@@ -29,7 +29,7 @@ int kcare_tasks_visit(int (*visit)(void *ctx, struct task_struct *task), void *c
 	return 0;
 }
 
-void kcare_task_stack(struct task_struct *task, const unsigned long **low, const unsigned long **high)
+void kcare_task_stack(struct task_struct *task, const u64 **low, const u64 **high)
 {
 	unsigned long base = (unsigned long)task->stack;
 	unsigned long top = base + THREAD_SIZE;
@@ -45,22 +45,22 @@ void kcare_task_stack(struct task_struct *task, const unsigned long **low, const
 	sp = task == current ? (unsigned long)current_stack_pointer : READ_ONCE(task->thread.sp);
 	if (sp < base || sp > top)
 		sp = base;
-	*low = (const unsigned long *)(sp & ~(sizeof(long) - 1));
-	*high = (const unsigned long *)top;
+	*low = (const u64 *)(sp & ~(sizeof(long) - 1));
+	*high = (const u64 *)top;
 }
 
-void kcare_task_graph(struct task_struct *task, const unsigned long **low, const unsigned long **high)
+void kcare_task_graph(struct task_struct *task, const u64 **low, const u64 **high)
 {
 	*low = *high = NULL;
 #ifdef CONFIG_FUNCTION_GRAPH_TRACER
 	if (task->ret_stack && task->curr_ret_stack > 0) {
-		*low = task->ret_stack;
-		*high = task->ret_stack + task->curr_ret_stack;
+		*low = (const u64 *)task->ret_stack;
+		*high = (const u64 *)task->ret_stack + task->curr_ret_stack;
 	}
 #endif
 }
 
-int kcare_task_rethooks(struct task_struct *task, int (*word)(void *ctx, unsigned long w), void *ctx)
+int kcare_task_rethooks(struct task_struct *task, int (*word)(void *ctx, u64 w), void *ctx)
 {
 #ifdef CONFIG_RETHOOK
 	struct llist_node *node;
