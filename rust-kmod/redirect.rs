@@ -57,26 +57,33 @@ pub(crate) struct Redirects {
 }
 
 impl Redirects {
-    /// Registers all functions, or none.
+    /// No redirects.
+    pub(crate) fn new() -> Self {
+        Self { ops: KVec::new() }
+    }
+
+    /// Registers all functions. After an error some are registered: the way back is
+    /// [`Redirects::unregister`], as it is from all of them.
     ///
     /// # Errors
     ///
     /// [`Reason::NotRedirectable`], [`Reason::RedirectConflict`], [`Reason::RedirectFailed`] with the
     /// function's number and name; [`Reason::OutOfMemory`].
     pub(crate) fn register(
+        &mut self,
         functions: &[Function],
         choice: Choice,
         ksyms: Ksyms,
         report: &mut Report,
-    ) -> Result<Self, Error> {
-        let ops = KVec::with_capacity(functions.len(), GFP_KERNEL).map_err(out_of_memory)?;
-        // Dropping this on an early return takes back what has been registered so far.
-        let mut redirects = Self { ops };
+    ) -> Result<(), Error> {
+        // Room first: a redirect that is registered must not be lost.
+        let count = functions.len();
+        self.ops.reserve(count, GFP_KERNEL).map_err(out_of_memory)?;
         for (index, function) in (0u32..).zip(functions) {
-            let op = Self::register_one(function, choice, ksyms, index, report)?;
-            redirects.ops.push(op, GFP_KERNEL).map_err(out_of_memory)?;
+            let ops = Self::register_one(function, choice, ksyms, index, report)?;
+            self.ops.push(ops, GFP_KERNEL).map_err(out_of_memory)?;
         }
-        Ok(redirects)
+        Ok(())
     }
 
     fn register_one(

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Locking: [`Core::engine`] is the one coarse lock, held through an apply or an unload, waiting for
-//! tasks included. [`Core::status`] nests inside it and is held for copying only, so that reading the
+//! tasks included; a second request meanwhile is refused, it does not wait. [`Core::status`] nests inside it and is held for copying only, so that reading the
 //! state never waits for a switch.
 
 use crate::{
@@ -102,7 +102,7 @@ pub(crate) struct Status {
     pub(crate) release: [u8; 64],
     /// Its description, NUL-padded.
     pub(crate) description: [u8; 256],
-    /// One line `fix: ID title` per fix.
+    /// What [`fix_lines`] makes.
     pub(crate) fixes: KVec<u8>,
 }
 
@@ -212,7 +212,7 @@ impl Core {
     ///
     /// One reason; everything is as before then.
     pub(crate) fn apply(&self, payload: Unverified, report: &mut Report) -> Result<(), Error> {
-        let mut engine = self.engine.lock();
+        let mut engine = self.engine.try_lock().ok_or(Error::from(Reason::Busy))?;
         let verified = payload.verify(&self.keyring, report)?;
         let payload = verified.parse()?;
         verify::identity(&payload, self.ksyms, report)?;
@@ -224,20 +224,20 @@ impl Core {
 
         let loaded = loader::load(&payload, self.ksyms, report)?;
         let mut level = Level {
-            redirects: Redirects::register(
-                &loaded.functions,
-                self.options.choice,
-                self.ksyms,
-                report,
-            )?,
+            redirects: Redirects::new(),
             loaded,
             level: payload.level(),
             _module: ModuleRef::new(self.module),
         };
-        let switched = match self.switch_on(&level.loaded, report) {
+        let functions = &level.loaded.functions;
+        let armed =
+            level
+                .redirects
+                .register(functions, self.options.choice, self.ksyms, report);
+        let switched = match armed.and_then(|()| self.switch_on(&level.loaded, report)) {
             Ok(switched) => switched,
             Err(error) => {
-                // The flag was never set, so no task has ever been behind the trampolines.
+                // The flag was never set, so no task has ever been in a new body.
                 if let Err(e) = level.redirects.unregister() {
                     keep(&mut engine, level, e);
                 }
@@ -245,6 +245,7 @@ impl Core {
             }
         };
 
+        system::taint_live_patched();
         let (direct, ipmodify) = level.redirects.count();
         pr_info!(
             "patch level {} applied: {} functions switched ({} direct, {} ipmodify), stopped for {} us, {} retries\n",
@@ -278,7 +279,7 @@ impl Core {
     ///
     /// [`Reason::NothingApplied`], and those of [`Switch::run`]; the level is still live then.
     pub(crate) fn unload(&self, report: &mut Report) -> Result<(), Error> {
-        let mut engine = self.engine.lock();
+        let mut engine = self.engine.try_lock().ok_or(Error::from(Reason::Busy))?;
         let Some(level) = engine.live.as_ref() else {
             return Err(Reason::NothingApplied.into());
         };
@@ -408,19 +409,14 @@ fn name_address(loaded: &Loaded, word: u64, report: &mut Report) {
     }
 }
 
-/// One line per fix.
+/// One line `fix: ID TITLE` per fix; the id is `-` if it has none.
 fn fix_lines(payload: &Trusted<'_>) -> Result<KVec<u8>, Error> {
     let mut lines = KVec::new();
     for fix in payload.fixes() {
         let id = payload.string(fix.id);
         let title = payload.string(fix.title);
-        for part in [
-            "fix: ",
-            id,
-            if id.is_empty() { "" } else { " " },
-            title,
-            "\n",
-        ] {
+        let id = if id.is_empty() { "-" } else { id };
+        for part in ["fix: ", id, " ", title, "\n"] {
             lines
                 .extend_from_slice(part.as_bytes(), GFP_KERNEL)
                 .map_err(out_of_memory)?;

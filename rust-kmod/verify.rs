@@ -79,7 +79,8 @@ impl Unverified {
     ///
     /// # Errors
     ///
-    /// Those of [`trailer::split`], [`Reason::KeyRejected`], [`Reason::SignatureMalformed`].
+    /// Those of [`trailer::split`], [`Reason::KeyRejected`], [`Reason::PayloadCorrupted`],
+    /// [`Reason::SignatureMalformed`].
     pub(crate) fn verify(self, keyring: &Keyring, report: &mut Report) -> Result<Verified, Error> {
         pr_info!("verifying patch...\n");
         let (body, signature) = trailer::split(&self.0)?;
@@ -93,7 +94,7 @@ impl Unverified {
                     format_args!("it is not signed with the key that this module trusts"),
                 ),
                 Rejection::Mismatch => report.refuse(
-                    Reason::KeyRejected,
+                    Reason::PayloadCorrupted,
                     place,
                     format_args!("it was changed after it was signed"),
                 ),

@@ -4,6 +4,7 @@
 
 use crate::ffi;
 use kernel::{
+    bindings,
     error::to_result,
     prelude::*, //
 };
@@ -31,6 +32,13 @@ pub(crate) fn release() -> &'static str {
 pub(crate) fn capable() -> bool {
     // SAFETY: Called in process context, from an ioctl.
     unsafe { ffi::kcare_capable() }
+}
+
+/// Marks the kernel as live-patched (`TAINT_LIVEPATCH`, the letter K), as upstream livepatch does, so
+/// that reports of faults say so.
+pub(crate) fn taint_live_patched() {
+    // SAFETY: Callable in any context.
+    unsafe { bindings::add_taint(bindings::TAINT_LIVEPATCH, bindings::lockdep_ok_LOCKDEP_STILL_OK) };
 }
 
 /// Copies kernel memory at `from` to `out` (`copy_from_kernel_nofault()`, mm/maccess.c).

@@ -111,33 +111,31 @@ impl<'a> Payload<'a> {
     pub fn parse(body: &'a [u8]) -> Result<Self, Error> {
         let elf = Elf::parse(body)?;
         let sections = Sections::find(&elf)?;
-        let manifest = check_manifest(&sections.manifest)?;
-        sections.check_sizes(&manifest)?;
-        let strings = Strings::new(sections.strings.data).map_err(|(reason, at)| {
-            Error::entry(
-                reason,
-                Table::Strings,
-                u32::try_from(at).unwrap_or(u32::MAX),
-            )
+        let manifest = sections.manifest(&elf)?;
+        sections.check_sizes(&elf, &manifest)?;
+        let data = |table| sections.data(&elf, table);
+        let strings = Strings::new(data(Table::Strings)).map_err(|(reason, at)| {
+            let at = u32::try_from(at).unwrap_or(u32::MAX);
+            Error::entry(reason, Table::Strings, at)
         })?;
         // INVARIANT: the steps below check the rest, each relying on those in front of it only.
         let payload = Self {
             elf,
             manifest,
-            objects: sections.objects.data,
-            funcs: sections.funcs.data,
-            externs: sections.externs.data,
-            fixes: sections.fixes.data,
-            preimages: sections.preimages.data,
+            objects: data(Table::Objects),
+            funcs: data(Table::Funcs),
+            externs: data(Table::Externs),
+            fixes: data(Table::Fixes),
+            preimages: data(Table::Preimages),
             strings,
-            trampolines: sections.trampolines.index,
+            trampolines: sections.trampolines,
         };
         payload.check_names()?;
         payload.check_objects()?;
         payload.check_funcs()?;
         payload.check_externs()?;
         payload.check_fixes()?;
-        payload.check_trampolines(&sections.trampolines)?;
+        payload.check_trampolines()?;
         Ok(payload)
     }
 
@@ -526,8 +524,9 @@ impl<'a> Payload<'a> {
         Ok(())
     }
 
-    fn check_trampolines(&self, section: &Section<'a>) -> Result<(), Error> {
-        let fail = |reason| Error::section(reason, section.index);
+    fn check_trampolines(&self) -> Result<(), Error> {
+        let fail = |reason| Error::section(reason, self.trampolines);
+        let section = self.trampolines().ok_or(fail(Reason::TrampolinesForm))?;
         let form = section.kind == SectionKind::ProgBits && section.is_exec();
         if !form || section.align < to_u64(TRAMPOLINE_SIZE) {
             return Err(fail(Reason::TrampolinesForm));
@@ -548,91 +547,7 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// The sections that a payload must have.
-struct Sections<'a> {
-    manifest: Section<'a>,
-    objects: Section<'a>,
-    funcs: Section<'a>,
-    externs: Section<'a>,
-    fixes: Section<'a>,
-    preimages: Section<'a>,
-    strings: Section<'a>,
-    trampolines: Section<'a>,
-}
-
-impl<'a> Sections<'a> {
-    /// Finds each of them exactly once, and refuses what nobody knows.
-    fn find(elf: &Elf<'a>) -> Result<Self, Error> {
-        let mut tables: [Option<Section<'a>>; TABLES.len()] = [None; TABLES.len()];
-        let mut trampolines = None;
-        for section in elf.sections() {
-            let known = TABLES.iter().zip(tables.iter_mut());
-            let mut known = known.filter(|((name, _), _)| *name == section.name);
-            let fail = |reason| Error::section(reason, section.index);
-            if section.name == SEC_TRAMPOLINES {
-                if trampolines.replace(section).is_some() {
-                    return Err(fail(Reason::TrampolinesDuplicate));
-                }
-            } else if let Some((_, slot)) = known.next() {
-                if section.kind != SectionKind::ProgBits || section.is_alloc() {
-                    return Err(fail(Reason::TableForm));
-                }
-                if slot.replace(section).is_some() {
-                    return Err(fail(Reason::TableDuplicate));
-                }
-            } else if section.name.starts_with(PREFIX) {
-                return Err(fail(Reason::TableUnknown));
-            } else if section.kind == SectionKind::ProgBits && !section.is_alloc() {
-                return Err(fail(Reason::SectionUnknown));
-            } else if section.is_alloc() && UNSUPPORTED.iter().any(|n| section.name.starts_with(n))
-            {
-                return Err(fail(Reason::SectionUnsupported));
-            }
-        }
-        for ((_, table), section) in TABLES.iter().zip(&tables) {
-            if section.is_none() {
-                return Err(Error::entry(Reason::TableMissing, *table, 0));
-            }
-        }
-        let trampolines = trampolines.ok_or(Error::from(Reason::TrampolinesMissing))?;
-        match tables {
-            [Some(manifest), Some(objects), Some(funcs), Some(externs), Some(fixes), Some(preimages), Some(strings)] => {
-                Ok(Self {
-                    manifest,
-                    objects,
-                    funcs,
-                    externs,
-                    fixes,
-                    preimages,
-                    strings,
-                    trampolines,
-                })
-            }
-            _ => Err(Reason::TableMissing.into()),
-        }
-    }
-
-    /// Checks that each table is as long as the manifest says.
-    fn check_sizes(&self, manifest: &Manifest) -> Result<(), Error> {
-        let tables = [
-            (&self.objects, manifest.nr_objects, Object::SIZE),
-            (&self.funcs, manifest.nr_funcs, Func::SIZE),
-            (&self.externs, manifest.nr_externs, Extern::SIZE),
-            (&self.fixes, manifest.nr_fixes, Fix::SIZE),
-            (&self.preimages, manifest.preimage_bytes, 1),
-            (&self.strings, manifest.string_bytes, 1),
-        ];
-        for (section, entries, size) in tables {
-            let whole = section.data.len().checked_rem(size) == Some(0);
-            if !whole || count(section.data, size) != entries {
-                return Err(Error::section(Reason::TableSize, section.index));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Names of the tables, in the order of [`Table`].
+/// The tables and the names of their sections, in the order of [`Table`].
 const TABLES: [(&str, Table); 7] = [
     (SEC_MANIFEST, Table::Manifest),
     (SEC_OBJECTS, Table::Objects),
@@ -642,6 +557,115 @@ const TABLES: [(&str, Table); 7] = [
     (SEC_PREIMAGES, Table::Preimages),
     (SEC_STRINGS, Table::Strings),
 ];
+
+/// Indices of the sections that a payload must have; 0 while one is not found.
+struct Sections {
+    tables: [u32; TABLES.len()],
+    trampolines: u32,
+}
+
+impl Sections {
+    /// Finds each of them exactly once, and refuses what nobody knows.
+    fn find(elf: &Elf<'_>) -> Result<Self, Error> {
+        let mut found = Self {
+            tables: [0; TABLES.len()],
+            trampolines: 0,
+        };
+        for section in elf.sections().filter(|s| s.kind != SectionKind::Null) {
+            found
+                .take(&section)
+                .map_err(|reason| Error::section(reason, section.index))?;
+        }
+        let missing = found
+            .tables
+            .iter()
+            .zip(TABLES)
+            .find(|(index, _)| **index == 0);
+        if let Some((_, (_, table))) = missing {
+            return Err(Error::entry(Reason::TableMissing, table, 0));
+        }
+        if found.trampolines == 0 {
+            return Err(Reason::TrampolinesMissing.into());
+        }
+        Ok(found)
+    }
+
+    /// Takes a section in if it is one of ours.
+    fn take(&mut self, section: &Section<'_>) -> Result<(), Reason> {
+        let content = section.kind == SectionKind::ProgBits;
+        let known = TABLES.iter().position(|(name, _)| *name == section.name);
+        if let Some(slot) = known.and_then(|index| self.tables.get_mut(index)) {
+            if !content || section.is_alloc() {
+                return Err(Reason::TableForm);
+            }
+            return claim(slot, section.index, Reason::TableDuplicate);
+        }
+        if section.name == SEC_TRAMPOLINES {
+            let slot = &mut self.trampolines;
+            return claim(slot, section.index, Reason::TrampolinesDuplicate);
+        }
+        if section.name.starts_with(PREFIX) {
+            return Err(Reason::TableUnknown);
+        }
+        if content && !section.is_alloc() {
+            return Err(Reason::SectionUnknown);
+        }
+        let unsupported = UNSUPPORTED
+            .iter()
+            .any(|name| section.name.starts_with(name));
+        if section.is_alloc() && unsupported {
+            return Err(Reason::SectionUnsupported);
+        }
+        Ok(())
+    }
+
+    /// Index of a table's section.
+    fn index(&self, table: Table) -> u32 {
+        let mut all = self.tables.iter().zip(TABLES);
+        let found = all.find(|(_, (_, candidate))| *candidate == table);
+        found.map_or(0, |(index, _)| *index)
+    }
+
+    /// Content of a table's section.
+    fn data<'a>(&self, elf: &Elf<'a>, table: Table) -> &'a [u8] {
+        elf.section(self.index(table)).map_or(&[], |s| s.data)
+    }
+
+    /// Reads the manifest and checks all of it but its strings.
+    fn manifest(&self, elf: &Elf<'_>) -> Result<Manifest, Error> {
+        let size = Error::section(Reason::TableSize, self.index(Table::Manifest));
+        check_manifest(self.data(elf, Table::Manifest), size)
+    }
+
+    /// Checks that each table is as long as the manifest says.
+    fn check_sizes(&self, elf: &Elf<'_>, manifest: &Manifest) -> Result<(), Error> {
+        let tables = [
+            (Table::Objects, manifest.nr_objects, Object::SIZE),
+            (Table::Funcs, manifest.nr_funcs, Func::SIZE),
+            (Table::Externs, manifest.nr_externs, Extern::SIZE),
+            (Table::Fixes, manifest.nr_fixes, Fix::SIZE),
+            (Table::Preimages, manifest.preimage_bytes, 1),
+            (Table::Strings, manifest.string_bytes, 1),
+        ];
+        for (table, entries, size) in tables {
+            let data = self.data(elf, table);
+            let whole = data.len().checked_rem(size) == Some(0);
+            if !whole || count(data, size) != entries {
+                return Err(Error::section(Reason::TableSize, self.index(table)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Fills a slot with the index of a section, once.
+fn claim(slot: &mut u32, index: u32, twice: Reason) -> Result<(), Reason> {
+    if *slot != 0 {
+        return Err(twice);
+    }
+    *slot = index;
+    Ok(())
+}
 
 /// Offsets of the manifest's fields in its section, for errors.
 mod field {
@@ -659,11 +683,11 @@ mod field {
     pub(super) const RESERVED: u32 = 64;
 }
 
-fn check_manifest(section: &Section<'_>) -> Result<Manifest, Error> {
-    let size = Error::section(Reason::TableSize, section.index);
+/// Reads a manifest; `size` is the refusal of a section of another size.
+fn check_manifest(data: &[u8], size: Error) -> Result<Manifest, Error> {
     let at = |reason, field| Error::entry(reason, Table::Manifest, field);
 
-    let (magic, rest) = section.data.split_first_chunk().ok_or(size)?;
+    let (magic, rest) = data.split_first_chunk().ok_or(size)?;
     if *magic != MAGIC {
         return Err(at(Reason::ManifestMagic, field::MAGIC));
     }

@@ -26,7 +26,7 @@ struct module *kcare_resident_new(const char *name)
 		return NULL;
 	strscpy(mod->name, name, sizeof(mod->name));
 	mod->state = MODULE_STATE_UNFORMED;
-	mod->taints = THIS_MODULE->taints;
+	mod->taints = THIS_MODULE->taints | BIT(TAINT_LIVEPATCH);
 	INIT_LIST_HEAD(&mod->list);
 	INIT_LIST_HEAD(&mod->source_list);
 	INIT_LIST_HEAD(&mod->target_list);

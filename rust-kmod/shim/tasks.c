@@ -13,20 +13,23 @@
 int kcare_tasks_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx)
 {
 	struct task_struct *process, *thread;
-	int cpu, ret;
+	int cpu, ret = 0;
 
+	rcu_read_lock();
 	for_each_process_thread(process, thread) {
 		ret = visit(ctx, thread);
 		if (ret)
-			return ret;
+			goto out;
 	}
 	/* The idle tasks are in no list (kernel/fork.c, fork_idle()). */
 	for_each_online_cpu(cpu) {
 		ret = visit(ctx, ksym(idle_task)(cpu));
 		if (ret)
-			return ret;
+			break;
 	}
-	return 0;
+out:
+	rcu_read_unlock();
+	return ret;
 }
 
 void kcare_task_stack(struct task_struct *task, const u64 **low, const u64 **high)

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# kcare for one stock Debian kernel, KERNEL=REL (default: scripts/kernel default).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := all
+MAKEFLAGS += --no-print-directory
+
+KERNEL ?= $(shell scripts/kernel default)
+# The certificate that payloads are checked against, in PEM or DER; without one, a development key is made.
+KCARE_CERT ?=
+CARGO ?= cargo
+JOBS ?= $(shell nproc)
+
+target := $(CURDIR)/target
+kernels := $(target)/kernels
+kmod = $(target)/kmod/$(KERNEL)
+in_root = scripts/kernel exec $(KERNEL) --
+kbuild = $(in_root) make -s -C $(kernels)/$(KERNEL)/build M=$(CURDIR) MO=$(kmod) -j$(JOBS) \
+	KCARE_CERT_DER=$(kmod)/kcare-cert.der
+.PHONY: all help kernel keys kmod user test lint cargo-test vm-test bench demo fmt fmt-kmod clean
+
+all: kmod user ## Build the module and the programs
+
+help: ## List the targets
+	@echo 'Targets (KERNEL=REL selects a kernel of `scripts/kernel list`; now $(KERNEL)):'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+kernel: ## Fetch and prepare the kernel
+	@scripts/kernel prepare $(KERNEL)
+
+keys: ## Make the development key pair
+	@scripts/keys
+
+kmod: kernel keys ## Build kcare.ko against the kernel
+	@mkdir -p $(kmod)
+	@scripts/keys --der $(or $(KCARE_CERT),$(target)/keys/kcare-dev.cert.pem) $(kmod)/kcare-cert.der
+	@$(kbuild) $(if $(CLIPPY),CLIPPY=$(CLIPPY)) modules
+
+user: ## Build kcarectl, kcare-push and kcare-build
+	@$(CARGO) build --release --locked --quiet
+
+test: all ## Run all checks, on a fresh machine too; ends with N passed, N failed
+	@scripts/test $(KERNEL)
+
+lint: kernel keys ## Only formatting, clippy and shellcheck
+	@scripts/test $(KERNEL) lint
+
+cargo-test: all ## Only the unit and property tests
+	@scripts/test $(KERNEL) cargo
+
+vm-test: all ## Only the selftests in a virtual machine
+	@scripts/test $(KERNEL) vm
+
+bench: all ## Measure in a virtual machine, as ratios within one run
+	@tests/bench --kernel $(KERNEL)
+
+demo: all ## Watch a real fix go live in a stock kernel and come back out
+	@scripts/demo $(KERNEL)
+
+fmt: fmt-kmod ## Format all Rust sources
+	@$(CARGO) fmt --all
+
+# Under the kernel's own settings; FMT=--check only looks.
+fmt-kmod: kernel
+	@$(in_root) sh -c 'rustfmt --edition 2021 $(FMT) \
+		--config-path $(kernels)/$(KERNEL)/source rust-kmod/*.rs rust-kmod/kapi/*.rs'
+
+clean: ## Remove what was built, but neither kernels nor build roots
+	rm -rf $(target)/kmod $(target)/release $(target)/debug $(target)/payloads

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Writes man pages and shell completions, laid out as below /usr/share, for packages to ship.
+//!
+//! `cargo run -p kcare --example docs -- DIRECTORY`
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+use clap_mangen::roff::{bold, roman, Roff};
+use clap_mangen::Man;
+use kcare::cli::{KcarePush, Kcarectl, Program};
+
+/// What the fields of `kcare::state::State` and `kcare::error::Failure` are.
+const JSON: &str = "\
+With --json a command prints one object. `protected` tells whether a patch is applied. `kernel` \
+has the running kernel's `release`, `version` (/proc/version) and `build_id`. `patch` is null \
+when nothing is applied, or has `level`, `release`, `description`, `build_time` and \
+`applied_time` (seconds since 1970), `functions`, `memory` (bytes) and `fixes`, each with `id` \
+(null if it has none) and `title`. `module` is null when the kcare module is not loaded, or has \
+`stop_last` and `stop_max` (nanoseconds for which the machine was stopped) and `failures`. A \
+command that fails prints an object with the one field `error`: `kind`, `exit_code`, `message`, \
+`details`, `causes`, `hints`, and `refusal`, which is null unless the kernel refused, or has \
+`errno`, `reason`, `name` (of the reason), `place` and `text` (the kernel's message).";
+
+fn main() -> ExitCode {
+    let Some(directory) = std::env::args_os().nth(1).map(PathBuf::from) else {
+        eprintln!("usage: docs DIRECTORY");
+        return ExitCode::FAILURE;
+    };
+    match write_all(&directory) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("docs: cannot write to {}: {e}", directory.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes everything for both programs below `directory`.
+pub fn write_all(directory: &Path) -> io::Result<()> {
+    write::<Kcarectl>(directory, "kcare-push(8)")?;
+    write::<KcarePush>(directory, "kcarectl(8)")
+}
+
+fn write<P: Program + CommandFactory>(directory: &Path, see_also: &str) -> io::Result<()> {
+    let name = P::NAME;
+    save(
+        directory,
+        &format!("man/man8/{name}.8"),
+        &man_page::<P>(see_also)?,
+    )?;
+    for (shell, path) in [
+        (Shell::Bash, format!("bash-completion/completions/{name}")),
+        (Shell::Zsh, format!("zsh/site-functions/_{name}")),
+        (
+            Shell::Fish,
+            format!("fish/vendor_completions.d/{name}.fish"),
+        ),
+    ] {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut P::command(), name, &mut script);
+        save(directory, &path, &script)?;
+    }
+    Ok(())
+}
+
+fn save(directory: &Path, path: &str, content: &[u8]) -> io::Result<()> {
+    let path = directory.join(path);
+    fs::create_dir_all(path.parent().expect("every path here has a folder"))?;
+    fs::write(path, content)
+}
+
+fn man_page<P: Program + CommandFactory>(see_also: &str) -> io::Result<Vec<u8>> {
+    // The man page has the table of exit codes as a section of its own.
+    let command = P::command().after_help(None::<&str>);
+    let man = Man::new(command).section("8").manual("kcare");
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+
+    let mut rest = Roff::new();
+    rest.control("SH", ["EXIT STATUS"]);
+    for (code, meaning) in P::exit_codes() {
+        rest.control("TP", [])
+            .text([bold(code.to_string())])
+            .text([roman(meaning)]);
+    }
+    rest.control("SH", ["JSON"]);
+    let spans = JSON.split('`').enumerate();
+    rest.text(
+        spans
+            .map(|(n, span)| if n % 2 == 0 { roman(span) } else { bold(span) })
+            .collect::<Vec<_>>(),
+    );
+    rest.control("SH", ["FILES"]);
+    rest.control("TP", [])
+        .text([bold(kcare::device::DEFAULT_PATH)])
+        .text([roman(
+            "The device of the kcare kernel module, for root only.",
+        )]);
+    rest.control("SH", ["SEE ALSO"]);
+    rest.text([roman(see_also)]);
+    rest.to_writer(&mut page)?;
+    man.render_version_section(&mut page)?;
+    Ok(page)
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command lines of both programs.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Parser};
+
+use crate::commands::{info, patch_info, push, status, unload};
+use crate::device::DEFAULT_PATH;
+use crate::error::{Kind, Result};
+use crate::Answer;
+
+/// A program of the agent.
+pub trait Program: Parser {
+    /// Its name, in front of every error.
+    const NAME: &'static str;
+
+    /// What its exit codes below those of [`Kind`] mean.
+    const ANSWERS: &'static [(u8, &'static str)];
+
+    /// The options that every command has.
+    fn common(&self) -> &Common;
+
+    /// Runs the command that was asked for.
+    fn run(&self) -> Result<Answer>;
+
+    /// Every exit code and its meaning, ascending.
+    fn exit_codes() -> Vec<(u8, &'static str)> {
+        let errors = Kind::ALL.map(|kind| (kind.exit_code(), kind.meaning()));
+        Self::ANSWERS.iter().copied().chain(errors).collect()
+    }
+
+    /// The table of exit codes at the end of `--help`.
+    fn exit_help() -> String {
+        let lines = Self::exit_codes()
+            .into_iter()
+            .map(|(code, meaning)| format!("\n  {code}  {meaning}"));
+        "Exit status:".to_owned() + &lines.collect::<String>()
+    }
+}
+
+/// Options of every command.
+#[derive(Args)]
+#[group(skip)]
+pub struct Common {
+    /// Print JSON in place of text, errors included
+    #[arg(long)]
+    pub json: bool,
+
+    /// Use another device node; for tests
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_PATH, hide = true)]
+    pub device: PathBuf,
+}
+
+/// Show and remove the live patch of the running kernel
+///
+/// Works on this machine alone: it asks the kcare module in the running kernel.
+#[derive(Parser)]
+#[command(
+    name = Self::NAME,
+    version,
+    max_term_width = 100,
+    group = ArgGroup::new("command").required(true),
+    after_help = Self::exit_help(),
+)]
+pub struct Kcarectl {
+    #[command(flatten)]
+    info: info::Info,
+    #[command(flatten)]
+    patch_info: patch_info::PatchInfo,
+    #[command(flatten)]
+    status: status::Status,
+    #[command(flatten)]
+    unload: unload::Unload,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Program for Kcarectl {
+    const NAME: &'static str = "kcarectl";
+
+    const ANSWERS: &'static [(u8, &'static str)] = &[
+        (0, "done; with --status: a patch is applied"),
+        (1, "with --status: nothing is applied"),
+        (3, "with --status: the kcare module is not loaded"),
+    ];
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn run(&self) -> Result<Answer> {
+        let device = &self.common.device;
+        match () {
+            () if self.info.info => info::run(device),
+            () if self.patch_info.patch_info => patch_info::run(device),
+            () if self.status.status => status::run(device),
+            () if self.unload.unload => unload::run(device),
+            // PANIC: clap has made sure that one of the group is there.
+            () => unreachable!("a command is required"),
+        }
+    }
+}
+
+/// Push one payload into the running kernel
+///
+/// The kernel verifies the payload and applies it, or refuses it and changes nothing.
+#[derive(Parser)]
+#[command(name = Self::NAME, version, max_term_width = 100, after_help = Self::exit_help())]
+pub struct KcarePush {
+    #[command(flatten)]
+    push: push::Push,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Program for KcarePush {
+    const NAME: &'static str = "kcare-push";
+
+    const ANSWERS: &'static [(u8, &'static str)] = &[(0, "the payload is applied")];
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn run(&self) -> Result<Answer> {
+        push::run(&self.common.device, &self.push.file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Kcarectl::command().debug_assert();
+        KcarePush::command().debug_assert();
+    }
+
+    #[test]
+    fn exit_codes_ascend_without_a_clash() {
+        for codes in [Kcarectl::exit_codes(), KcarePush::exit_codes()] {
+            assert!(codes.is_sorted_by(|a, b| a.0 < b.0), "{codes:?}");
+        }
+    }
+
+    #[test]
+    fn commands_exclude_each_other() {
+        assert!(Kcarectl::try_parse_from(["kcarectl"]).is_err());
+        assert!(Kcarectl::try_parse_from(["kcarectl", "--info", "--unload"]).is_err());
+        assert!(
+            Kcarectl::try_parse_from(["kcarectl", "-i", "--json"])
+                .unwrap()
+                .info
+                .info
+        );
+    }
+}

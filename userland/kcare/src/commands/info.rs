@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `kcarectl --info`.
+
+use std::path::Path;
+
+use clap::Args;
+
+use crate::error::Result;
+use crate::state::State;
+use crate::{text, Answer};
+
+/// The command's option.
+#[derive(Args)]
+#[group(skip)]
+pub struct Info {
+    /// Show what is applied: for which kernel, when it was built, and its level
+    #[arg(short, long, group = "command")]
+    pub info: bool,
+}
+
+/// Asks the kernel.
+pub fn run(device: &Path) -> Result<Answer> {
+    let state = State::gather(device)?;
+    Ok(Answer {
+        text: render(&state),
+        state,
+        exit_code: 0,
+    })
+}
+
+/// The trade's four lines.
+pub(super) fn render(state: &State) -> String {
+    match (&state.patch, &state.module) {
+        (Some(patch), _) => format!(
+            "kpatch-state: patch is applied\n\
+             kpatch-for: {}\n\
+             kpatch-build-time: {}\n\
+             kpatch-description: {}\n",
+            state.kernel.version,
+            text::ctime(patch.build_time),
+            patch.description,
+        ),
+        (None, Some(_)) => "kpatch-state: no patch applied\n".to_owned(),
+        (None, None) => {
+            "kpatch-state: no patch applied (the kcare module is not loaded)\n".to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::fixtures;
+
+    #[test]
+    fn the_trade_s_form() {
+        let text = render(&fixtures::applied());
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "kpatch-state: patch is applied");
+        assert!(
+            lines[1].starts_with("kpatch-for: Linux version 7.2.12+deb13-cloud-amd64 ("),
+            "{text}"
+        );
+        assert!(lines[1].ends_with("(2026-11-12)"), "{text}");
+        assert_eq!(lines[2], "kpatch-build-time: Mon Nov 23 10:12:00 2026");
+        assert_eq!(lines[3], "kpatch-description: 9;7.2.12-1");
+        assert_eq!(lines.len(), 4);
+    }
+
+    #[test]
+    fn without_a_patch() {
+        assert_eq!(
+            render(&fixtures::nothing()),
+            "kpatch-state: no patch applied\n"
+        );
+        assert_eq!(
+            render(&fixtures::not_loaded()),
+            "kpatch-state: no patch applied (the kcare module is not loaded)\n"
+        );
+    }
+}

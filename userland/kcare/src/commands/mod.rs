@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One file per command: its option, what it does, and its form for people.
+
+pub mod info;
+pub mod patch_info;
+pub mod push;
+pub mod status;
+pub mod unload;

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `kcarectl --unload`.
+
+use std::path::Path;
+
+use clap::Args;
+
+use crate::device::Device;
+use crate::error::Result;
+use crate::explain::explain_unload;
+use crate::state::State;
+use crate::Answer;
+
+/// The command's option.
+#[derive(Args)]
+#[group(skip)]
+pub struct Unload {
+    /// Take the applied patch back; the kernel then runs its original code
+    #[arg(long, group = "command")]
+    pub unload: bool,
+}
+
+/// Tells the kernel to take the live level back.
+pub fn run(device: &Path) -> Result<Answer> {
+    let device = Device::open(device)?;
+    // Asked first, so that a device that is not kcare's is never told to change something.
+    let before = State::of(&device)?;
+    device
+        .unload()
+        .map_err(|refusal| explain_unload(&refusal, &before))?;
+    let state = State::of(&device)?;
+    let text = "KernelCare protection disabled, kernel might not be safe\n".to_owned();
+    Ok(Answer {
+        state,
+        text,
+        exit_code: 0,
+    })
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the running kernel says of itself.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::text;
+
+/// The running kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kernel {
+    /// `uname -r`.
+    pub release: String,
+    /// `/proc/version` without its newline.
+    pub version: String,
+    /// GNU build-id in hexadecimal digits; only the kcare module tells it.
+    pub build_id: Option<String>,
+}
+
+impl Kernel {
+    /// Asks the running kernel; the build-id is left to who asks the module.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Config`](crate::error::Kind) if /proc is not mounted.
+    pub fn running() -> Result<Self> {
+        let version = std::fs::read_to_string("/proc/version").map_err(|e| {
+            Error::config("cannot read /proc/version.")
+                .caused_by(e)
+                .hint("mount it with `mount -t proc proc /proc`.")
+        })?;
+        Ok(Self {
+            release: release(),
+            version: version.trim_end().to_owned(),
+            build_id: None,
+        })
+    }
+}
+
+/// `uname -r`.
+pub fn release() -> String {
+    rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// Whether the kcare module is loaded, whatever became of its device node.
+pub fn module_is_loaded() -> bool {
+    Path::new("/sys/module/kcare").exists()
+}
+
+/// GNU build-id of a loaded module in hexadecimal digits, from its note in sysfs.
+///
+/// The note is `Elf64_Nhdr` (name size 4, id size, type 3 `NT_GNU_BUILD_ID`), `GNU\0`, and the id.
+pub fn module_build_id(module: &str) -> Option<String> {
+    let note = std::fs::read(format!("/sys/module/{module}/notes/.note.gnu.build-id")).ok()?;
+    build_id_of_note(&note).map(text::hex)
+}
+
+fn build_id_of_note(note: &[u8]) -> Option<&[u8]> {
+    let rest = note.strip_prefix(&4u32.to_le_bytes())?;
+    let (size, rest) = rest.split_first_chunk::<4>()?;
+    let rest = rest
+        .strip_prefix(&3u32.to_le_bytes())?
+        .strip_prefix(b"GNU\0")?;
+    rest.get(..u32::from_le_bytes(*size) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_running_kernel_is_told_as_proc_tells_it() {
+        let kernel = Kernel::running().unwrap();
+        let osrelease = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        assert_eq!(kernel.release, osrelease.trim_end());
+        assert!(
+            kernel.version.starts_with("Linux version "),
+            "{}",
+            kernel.version
+        );
+        assert!(!kernel.version.ends_with('\n'));
+    }
+
+    #[test]
+    fn a_build_id_note() {
+        let note = b"\x04\0\0\0\x05\0\0\0\x03\0\0\0GNU\0\x3f\x1c\x00\x01\x02\0\0\0";
+        assert_eq!(build_id_of_note(note), Some(&b"\x3f\x1c\x00\x01\x02"[..]));
+        assert_eq!(build_id_of_note(&note[..20]), None);
+        assert_eq!(build_id_of_note(b""), None);
+    }
+}

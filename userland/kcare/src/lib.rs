@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The agent of kcare, the library behind `kcarectl` and `kcare-push`.
+//!
+//! A command ([`commands`]) asks the kernel through [`device`], fills one serialisable [`state::State`]
+//! and renders it; [`main`] prints that, or an [`error::Error`], and turns it into an exit code. Nothing
+//! here decides whether a payload is good: the kernel does, and [`explain`] puts its refusal into words.
+
+#![deny(unsafe_code)]
+
+pub mod cli;
+pub mod commands;
+pub mod device;
+pub mod error;
+pub mod explain;
+pub mod file;
+pub mod kernel;
+#[cfg(test)]
+mod sample;
+pub mod signer;
+pub mod state;
+pub mod text;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use cli::Program;
+use error::{Error, Failure, Kind};
+
+/// What a command has to say when it succeeded.
+pub struct Answer {
+    /// What is applied now; `--json` prints it.
+    pub state: state::State,
+    /// The same for people, with a newline at the end.
+    pub text: String,
+    /// Exit code, below the codes of [`Kind`].
+    pub exit_code: u8,
+}
+
+/// An error as `--json` prints it: in a field of its own, so that no answer looks like it.
+#[derive(serde::Serialize)]
+struct Complaint<'a> {
+    error: &'a Failure,
+}
+
+/// Parses the command line, runs the command and prints what comes of it.
+pub fn main<P: Program>() -> ExitCode {
+    let (output, exit_code) = match P::try_parse() {
+        Ok(program) => run(&program),
+        Err(usage) if usage.use_stderr() => {
+            complain(&usage.to_string());
+            return ExitCode::from(Kind::User.exit_code());
+        }
+        // Not an error: clap reports `--help` and `--version` this way.
+        Err(help) => (help.to_string(), 0),
+    };
+    match print(&output) {
+        Ok(()) => ExitCode::from(exit_code),
+        Err(e) => {
+            let failure = Failure::from(&Error::user("cannot write the answer.").caused_by(e));
+            complain(&failure.text(P::NAME));
+            ExitCode::from(failure.exit_code)
+        }
+    }
+}
+
+/// Runs a command; returns what belongs on standard output, and the exit code.
+fn run<P: Program>(program: &P) -> (String, u8) {
+    match program.run() {
+        Ok(answer) if program.common().json => (json(&answer.state), answer.exit_code),
+        Ok(answer) => (answer.text, answer.exit_code),
+        Err(error) => {
+            let failure = Failure::from(&error);
+            complain(&failure.text(P::NAME));
+            let output = match program.common().json {
+                true => json(&Complaint { error: &failure }),
+                false => String::new(),
+            };
+            (output, failure.exit_code)
+        }
+    }
+}
+
+/// One JSON document with a newline at the end.
+fn json(value: &impl serde::Serialize) -> String {
+    // PANIC: our types have string keys only and serialise without I/O, so this cannot fail.
+    let document = serde_json::to_string_pretty(value).expect("state is serialisable");
+    document + "\n"
+}
+
+/// Writes to standard output; a reader that went away has seen all that it wanted.
+fn print(output: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(output.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Writes to standard error; when that fails there is nobody left to tell.
+fn complain(message: &str) {
+    let _ = io::stderr().write_all(message.as_bytes());
+}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the programs do on a console, without a kernel that has kcare.
+
+use std::fs::{self, File, Permissions};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const KCARECTL: &str = env!("CARGO_BIN_EXE_kcarectl");
+const KCARE_PUSH: &str = env!("CARGO_BIN_EXE_kcare-push");
+
+#[test]
+fn golden_transcripts() {
+    trycmd::TestCases::new().case("tests/cmd/*.trycmd");
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// Runs a program as an ordinary user, against a device that only root may open.
+fn as_nobody(program: &str, args: &[&str]) -> Output {
+    const NOBODY: u32 = 65534;
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    // The build folder may be closed to others. Copied by a process of its own, because a file that a
+    // parallel test's child still holds open for writing could not be run.
+    let copied = Command::new("cp")
+        .args([program, "program"])
+        .current_dir(dir.path())
+        .status();
+    assert!(copied.unwrap().success());
+    fs::write(at("fix.kpatch"), "payload").unwrap();
+    File::create(at("device")).unwrap();
+    // Whoever runs the tests, nobody but root can open this.
+    fs::set_permissions(at("device"), Permissions::from_mode(0o000)).unwrap();
+
+    let mut command = Command::new(at("program"));
+    command
+        .current_dir(dir.path())
+        .args(args)
+        .args(["--device", "device"]);
+    if is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command.output().unwrap()
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
+#[test]
+fn an_ordinary_user_is_told_to_be_root() {
+    for (program, args) in [
+        (KCARECTL, ["--info"].as_slice()),
+        (KCARECTL, &["--status"]),
+        (KCARECTL, &["--unload"]),
+        (KCARE_PUSH, &["fix.kpatch"]),
+    ] {
+        let output = as_nobody(program, args);
+        let name = Path::new(program).file_name().unwrap().to_str().unwrap();
+        assert_eq!(
+            text(&output.stderr),
+            format!("{name}: cannot open device: permission denied.\nHint: run it as root.\n")
+        );
+        assert_eq!(text(&output.stdout), "");
+        assert_eq!(output.status.code(), Some(4), "{args:?}");
+    }
+}
+
+#[test]
+fn an_error_is_one_json_document_too() {
+    let output = as_nobody(KCARE_PUSH, &["fix.kpatch", "--json"]);
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["error"]["kind"], "user");
+    assert_eq!(document["error"]["exit_code"], 4);
+    assert_eq!(document["error"]["hints"][0], "run it as root.");
+    assert_eq!(output.status.code(), Some(4));
+}
+
+#[test]
+fn a_broken_pipe_is_success() {
+    let (reader, writer) = UnixStream::pair().unwrap();
+    drop(reader);
+    let output = Command::new(KCARECTL)
+        .args(["--info", "--device", "missing"])
+        .stdout(OwnedFd::from(writer))
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    assert_eq!(text(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output = Command::new(KCARECTL)
+        .arg("--help")
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    assert_eq!(
+        text(&output.stderr),
+        "kcarectl: cannot write the answer.\nCaused by: No space left on device (os error 28)\n"
+    );
+    assert_eq!(output.status.code(), Some(4));
+}
