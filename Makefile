@@ -54,7 +54,7 @@ vm-test: all ## Only the selftests in a virtual machine
 	@scripts/test $(KERNEL) vm
 
 bench: all ## Measure in a virtual machine, as ratios within one run
-	@tests/bench --kernel $(KERNEL)
+	@tests/bench/run --kernel $(KERNEL)
 
 demo: all ## Watch a real fix go live in a stock kernel and come back out
 	@scripts/demo $(KERNEL)

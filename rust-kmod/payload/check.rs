@@ -52,7 +52,8 @@ use super::{
         TRAMPOLINE_SIZE,
         VERSION, //
     },
-    place::Region, //
+    place::Region,
+    trampoline::FENTRY_SIZE, //
 };
 
 /// What every section of ours is called in front of its own name.
@@ -61,8 +62,6 @@ const PREFIX: &str = ".kcare.";
 const VMLINUX: &str = "vmlinux";
 /// `MODULE_NAME_LEN` (include/linux/moduleparam.h), NUL included.
 const MODULE_NAME_LEN: usize = 56;
-/// Length in bytes of the call that fentry makes.
-const FENTRY_SIZE: u32 = 5;
 /// Names of sections that the kernel's module loader serves and kcare does not; a section whose name
 /// starts so would be loaded and then silently lack its service.
 const UNSUPPORTED: [&str; 9] = [
@@ -133,6 +132,7 @@ impl<'a> Payload<'a> {
         payload.check_names()?;
         payload.check_objects()?;
         payload.check_funcs()?;
+        payload.check_cold_parts()?;
         payload.check_externs()?;
         payload.check_fixes()?;
         payload.check_trampolines()?;
@@ -408,11 +408,31 @@ impl<'a> Payload<'a> {
                 return Err(Reason::FuncOverlap);
             }
         }
-        let fits = func.fentry.saturating_add(FENTRY_SIZE) <= func.size;
+        let fits = u64::from(func.fentry).saturating_add(FENTRY_SIZE) <= u64::from(func.size);
         if !matches!(func.fentry, 0 | 4) || !fits {
             return Err(Reason::FuncFentry);
         }
         self.check_replacement(func.symbol)
+    }
+
+    /// Checks that no cold part overlaps a function or another cold part, because a word on a stack
+    /// must belong to one function.
+    fn check_cold_parts(&self) -> Result<(), Error> {
+        let numbered = || (0u32..).zip(self.funcs());
+        for (index, func) in numbered().filter(|(_, f)| f.cold_size != 0) {
+            let end = func.cold_offset.saturating_add(u64::from(func.cold_size));
+            let meets = |offset: u64, size: u32| {
+                offset < end && func.cold_offset < offset.saturating_add(u64::from(size))
+            };
+            let mut others =
+                numbered().filter(|(_, f)| (f.object, f.region) == (func.object, func.region));
+            if others.any(|(other, f)| {
+                meets(f.offset, f.size) || (other != index && meets(f.cold_offset, f.cold_size))
+            }) {
+                return Err(Error::entry(Reason::FuncCold, Table::Funcs, index));
+            }
+        }
+        Ok(())
     }
 
     /// Checks that a symbol is a function with code of its own.
@@ -453,8 +473,8 @@ impl<'a> Payload<'a> {
         if let Some(at) = mask.iter().position(|byte| !known(byte)) {
             return Err(fail(Reason::PreimageMask, at));
         }
-        let site = func.fentry..func.fentry.saturating_add(FENTRY_SIZE);
-        let taken = site
+        let start = u64::from(func.fentry);
+        let taken = (start..start.saturating_add(FENTRY_SIZE))
             .filter_map(|at| usize::try_from(at).ok())
             .find(|&at| mask.get(at) != Some(&MASK_ANY));
         match taken {

@@ -207,7 +207,7 @@ reasons! {
     186 PreimageMask "preimage-mask" EINVAL "a pre-image's mask holds a byte other than 0x00 and 0xff",
     187 PreimageFentry "preimage-fentry" EINVAL "a pre-image's mask does not leave the fentry site free",
     188 PreimageRest "preimage-rest" EINVAL "bytes behind the last pre-image belong to no function",
-    189 FuncCold "func-cold" EINVAL "a function's cold part has no sensible place or size",
+    189 FuncCold "func-cold" EINVAL "a function's cold part has no sensible place or size, or overlaps another function",
 
     // External symbols.
     192 ExternOrder "extern-order" EINVAL "external symbols are not in strictly ascending order",

@@ -18,6 +18,7 @@ pub mod layout;
 pub mod place;
 pub mod preimage;
 pub mod ranges;
+pub mod raw;
 pub mod reloc;
 pub mod trailer;
 pub mod trampoline;

@@ -6,7 +6,7 @@
 
 use super::layout::record;
 
-/// Version of this interface, in [`Info::abi`].
+/// Version of this interface, in [`InfoHead::abi`].
 pub const ABI: u32 = 1;
 
 /// `_IOWR('k', nr, size)` (include/uapi/asm-generic/ioctl.h).
