@@ -5,6 +5,7 @@
 use crate::{
     kapi::{
         miscdevice::Registration,
+        stop_machine::Caller,
         system, //
     },
     payload::{
@@ -64,9 +65,10 @@ impl MiscDevice for Device {
         if !system::capable() {
             return Err(EPERM);
         }
+        let caller = Caller::here();
         match cmd {
-            uapi::IOCTL_APPLY => device.apply(arg),
-            uapi::IOCTL_UNLOAD => device.unload(arg),
+            uapi::IOCTL_APPLY => device.apply(arg, caller),
+            uapi::IOCTL_UNLOAD => device.unload(arg, caller),
             uapi::IOCTL_INFO => device.info(arg),
             _ => Err(ENOTTY),
         }
@@ -79,12 +81,14 @@ impl MiscDevice for Device {
 }
 
 impl Device {
-    fn apply(&self, arg: usize) -> Result<isize> {
+    // Never inlined, as is `unload`: the frame of `ioctl` is the mark of `Caller::here`.
+    #[inline(never)]
+    fn apply(&self, arg: usize, caller: Caller) -> Result<isize> {
         let mut request = Apply::decode(&read(arg)?);
         let mut report = Report::new()?;
         let result = known_flags(request.flags)
             .and_then(|()| Unverified::copy_from_user(request.data, request.size))
-            .and_then(|payload| self.core.apply(payload, &mut report));
+            .and_then(|payload| self.core.apply(payload, caller, &mut report));
         self.note("patch", &result, &mut report);
         (request.reason, request.place) = outcome(&result);
         request.text_len = write_text(request.text, request.text_size, report.as_str())?;
@@ -92,10 +96,12 @@ impl Device {
         answer(result)
     }
 
-    fn unload(&self, arg: usize) -> Result<isize> {
+    #[inline(never)]
+    fn unload(&self, arg: usize, caller: Caller) -> Result<isize> {
         let mut request = Unload::decode(&read(arg)?);
         let mut report = Report::new()?;
-        let result = known_flags(request.flags).and_then(|()| self.core.unload(&mut report));
+        let result =
+            known_flags(request.flags).and_then(|()| self.core.unload(caller, &mut report));
         self.note("unload", &result, &mut report);
         (request.reason, request.place) = outcome(&result);
         request.text_len = write_text(request.text, request.text_size, report.as_str())?;

@@ -138,6 +138,7 @@ extern "C" {
         word: unsafe extern "C" fn(*mut c_void, u64) -> c_int,
         ctx: *mut c_void,
     ) -> c_int;
+    pub(crate) fn kcare_current(sp: *mut u64) -> *mut task_struct;
     pub(crate) fn kcare_task_pid(task: *mut task_struct) -> c_int;
     pub(crate) fn kcare_task_comm(task: *mut task_struct, comm: *mut c_char);
 

@@ -54,6 +54,9 @@ use kernel::{
 pub(crate) struct Function {
     /// The original body.
     pub(crate) body: Range,
+    /// The part of it behind the fentry site: a task in front of it has yet to take the redirect. The
+    /// function's address on a stack, as a pointer to it, is thus no reason to wait.
+    pub(crate) inside: Range,
     /// Its cold part, empty if it has none.
     pub(crate) cold: Range,
     /// Address of its trampoline.
@@ -277,11 +280,11 @@ fn write_trampolines(
             .ok()
             .and_then(|symbol| values.get(symbol))
             .ok_or(outside)?;
-        let resume = body
+        let site = body
             .start
             .checked_add(u64::from(func.fentry))
-            .and_then(|site| site.checked_add(trampoline::FENTRY_SIZE))
             .ok_or(outside)?;
+        let resume = site.checked_add(trampoline::FENTRY_SIZE).ok_or(outside)?;
         let jump = trampoline::encode(at, flag.address(), resume, *new).ok_or(Error::entry(
             Reason::RelocationOverflow,
             Table::Funcs,
@@ -291,6 +294,10 @@ fn write_trampolines(
         let name = payload.string(func.name);
         let function = Function {
             body,
+            inside: Range {
+                start: site.saturating_add(1),
+                end: body.end,
+            },
             cold,
             trampoline: at,
             name: CString::try_from_fmt(fmt!("{name}")).map_err(out_of_memory)?,

@@ -14,6 +14,7 @@ use crate::{
         resident::Flag,
         stop_machine::{
             self,
+            Caller,
             Stopped, //
         },
         system, //
@@ -75,6 +76,8 @@ pub(crate) struct Switched {
 pub(crate) struct Switch<'a> {
     /// Proof that the idle tasks can be found.
     pub(crate) ksyms: Ksyms,
+    /// Who asked.
+    pub(crate) caller: Caller,
     /// The level's flag, and what it becomes.
     pub(crate) flag: &'a Flag,
     /// See `flag`.
@@ -132,7 +135,7 @@ impl Switch<'_> {
         let mut attempt = Attempt::default();
         stopped.for_each_task(|task| {
             let hit = |word| self.leaving.find(word).map(|_| word);
-            if let Some(word) = task.find_word(hit) {
+            if let Some(word) = task.find_word(self.caller, hit) {
                 if let Some(blocker) = attempt.blockers.get_mut(attempt.count) {
                     *blocker = Blocker {
                         pid: task.pid(),

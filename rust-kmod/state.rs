@@ -19,6 +19,7 @@ use crate::{
         keyring::Keyring,
         ksyms::Ksyms,
         module::ModuleRef,
+        stop_machine::Caller,
         system, //
     },
     loader::{
@@ -211,7 +212,12 @@ impl Core {
     /// # Errors
     ///
     /// One reason; everything is as before then.
-    pub(crate) fn apply(&self, payload: Unverified, report: &mut Report) -> Result<(), Error> {
+    pub(crate) fn apply(
+        &self,
+        payload: Unverified,
+        caller: Caller,
+        report: &mut Report,
+    ) -> Result<(), Error> {
         let mut engine = self.engine.try_lock().ok_or(Error::from(Reason::Busy))?;
         let verified = payload.verify(&self.keyring, report)?;
         let payload = verified.parse()?;
@@ -230,11 +236,10 @@ impl Core {
             _module: ModuleRef::new(self.module),
         };
         let functions = &level.loaded.functions;
-        let armed =
-            level
-                .redirects
-                .register(functions, self.options.choice, self.ksyms, report);
-        let switched = match armed.and_then(|()| self.switch_on(&level.loaded, report)) {
+        let armed = level
+            .redirects
+            .register(functions, self.options.choice, self.ksyms, report);
+        let switched = match armed.and_then(|()| self.switch_on(&level.loaded, caller, report)) {
             Ok(switched) => switched,
             Err(error) => {
                 // The flag was never set, so no task has ever been in a new body.
@@ -278,12 +283,12 @@ impl Core {
     /// # Errors
     ///
     /// [`Reason::NothingApplied`], and those of [`Switch::run`]; the level is still live then.
-    pub(crate) fn unload(&self, report: &mut Report) -> Result<(), Error> {
+    pub(crate) fn unload(&self, caller: Caller, report: &mut Report) -> Result<(), Error> {
         let mut engine = self.engine.try_lock().ok_or(Error::from(Reason::Busy))?;
         let Some(level) = engine.live.as_ref() else {
             return Err(Reason::NothingApplied.into());
         };
-        let switched = self.switch_off(&level.loaded, report)?;
+        let switched = self.switch_off(&level.loaded, caller, report)?;
         let Some(mut level) = engine.live.take() else {
             return Err(Reason::NothingApplied.into());
         };
@@ -307,8 +312,13 @@ impl Core {
     }
 
     /// The old bodies go out of use, and the trampolines' way to them.
-    fn switch_on(&self, loaded: &Loaded, report: &mut Report) -> Result<Switched, Error> {
-        let bodies = loaded.functions.iter().flat_map(|f| [f.body, f.cold]);
+    fn switch_on(
+        &self,
+        loaded: &Loaded,
+        caller: Caller,
+        report: &mut Report,
+    ) -> Result<Switched, Error> {
+        let bodies = loaded.functions.iter().flat_map(|f| [f.inside, f.cold]);
         let bodies = bodies.filter(|range| range.start < range.end);
         let count = bodies.clone().count().saturating_add(1);
         let mut ranges = KVec::with_capacity(count, GFP_KERNEL).map_err(out_of_memory)?;
@@ -318,12 +328,17 @@ impl Core {
                 .insert_within_capacity(at, range)
                 .map_err(|_| Error::from(Reason::Internal))?;
         }
-        self.switch(loaded, true, &ranges, report)
+        self.switch(loaded, true, &ranges, caller, report)
     }
 
     /// The whole text of the level goes out of use.
-    fn switch_off(&self, loaded: &Loaded, report: &mut Report) -> Result<Switched, Error> {
-        self.switch(loaded, false, &[text_range(loaded)], report)
+    fn switch_off(
+        &self,
+        loaded: &Loaded,
+        caller: Caller,
+        report: &mut Report,
+    ) -> Result<Switched, Error> {
+        self.switch(loaded, false, &[text_range(loaded)], caller, report)
     }
 
     fn switch(
@@ -331,11 +346,13 @@ impl Core {
         loaded: &Loaded,
         value: bool,
         ranges: &[Range],
+        caller: Caller,
         report: &mut Report,
     ) -> Result<Switched, Error> {
         let leaving = Ranges::new(ranges).ok_or(Error::from(Reason::Internal))?;
         Switch {
             ksyms: self.ksyms,
+            caller,
             flag: &loaded.flag,
             value,
             leaving,

@@ -24,6 +24,7 @@ use kernel::{
         c_int,
         c_void, //
     },
+    page::PAGE_SIZE,
     prelude::*, //
 };
 
@@ -137,7 +138,7 @@ impl Resident {
         })
     }
 
-    /// Gives a region `size` bytes of zeroed memory, within 2 GiB of vmlinux, writable until
+    /// Gives a region `size` bytes, rounded up to pages, of zeroed memory within 2 GiB of vmlinux, writable until
     /// [`Resident::seal`]. No memory for a size of 0.
     ///
     /// # Errors
@@ -151,6 +152,7 @@ impl Resident {
         if self.stage != Stage::New || !memory.base.is_null() {
             return Err(EINVAL);
         }
+        let size = size.checked_next_multiple_of(PAGE_SIZE).ok_or(ENOMEM)?;
         // CAST: at most `KCARE_NR_REGIONS`.
         let kind = region.index() as c_int;
         // SAFETY: `raw` is valid; `Region` has the order of `enum kcare_region`.

@@ -61,6 +61,28 @@ pub(crate) fn stop<R>(ksyms: Ksyms, f: impl FnOnce(&Stopped) -> R) -> Result<R> 
     call.result.ok_or(EINVAL)
 }
 
+/// The task that asked for a switch, and where its stack stops being kcare's own.
+///
+/// Our own frames are full of the very addresses that the scan looks for; those of the system call
+/// above them are scanned like any other.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller {
+    task: *mut ffi::task_struct,
+    sp: u64,
+}
+
+impl Caller {
+    /// Marks the frame of the function that calls this, which must outlive every use of the mark and keep
+    /// no address of code in its frame.
+    #[inline(always)]
+    pub(crate) fn here() -> Self {
+        let mut sp = 0;
+        // SAFETY: `sp` is valid for writing.
+        let task = unsafe { ffi::kcare_current(&mut sp) };
+        Self { task, sp }
+    }
+}
+
 /// A task, while the machine is stopped.
 pub(crate) struct Task<'a> {
     raw: *mut ffi::task_struct,
@@ -118,12 +140,20 @@ impl Stopped {
 impl Task<'_> {
     /// The first word for which `hit` returns something, of all that could be a return address: the
     /// stack in use, the function-graph tracer's stack, and addresses hidden by kretprobes.
-    pub(crate) fn find_word<R>(&self, mut hit: impl FnMut(u64) -> Option<R>) -> Option<R> {
+    pub(crate) fn find_word<R>(
+        &self,
+        caller: Caller,
+        mut hit: impl FnMut(u64) -> Option<R>,
+    ) -> Option<R> {
         let mut low = core::ptr::null();
         let mut high = core::ptr::null();
         // SAFETY: The task is in the list while the machine is stopped; both out-pointers are valid.
         unsafe { ffi::kcare_task_stack(self.raw, &mut low, &mut high) };
-        // SAFETY: The shim returns the bounds of the task's own stack, which nobody frees now.
+        if self.raw == caller.task {
+            low = core::ptr::with_exposed_provenance(caller.sp as usize);
+        }
+        // SAFETY: The shim returns the bounds of the task's own stack, which nobody frees now; the caller's
+        // mark lies inside it, as its frame is still there.
         if let Some(found) = unsafe { scan(low, high, &mut hit) } {
             return Some(found);
         }

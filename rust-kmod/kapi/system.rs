@@ -38,7 +38,12 @@ pub(crate) fn capable() -> bool {
 /// that reports of faults say so.
 pub(crate) fn taint_live_patched() {
     // SAFETY: Callable in any context.
-    unsafe { bindings::add_taint(bindings::TAINT_LIVEPATCH, bindings::lockdep_ok_LOCKDEP_STILL_OK) };
+    unsafe {
+        bindings::add_taint(
+            bindings::TAINT_LIVEPATCH,
+            bindings::lockdep_ok_LOCKDEP_STILL_OK,
+        )
+    };
 }
 
 /// Copies kernel memory at `from` to `out` (`copy_from_kernel_nofault()`, mm/maccess.c).

@@ -78,6 +78,13 @@ int kcare_task_rethooks(struct task_struct *task, int (*word)(void *ctx, u64 w),
 	return 0;
 }
 
+noinline struct task_struct *kcare_current(u64 *sp)
+{
+	/* Behind the frame pointer lies the return address, and behind that the caller's frame. */
+	*sp = (u64)__builtin_frame_address(0) + 2 * sizeof(long);
+	return current;
+}
+
 int kcare_task_pid(struct task_struct *task)
 {
 	return task->pid;
