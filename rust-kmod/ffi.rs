@@ -17,9 +17,9 @@ pub(crate) use kernel::bindings::{
     task_struct, //
 };
 
-/// `struct kcare_ops`, opaque.
+/// `struct kcare_set`, opaque.
 #[repr(C)]
-pub(crate) struct Ops {
+pub(crate) struct Set {
     _opaque: [u8; 0],
 }
 
@@ -112,12 +112,16 @@ extern "C" {
     pub(crate) fn kcare_resident_unseal(m: *mut module);
     pub(crate) fn kcare_resident_unfinalize(m: *mut module);
 
-    pub(crate) fn kcare_ops_new(ip: u64, target: u64, err: *mut c_int) -> *mut Ops;
-    pub(crate) fn kcare_ops_free(ops: *mut Ops);
-    pub(crate) fn kcare_ops_register_direct(ops: *mut Ops) -> c_int;
-    pub(crate) fn kcare_ops_unregister_direct(ops: *mut Ops) -> c_int;
-    pub(crate) fn kcare_ops_register_ipmodify(ops: *mut Ops) -> c_int;
-    pub(crate) fn kcare_ops_unregister_ipmodify(ops: *mut Ops) -> c_int;
+    pub(crate) fn kcare_fentry_site(function: u64) -> u64;
+    pub(crate) fn kcare_has_direct(site: u64) -> bool;
+    pub(crate) fn kcare_set_new(capacity: usize) -> *mut Set;
+    pub(crate) fn kcare_set_add(set: *mut Set, site: u64, target: u64);
+    pub(crate) fn kcare_set_free(set: *mut Set);
+    pub(crate) fn kcare_set_register_direct(set: *mut Set) -> c_int;
+    pub(crate) fn kcare_set_unregister_direct(set: *mut Set) -> c_int;
+    pub(crate) fn kcare_set_retarget_direct(set: *mut Set, targets: *const u64) -> c_int;
+    pub(crate) fn kcare_set_register_ipmodify(set: *mut Set) -> c_int;
+    pub(crate) fn kcare_set_unregister_ipmodify(set: *mut Set) -> c_int;
 
     pub(crate) fn kcare_tasks_visit(
         visit: unsafe extern "C" fn(*mut c_void, *mut task_struct) -> c_int,

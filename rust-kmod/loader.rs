@@ -59,6 +59,10 @@ pub(crate) struct Function {
     pub(crate) inside: Range,
     /// Its cold part, empty if it has none.
     pub(crate) cold: Range,
+    /// Address of its fentry site.
+    pub(crate) site: u64,
+    /// Address of the new body.
+    pub(crate) new: u64,
     /// Address of its trampoline.
     pub(crate) trampoline: u64,
     /// Its name.
@@ -294,6 +298,8 @@ fn write_trampolines(
         let name = payload.string(func.name);
         let function = Function {
             body,
+            site,
+            new: *new,
             inside: Range {
                 start: site.saturating_add(1),
                 end: body.end,

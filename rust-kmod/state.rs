@@ -230,7 +230,7 @@ impl Core {
 
         let loaded = loader::load(&payload, self.ksyms, report)?;
         let mut level = Level {
-            redirects: Redirects::new(),
+            redirects: Redirects::new(self.ksyms),
             loaded,
             level: payload.level(),
             _module: ModuleRef::new(self.module),
@@ -238,7 +238,7 @@ impl Core {
         let functions = &level.loaded.functions;
         let armed = level
             .redirects
-            .register(functions, self.options.choice, self.ksyms, report);
+            .register(functions, self.options.choice, report);
         let switched = match armed.and_then(|()| self.switch_on(&level.loaded, caller, report)) {
             Ok(switched) => switched,
             Err(error) => {
@@ -251,6 +251,7 @@ impl Core {
         };
 
         system::taint_live_patched();
+        settle(&mut level);
         let (direct, ipmodify) = level.redirects.count();
         pr_info!(
             "patch level {} applied: {} functions switched ({} direct, {} ipmodify), stopped for {} us, {} retries\n",
@@ -285,10 +286,17 @@ impl Core {
     /// [`Reason::NothingApplied`], and those of [`Switch::run`]; the level is still live then.
     pub(crate) fn unload(&self, caller: Caller, report: &mut Report) -> Result<(), Error> {
         let mut engine = self.engine.try_lock().ok_or(Error::from(Reason::Busy))?;
-        let Some(level) = engine.live.as_ref() else {
+        let Some(level) = engine.live.as_mut() else {
             return Err(Reason::NothingApplied.into());
         };
-        let switched = self.switch_off(&level.loaded, caller, report)?;
+        // The trampolines decide again, so that the flag can take the level back.
+        level
+            .redirects
+            .settle(&level.loaded.functions, false)
+            .map_err(|e| report.failed(Reason::RedirectFailed, "leading to the trampolines", e))?;
+        let switched = self
+            .switch_off(&level.loaded, caller, report)
+            .inspect_err(|_| settle(level))?;
         let Some(mut level) = engine.live.take() else {
             return Err(Reason::NothingApplied.into());
         };
@@ -381,6 +389,14 @@ fn policy(live: Option<&Level>, wanted: u32, report: &mut Report) -> Result<(), 
         Place::Nowhere,
         format_args!("patch level {wanted} cannot be applied over level {live}: {text}"),
     ))
+}
+
+/// Saves the calls of a live level the detour over the trampolines. That may fail without harm.
+fn settle(level: &mut Level) {
+    if let Err(e) = level.redirects.settle(&level.loaded.functions, true) {
+        let errno = e.to_errno();
+        pr_info!("calls keep going through trampolines (error {errno})\n");
+    }
 }
 
 /// Keeps a level for ever, as ftrace may still lead to it.

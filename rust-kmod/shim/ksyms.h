@@ -17,11 +17,16 @@
 #include <linux/static_call.h>
 
 #define KCARE_KSYM_FUNCTIONS(X)			\
+	X(add_ftrace_hash_entry_direct)		\
+	X(alloc_ftrace_hash)			\
 	X(execmem_alloc_rw)			\
 	X(execmem_free)				\
 	X(execmem_is_rox)			\
 	X(execmem_restore_rox)			\
 	X(find_module)				\
+	X(free_ftrace_hash)			\
+	X(ftrace_find_rec_direct)		\
+	X(ftrace_location)			\
 	X(ftrace_module_enable)			\
 	X(ftrace_module_init)			\
 	X(ftrace_release_mod)			\
@@ -36,7 +41,10 @@
 	X(module_enable_rodata_ro_after_init)	\
 	X(module_enable_text_rox)		\
 	X(module_finalize)			\
-	X(sort_extable)
+	X(sort_extable)				\
+	X(update_ftrace_direct_add)		\
+	X(update_ftrace_direct_del)		\
+	X(update_ftrace_direct_mod)
 
 /* The head of struct mod_tree_root (kernel/module/internal.h), which no header exports. */
 struct kcare_mod_tree_root {

@@ -76,18 +76,26 @@ void kcare_resident_going(struct module *mod);
 void kcare_resident_unseal(struct module *mod);
 void kcare_resident_unfinalize(struct module *mod);
 
-/* ---- ftrace.c: one redirected function ---- */
+/* ---- ftrace.c: a set of redirected functions ---- */
 
-struct kcare_ops;
+struct kcare_set;
 
-/* @ip: the function's address; @target: the trampoline. NULL if memory is short. */
-struct kcare_ops *kcare_ops_new(u64 ip, u64 target, int *err);
+/* Address of a function's fentry site, 0 if ftrace knows none. */
+u64 kcare_fentry_site(u64 function);
+/* Whether a direct caller is registered at a fentry site. */
+bool kcare_has_direct(u64 site);
+/* An empty set with room for @capacity functions; NULL if memory is short. */
+struct kcare_set *kcare_set_new(size_t capacity);
+/* Ascending by @site, and no more than there is room for. */
+void kcare_set_add(struct kcare_set *set, u64 site, u64 target);
 /* Must not be registered, and no CPU may still run its callback. */
-void kcare_ops_free(struct kcare_ops *ops);
-int kcare_ops_register_direct(struct kcare_ops *ops);
-int kcare_ops_unregister_direct(struct kcare_ops *ops);
-int kcare_ops_register_ipmodify(struct kcare_ops *ops);
-int kcare_ops_unregister_ipmodify(struct kcare_ops *ops);
+void kcare_set_free(struct kcare_set *set);
+int kcare_set_register_direct(struct kcare_set *set);
+int kcare_set_unregister_direct(struct kcare_set *set);
+/* One target for each function, in order; all of them are ready to be called. */
+int kcare_set_retarget_direct(struct kcare_set *set, const u64 *targets);
+int kcare_set_register_ipmodify(struct kcare_set *set);
+int kcare_set_unregister_ipmodify(struct kcare_set *set);
 
 /* ---- tasks.c: stacks ---- */
 
