@@ -5,8 +5,8 @@
 use crate::{
     kapi::{
         miscdevice::Registration,
-        stop_machine::Caller,
-        system, //
+        system,
+        tasks::Caller, //
     },
     payload::{
         error::{

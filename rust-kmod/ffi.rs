@@ -83,6 +83,9 @@ kernel::static_assert!(
     core::mem::size_of::<Symbol>() == core::mem::size_of::<bindings::Elf64_Sym>()
 );
 
+/// What the shim calls for each task.
+pub(crate) type Visit = unsafe extern "C" fn(*mut c_void, *mut task_struct) -> c_int;
+
 // The kernel's structures hold zero-sized members; they only cross the border behind pointers.
 #[allow(improper_ctypes)]
 extern "C" {
@@ -123,10 +126,10 @@ extern "C" {
     pub(crate) fn kcare_set_register_ipmodify(set: *mut Set) -> c_int;
     pub(crate) fn kcare_set_unregister_ipmodify(set: *mut Set) -> c_int;
 
-    pub(crate) fn kcare_tasks_visit(
-        visit: unsafe extern "C" fn(*mut c_void, *mut task_struct) -> c_int,
-        ctx: *mut c_void,
-    ) -> c_int;
+    pub(crate) fn kcare_threads_visit(visit: Visit, ctx: *mut c_void) -> c_int;
+    pub(crate) fn kcare_idle_visit(visit: Visit, ctx: *mut c_void) -> c_int;
+    pub(crate) fn kcare_task_hold(task: *mut task_struct) -> bool;
+    pub(crate) fn kcare_task_release(task: *mut task_struct);
     pub(crate) fn kcare_task_stack(
         task: *mut task_struct,
         low: *mut *const u64,
@@ -145,6 +148,10 @@ extern "C" {
     pub(crate) fn kcare_current(sp: *mut u64) -> *mut task_struct;
     pub(crate) fn kcare_task_pid(task: *mut task_struct) -> c_int;
     pub(crate) fn kcare_task_comm(task: *mut task_struct, comm: *mut c_char);
+
+    pub(crate) fn kcare_switches_start() -> c_int;
+    pub(crate) fn kcare_switches_stop();
+    pub(crate) fn kcare_switches_visit(visit: Visit, ctx: *mut c_void) -> c_int;
 
     pub(crate) fn kcare_stop_machine(
         f: unsafe extern "C" fn(*mut c_void) -> c_int,

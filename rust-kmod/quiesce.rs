@@ -7,6 +7,10 @@
 //! cannot miss a frame; at worst a number that looks like a return address makes us try again.
 //! Registers need no look: all tasks but the stoppers have saved theirs on their stacks, and an
 //! interrupted instruction pointer is saved there too.
+//!
+//! All sleeping threads are looked at while the machine runs, and whatever runs from then on is noted. In
+//! the stop only the noted threads and the idle tasks are left to look at, so that its length does not
+//! depend on how many threads sleep. A blocker that sleeps is found without any stop.
 
 use crate::{
     kapi::{
@@ -14,10 +18,14 @@ use crate::{
         resident::Flag,
         stop_machine::{
             self,
-            Caller,
             Stopped, //
         },
-        system, //
+        system,
+        tasks::{
+            Caller,
+            Switches,
+            Task, //
+        },
     },
     payload::{
         error::{
@@ -29,7 +37,6 @@ use crate::{
     },
     report::Report,
 };
-use core::ops::ControlFlow;
 use kernel::{
     current,
     prelude::*,
@@ -53,22 +60,22 @@ struct Blocker {
     word: u64,
 }
 
-/// The result of one stop.
+/// The tasks that one look has found inside.
 #[derive(Clone, Copy, Default)]
-struct Attempt {
-    blockers: [Blocker; MAX_BLOCKERS],
-    /// All of them, also those that `blockers` has no room for.
+struct Blockers {
+    first: [Blocker; MAX_BLOCKERS],
+    /// All of them, also those that `first` has no room for.
     count: usize,
 }
 
 /// How a switch went.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Switched {
     /// Length of the stop that switched, gathering the CPUs included, in nanoseconds.
     pub(crate) stop_ns: u64,
     /// Length of the longest stop, those in vain included.
     pub(crate) longest_ns: u64,
-    /// Stops in vain before it.
+    /// Looks in vain before it.
     pub(crate) retries: u32,
 }
 
@@ -102,64 +109,86 @@ impl Switch<'_> {
         let start = system::boot_ns();
         let limit_ns = u64::from(self.limit_ms).saturating_mul(1_000_000);
         let mut pause_ms = 1;
-        let mut longest_ns = 0;
-        let mut retries = 0u32;
+        let mut switched = Switched::default();
         loop {
-            let before = system::boot_ns();
-            let attempt = stop_machine::stop(self.ksyms, |stopped| self.attempt(stopped))
-                .map_err(|e| report.failed(Reason::StopFailed, "stopping the machine", e))?;
-            let now = system::boot_ns();
-            let stop_ns = now.saturating_sub(before);
-            longest_ns = stop_ns.max(longest_ns);
-            if attempt.count == 0 {
-                return Ok(Switched {
-                    stop_ns,
-                    longest_ns,
-                    retries,
-                });
+            let blockers = self.attempt(&mut switched, report)?;
+            if blockers.count == 0 {
+                return Ok(switched);
             }
-            if now.saturating_sub(start) >= limit_ns {
-                return Err(self.blocked(&attempt, report));
+            if system::boot_ns().saturating_sub(start) >= limit_ns {
+                return Err(self.blocked(&blockers, report));
             }
             if current!().signal_pending() {
                 return Err(Reason::Interrupted.into());
             }
-            retries = retries.saturating_add(1);
+            switched.retries = switched.retries.saturating_add(1);
             fsleep(Delta::from_millis(pause_ms));
             pause_ms = pause_ms.saturating_mul(2).min(MAX_PAUSE_MS);
         }
     }
 
-    /// Runs on one CPU while all others spin.
-    fn attempt(&self, stopped: &Stopped) -> Attempt {
-        let mut attempt = Attempt::default();
-        stopped.for_each_task(|task| {
-            let hit = |word| self.leaving.find(word).map(|_| word);
-            if let Some(word) = task.find_word(self.caller, hit) {
-                if let Some(blocker) = attempt.blockers.get_mut(attempt.count) {
-                    *blocker = Blocker {
-                        pid: task.pid(),
-                        comm: task.comm(),
-                        word,
-                    };
-                }
-                attempt.count = attempt.count.saturating_add(1);
+    /// One look at all tasks, and the switch if none is inside.
+    fn attempt(&self, switched: &mut Switched, report: &mut Report) -> Result<Blockers, Error> {
+        let mut blockers = Blockers::default();
+        // Without notes everything is looked at in the stop: slower, but as good.
+        let switches = Switches::watch().ok();
+        if let Some(switches) = &switches {
+            switches.for_each_sleeping(|task| self.look(task, &mut blockers));
+            if blockers.count > 0 {
+                return Ok(blockers);
             }
-            ControlFlow::Continue(())
-        });
-        if attempt.count == 0 {
-            stopped.set_flag(self.flag, self.value);
         }
-        attempt
+        let before = system::boot_ns();
+        let blockers = stop_machine::stop(self.ksyms, |stopped| {
+            self.attempt_stopped(stopped, switches.as_ref())
+        })
+        .map_err(|e| report.failed(Reason::StopFailed, "stopping the machine", e))?;
+        switched.stop_ns = system::boot_ns().saturating_sub(before);
+        switched.longest_ns = switched.longest_ns.max(switched.stop_ns);
+        Ok(blockers)
     }
 
-    fn blocked(&self, attempt: &Attempt, report: &mut Report) -> Error {
+    /// Runs on one CPU while all others spin.
+    fn attempt_stopped(&self, stopped: &Stopped, switches: Option<&Switches>) -> Blockers {
+        let mut blockers = Blockers::default();
+        let noted = switches.and_then(|switches| {
+            stopped
+                .for_each_noted(switches, |task| self.look(task, &mut blockers))
+                .ok()
+        });
+        if noted.is_none() {
+            stopped.for_each_thread(|task| self.look(task, &mut blockers));
+        }
+        stopped.for_each_idle(|task| self.look(task, &mut blockers));
+        if blockers.count == 0 {
+            stopped.set_flag(self.flag, self.value);
+        }
+        blockers
+    }
+
+    /// Is this task inside?
+    fn look(&self, task: &Task<'_>, blockers: &mut Blockers) {
+        let hit = |word| self.leaving.find(word).map(|_| word);
+        let Some(word) = task.find_word(self.caller, hit) else {
+            return;
+        };
+        if let Some(blocker) = blockers.first.get_mut(blockers.count) {
+            *blocker = Blocker {
+                pid: task.pid(),
+                comm: task.comm(),
+                word,
+            };
+        }
+        blockers.count = blockers.count.saturating_add(1);
+    }
+
+    fn blocked(&self, blockers: &Blockers, report: &mut Report) -> Error {
         let limit = self.limit_ms;
-        let count = attempt.count;
+        let count = blockers.count;
         report.add(format_args!(
             "after {limit} ms {count} task(s) are still inside code that goes out of use:"
         ));
-        for blocker in attempt.blockers.iter().take(count) {
+        for blocker in blockers.first.iter().take(count) {
             let end = blocker.comm.iter().position(|b| *b == 0).unwrap_or(16);
             let comm = blocker.comm.get(..end).unwrap_or_default();
             let comm = core::str::from_utf8(comm).unwrap_or("?");

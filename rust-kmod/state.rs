@@ -19,8 +19,8 @@ use crate::{
         keyring::Keyring,
         ksyms::Ksyms,
         module::ModuleRef,
-        stop_machine::Caller,
-        system, //
+        system,
+        tasks::Caller, //
     },
     loader::{
         self,

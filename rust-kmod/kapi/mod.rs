@@ -12,3 +12,4 @@ pub(crate) mod module;
 pub(crate) mod resident;
 pub(crate) mod stop_machine;
 pub(crate) mod system;
+pub(crate) mod tasks;

@@ -14,6 +14,7 @@
 #include <linux/notifier.h>
 #include <linux/rbtree_latch.h>
 #include <linux/sched.h>
+#include <linux/sched/task_stack.h>
 #include <linux/static_call.h>
 
 #define KCARE_KSYM_FUNCTIONS(X)			\
@@ -41,6 +42,7 @@
 	X(module_enable_rodata_ro_after_init)	\
 	X(module_enable_text_rox)		\
 	X(module_finalize)			\
+	X(put_task_stack)			\
 	X(sort_extable)				\
 	X(update_ftrace_direct_add)		\
 	X(update_ftrace_direct_del)		\

@@ -99,11 +99,13 @@ int kcare_set_unregister_ipmodify(struct kcare_set *set);
 
 /* ---- tasks.c: stacks ---- */
 
-/*
- * Calls @visit for every thread and every CPU's idle task, until it returns non-zero; returns that value.
- * For use with the machine stopped: takes no lock.
- */
-int kcare_tasks_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx);
+/* Calls @visit for every thread, until it returns non-zero; returns that value. An RCU reader meanwhile. */
+int kcare_threads_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx);
+/* The same for every online CPU's idle task; for use with the machine stopped. */
+int kcare_idle_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx);
+/* Keeps a task's stack from being freed; false if it has none or is on a CPU. */
+bool kcare_task_hold(struct task_struct *task);
+void kcare_task_release(struct task_struct *task);
 /* The words of a task's stack that are in use: from its saved stack pointer to its user registers. */
 void kcare_task_stack(struct task_struct *task, const u64 **low, const u64 **high);
 /* Words that the function-graph tracer keeps for it. */
@@ -115,6 +117,14 @@ struct task_struct *kcare_current(u64 *sp);
 int kcare_task_pid(struct task_struct *task);
 /* Copies the name, NUL-terminated, to @comm of TASK_COMM_LEN (16) bytes. */
 void kcare_task_comm(struct task_struct *task, char *comm);
+
+/* ---- switches.c: which tasks have run since? ---- */
+
+/* From here on every task that leaves a CPU is noted; one user at a time. */
+int kcare_switches_start(void);
+void kcare_switches_stop(void);
+/* Calls @visit for the tasks noted, with the machine stopped; -EOVERFLOW if there were too many. */
+int kcare_switches_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx);
 
 /* ---- stop.c ---- */
 

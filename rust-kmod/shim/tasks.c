@@ -10,10 +10,13 @@
 #include "ksyms.h"
 #include "shim.h"
 
-int kcare_tasks_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx)
+/* More kretprobes than this cannot be active in one task: each takes a frame of its stack. */
+#define MAX_RETHOOKS (THREAD_SIZE / sizeof(long))
+
+int kcare_threads_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx)
 {
 	struct task_struct *process, *thread;
-	int cpu, ret = 0;
+	int ret = 0;
 
 	rcu_read_lock();
 	for_each_process_thread(process, thread) {
@@ -21,15 +24,32 @@ int kcare_tasks_visit(int (*visit)(void *ctx, struct task_struct *task), void *c
 		if (ret)
 			goto out;
 	}
+out:
+	rcu_read_unlock();
+	return ret;
+}
+
+int kcare_idle_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx)
+{
+	int cpu, ret;
+
 	/* The idle tasks are in no list (kernel/fork.c, fork_idle()). */
 	for_each_online_cpu(cpu) {
 		ret = visit(ctx, ksym(idle_task)(cpu));
 		if (ret)
-			break;
+			return ret;
 	}
-out:
-	rcu_read_unlock();
-	return ret;
+	return 0;
+}
+
+bool kcare_task_hold(struct task_struct *task)
+{
+	return !READ_ONCE(task->on_cpu) && try_get_task_stack(task);
+}
+
+void kcare_task_release(struct task_struct *task)
+{
+	ksym(put_task_stack)(task);
 }
 
 void kcare_task_stack(struct task_struct *task, const u64 **low, const u64 **high)
@@ -56,9 +76,13 @@ void kcare_task_graph(struct task_struct *task, const u64 **low, const u64 **hig
 {
 	*low = *high = NULL;
 #ifdef CONFIG_FUNCTION_GRAPH_TRACER
-	if (task->ret_stack && task->curr_ret_stack > 0) {
-		*low = (const u64 *)task->ret_stack;
-		*high = (const u64 *)task->ret_stack + task->curr_ret_stack;
+	const u64 *stack = (const u64 *)READ_ONCE(task->ret_stack);
+	int count = READ_ONCE(task->curr_ret_stack);
+
+	/* SHADOW_STACK_SIZE is a page (kernel/trace/fgraph.c). */
+	if (stack && count > 0) {
+		*low = stack;
+		*high = stack + min_t(size_t, count, PAGE_SIZE / sizeof(long));
 	}
 #endif
 }
@@ -66,10 +90,11 @@ void kcare_task_graph(struct task_struct *task, const u64 **low, const u64 **hig
 int kcare_task_rethooks(struct task_struct *task, int (*word)(void *ctx, u64 w), void *ctx)
 {
 #ifdef CONFIG_RETHOOK
-	struct llist_node *node;
-	int ret;
+	struct llist_node *node = READ_ONCE(task->rethooks.first);
+	int i, ret;
 
-	for (node = READ_ONCE(task->rethooks.first); node; node = READ_ONCE(node->next)) {
+	/* The list may change under us if the task runs; then its words do not matter, but the walk must end. */
+	for (i = 0; node && i < MAX_RETHOOKS; i++, node = READ_ONCE(node->next)) {
 		ret = word(ctx, container_of(node, struct rethook_node, llist)->ret_addr);
 		if (ret)
 			return ret;

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tasks and the words of their stacks.
+
+use crate::ffi;
+use core::marker::PhantomData;
+use kernel::{
+    error::to_result,
+    ffi::{
+        c_int,
+        c_void, //
+    },
+    prelude::*, //
+};
+
+/// The task that asked for a switch, and where its stack stops being kcare's own.
+///
+/// Our own frames are full of the very addresses that the scan looks for; those of the system call
+/// above them are scanned like any other.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller {
+    task: *mut ffi::task_struct,
+    sp: u64,
+}
+
+impl Caller {
+    /// Marks the frame of the function that calls this, which must outlive every use of the mark and keep
+    /// no address of code in its frame.
+    #[inline(always)]
+    pub(crate) fn here() -> Self {
+        let mut sp = 0;
+        // SAFETY: `sp` is valid for writing.
+        let task = unsafe { ffi::kcare_current(&mut sp) };
+        Self { task, sp }
+    }
+}
+
+/// A task that is being visited.
+///
+/// # Invariants
+///
+/// The task is valid, and so is its stack if it has one, as long as the visit lasts.
+pub(crate) struct Task<'a> {
+    raw: *mut ffi::task_struct,
+    _visit: PhantomData<&'a ()>,
+}
+
+/// How the shim finds the tasks to visit.
+type Finder = unsafe extern "C" fn(ffi::Visit, *mut c_void) -> c_int;
+
+/// Visits the tasks that `find` finds; `hold` keeps the stacks of those that may go away meanwhile, and
+/// leaves out those that are on a CPU.
+///
+/// # Safety
+///
+/// `find` may be called now. Without `hold`, no task may run.
+unsafe fn visit<V: FnMut(&Task<'_>)>(find: Finder, hold: bool, visit: V) -> Result {
+    struct Call<V> {
+        visit: V,
+        hold: bool,
+    }
+
+    /// # Safety
+    ///
+    /// `ctx` must be a `Call<V>` that nothing else uses, and `raw` a task.
+    unsafe extern "C" fn run<V: FnMut(&Task<'_>)>(
+        ctx: *mut c_void,
+        raw: *mut ffi::task_struct,
+    ) -> c_int {
+        // SAFETY: By this function's contract.
+        let call = unsafe { &mut *ctx.cast::<Call<V>>() };
+        // SAFETY: The finder keeps the task for the time of the call.
+        if call.hold && !unsafe { ffi::kcare_task_hold(raw) } {
+            return 0;
+        }
+        // INVARIANT: Held just now, or nothing runs that could let the task or its stack go.
+        (call.visit)(&Task {
+            raw,
+            _visit: PhantomData,
+        });
+        if call.hold {
+            // SAFETY: Held above.
+            unsafe { ffi::kcare_task_release(raw) };
+        }
+        0
+    }
+
+    let mut call = Call { visit, hold };
+    // SAFETY: By this function's contract; `run` gets the `Call` of its own type.
+    to_result(unsafe { find(run::<V>, (&raw mut call).cast()) })
+}
+
+/// Every task that leaves a CPU is noted as long as this exists.
+///
+/// # Invariants
+///
+/// The probe of `shim/switches.c` is registered. There is one at a time, as [`Switches::watch`] is only
+/// called under the lock of `state::Core`.
+pub(crate) struct Switches(());
+
+impl Switches {
+    /// Starts to note.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `ENOENT` if the kernel has no `sched_switch` tracepoint.
+    pub(crate) fn watch() -> Result<Self> {
+        // SAFETY: Process context; nobody else watches.
+        to_result(unsafe { ffi::kcare_switches_start() })?;
+        // INVARIANT: Just registered.
+        Ok(Self(()))
+    }
+
+    /// Visits every thread that is not on a CPU, while the machine runs. A thread that runs meanwhile may
+    /// be seen half-changed, but it is noted.
+    pub(crate) fn for_each_sleeping(&self, f: impl FnMut(&Task<'_>)) {
+        // SAFETY: Callable in process context; the stacks are held.
+        let _ = unsafe { visit(ffi::kcare_threads_visit, true, f) };
+    }
+}
+
+impl Drop for Switches {
+    fn drop(&mut self) {
+        // SAFETY: Registered by the type's invariant.
+        unsafe { ffi::kcare_switches_stop() };
+    }
+}
+
+impl super::stop_machine::Stopped {
+    /// Visits every thread.
+    pub(crate) fn for_each_thread(&self, f: impl FnMut(&Task<'_>)) {
+        // SAFETY: The machine is stopped.
+        let _ = unsafe { visit(ffi::kcare_threads_visit, false, f) };
+    }
+
+    /// Visits every online CPU's idle task.
+    pub(crate) fn for_each_idle(&self, f: impl FnMut(&Task<'_>)) {
+        // SAFETY: The machine is stopped.
+        let _ = unsafe { visit(ffi::kcare_idle_visit, false, f) };
+    }
+
+    /// Visits every thread that has run since `Switches::watch`.
+    ///
+    /// # Errors
+    ///
+    /// `EOVERFLOW` if more have run than there is room for notes; none was visited.
+    pub(crate) fn for_each_noted(&self, _: &Switches, f: impl FnMut(&Task<'_>)) -> Result {
+        // SAFETY: The machine is stopped, and the notes hold references to their tasks.
+        unsafe { visit(ffi::kcare_switches_visit, false, f) }
+    }
+}
+
+impl Task<'_> {
+    /// The first word for which `hit` returns something, of all that could be a return address: the
+    /// stack in use, the function-graph tracer's stack, and addresses hidden by kretprobes.
+    pub(crate) fn find_word<R>(
+        &self,
+        caller: Caller,
+        mut hit: impl FnMut(u64) -> Option<R>,
+    ) -> Option<R> {
+        let mut low = core::ptr::null();
+        let mut high = core::ptr::null();
+        // SAFETY: The task is valid by the type's invariant; both out-pointers are valid.
+        unsafe { ffi::kcare_task_stack(self.raw, &mut low, &mut high) };
+        if self.raw == caller.task {
+            low = core::ptr::with_exposed_provenance(caller.sp as usize);
+        }
+        // SAFETY: The shim returns bounds inside the task's stack, which stays by the type's invariant; the
+        // caller's mark lies inside it, as its frame is still there.
+        if let Some(found) = unsafe { scan(low, high, &mut hit) } {
+            return Some(found);
+        }
+        // SAFETY: As above.
+        unsafe { ffi::kcare_task_graph(self.raw, &mut low, &mut high) };
+        // SAFETY: The shim returns the bounds of the used part of `task->ret_stack`.
+        if let Some(found) = unsafe { scan(low, high, &mut hit) } {
+            return Some(found);
+        }
+        self.find_rethook(&mut hit)
+    }
+
+    fn find_rethook<R>(&self, hit: &mut dyn FnMut(u64) -> Option<R>) -> Option<R> {
+        struct Call<'a, R> {
+            hit: &'a mut dyn FnMut(u64) -> Option<R>,
+            found: Option<R>,
+        }
+
+        /// # Safety
+        ///
+        /// `ctx` must be a `Call<R>` that nothing else uses.
+        unsafe extern "C" fn run<R>(ctx: *mut c_void, word: u64) -> c_int {
+            // SAFETY: By this function's contract.
+            let call = unsafe { &mut *ctx.cast::<Call<'_, R>>() };
+            call.found = (call.hit)(word);
+            c_int::from(call.found.is_some())
+        }
+
+        let mut call = Call { hit, found: None };
+        // SAFETY: The task is valid; nodes are freed after an RCU grace period, and the visit is an RCU
+        // reader, or nothing runs that could change the list.
+        unsafe { ffi::kcare_task_rethooks(self.raw, run::<R>, (&raw mut call).cast()) };
+        call.found
+    }
+
+    /// Its thread id in the initial namespace.
+    pub(crate) fn pid(&self) -> i32 {
+        // SAFETY: The task is valid by the type's invariant.
+        unsafe { ffi::kcare_task_pid(self.raw) }
+    }
+
+    /// Its name, NUL-padded.
+    pub(crate) fn comm(&self) -> [u8; 16] {
+        let mut comm = [0; 16];
+        // SAFETY: The task is valid by the type's invariant; TASK_COMM_LEN is 16.
+        unsafe { ffi::kcare_task_comm(self.raw, comm.as_mut_ptr().cast()) };
+        comm
+    }
+}
+
+/// Looks at the words from `low` to `high`.
+///
+/// # Safety
+///
+/// The words must be mapped.
+unsafe fn scan<R>(
+    low: *const u64,
+    high: *const u64,
+    hit: &mut impl FnMut(u64) -> Option<R>,
+) -> Option<R> {
+    let mut at = low;
+    while at < high {
+        // SAFETY: `at` lies between `low` and `high`, which the caller vouches for; volatile, because the
+        // task may run and write it.
+        let word = unsafe { at.read_volatile() };
+        if let Some(found) = hit(word) {
+            return Some(found);
+        }
+        at = at.wrapping_add(1);
+    }
+    None
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Which tasks have run since? A probe on the scheduler's switch notes each task that leaves a CPU. Every
+ * task that runs must leave it before the machine is stopped, if only for the stopper thread.
+ */
+
+#include <linux/hash.h>
+#include <linux/sched/task.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+#include <linux/tracepoint.h>
+
+#include "ksyms.h"
+#include "shim.h"
+
+/* Different tasks that a CPU may run during one look, which takes milliseconds. */
+#define NOTES 2048
+#define INDEX_BITS 12
+/* Places of the index that are tried for a task; a task that has no place there is noted again. */
+#define TRIES 8
+
+struct notes {
+	unsigned int count;
+	bool overflow;
+	/* By the task's hash: its number in @tasks plus one, or 0. */
+	u16 index[1 << INDEX_BITS];
+	struct task_struct *tasks[NOTES];
+};
+
+/* Written by each CPU for itself with interrupts off; read with the machine stopped. */
+static struct notes **notes_of_cpu;
+
+static struct tracepoint *sched_switch;
+
+static void find_sched_switch(struct tracepoint *tp, void *unused)
+{
+	if (!strcmp(tp->name, "sched_switch"))
+		sched_switch = tp;
+}
+
+static void notrace note_switch(void *unused, bool preempt, struct task_struct *prev,
+				struct task_struct *next, unsigned int prev_state)
+{
+	struct notes *notes = notes_of_cpu[smp_processor_id()];
+	unsigned int slot = hash_ptr(prev, INDEX_BITS);
+	unsigned int i;
+	u16 *number;
+
+	/* Idle tasks are looked at in any case. */
+	if (is_idle_task(prev))
+		return;
+	for (i = 0; i < TRIES; i++) {
+		number = &notes->index[(slot + i) % ARRAY_SIZE(notes->index)];
+		if (!*number)
+			break;
+		if (notes->tasks[*number - 1] == prev)
+			return;
+	}
+	if (notes->count == NOTES) {
+		notes->overflow = true;
+		return;
+	}
+	notes->tasks[notes->count++] = get_task_struct(prev);
+	if (i < TRIES)
+		*number = notes->count;
+}
+
+static void free_notes(void)
+{
+	unsigned int cpu, i;
+
+	for_each_possible_cpu(cpu) {
+		struct notes *notes = notes_of_cpu[cpu];
+
+		for (i = 0; notes && i < notes->count; i++)
+			put_task_struct(notes->tasks[i]);
+		kvfree(notes);
+	}
+	kvfree(notes_of_cpu);
+	notes_of_cpu = NULL;
+}
+
+int kcare_switches_start(void)
+{
+	unsigned int cpu;
+	int err = -ENOMEM;
+
+	for_each_kernel_tracepoint(find_sched_switch, NULL);
+	if (!sched_switch)
+		return -ENOENT;
+
+	notes_of_cpu = kvcalloc(nr_cpu_ids, sizeof(*notes_of_cpu), GFP_KERNEL);
+	if (!notes_of_cpu)
+		return -ENOMEM;
+	for_each_possible_cpu(cpu) {
+		notes_of_cpu[cpu] = kvzalloc(sizeof(struct notes), GFP_KERNEL);
+		if (!notes_of_cpu[cpu])
+			goto out;
+	}
+	err = tracepoint_probe_register(sched_switch, note_switch, NULL);
+	if (err)
+		goto out;
+	/* A switch that began without the probe is over after this: it runs with interrupts off. */
+	synchronize_rcu();
+	return 0;
+out:
+	free_notes();
+	return err;
+}
+
+void kcare_switches_stop(void)
+{
+	tracepoint_probe_unregister(sched_switch, note_switch, NULL);
+	tracepoint_synchronize_unregister();
+	free_notes();
+}
+
+int kcare_switches_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx)
+{
+	unsigned int cpu, i;
+	int ret;
+
+	for_each_possible_cpu(cpu)
+		if (notes_of_cpu[cpu]->overflow)
+			return -EOVERFLOW;
+	for_each_possible_cpu(cpu) {
+		struct notes *notes = notes_of_cpu[cpu];
+
+		for (i = 0; i < notes->count; i++) {
+			ret = visit(ctx, notes->tasks[i]);
+			if (ret)
+				return ret;
+		}
+	}
+	return 0;
+}
