@@ -16,6 +16,7 @@ use crate::{
     },
     payload::{
         check::Payload,
+        cms,
         error::{
             Error,
             Place,
@@ -84,10 +85,18 @@ impl Unverified {
     pub(crate) fn verify(self, keyring: &Keyring, report: &mut Report) -> Result<Verified, Error> {
         pr_info!("verifying patch...\n");
         let (body, signature) = trailer::split(&self.0)?;
-        keyring.verify(body, signature).map_err(|rejection| {
-            // CAST: widening; the payload is at most 64 MiB.
-            let place = Place::Offset(body.len() as u64);
-            match rejection {
+        // CAST: widening; the payload is at most 64 MiB.
+        let place = Place::Offset(body.len() as u64);
+        if !cms::is_canonical(signature) {
+            return Err(report.refuse(
+                Reason::SignatureMalformed,
+                place,
+                format_args!("its signature is no CMS message in the form that sign-file writes"),
+            ));
+        }
+        keyring
+            .verify(body, signature)
+            .map_err(|rejection| match rejection {
                 Rejection::UnknownKey => report.refuse(
                     Reason::KeyRejected,
                     place,
@@ -101,8 +110,7 @@ impl Unverified {
                 Rejection::Unreadable(error) => {
                     report.failed(Reason::SignatureMalformed, "reading its signature", error)
                 }
-            }
-        })?;
+            })?;
         pr_info!("verified successfully\n");
         let body = body.len();
         Ok(Verified {
@@ -194,7 +202,8 @@ pub(crate) fn identity(
         let running = ksyms.vmlinux_build_id();
         let len = usize::try_from(object.build_id_len).unwrap_or(0);
         let wanted = object.build_id.get(..len).unwrap_or_default();
-        if running.get(..len) != Some(wanted) || len == 0 {
+        // The kernel's own field is zero behind a shorter id, as an `Object`'s is.
+        if running != object.build_id {
             return Err(report.refuse(
                 Reason::WrongBuildId,
                 place,

@@ -4,14 +4,15 @@
 //!
 //! A payload is an ELF64 relocatable object for x86-64 with the kernel's module-signature trailer
 //! behind it. [`layout`] is the binary layout of what kcare adds to ELF, [`trailer`] splits the
-//! signature off, [`elf`] is a bounds-checked view of the rest, and [`check::Payload::parse`] walks
-//! the whole input once and establishes every invariant that later code relies on. [`place`] lays
-//! sections out in memory, [`reloc`] is the relocation arithmetic, [`preimage`] the masked code
+//! signature off, [`cms`] is the form that it must have, [`elf`] is a bounds-checked view of the rest,
+//! and [`check::Payload::parse`] walks the whole input once and establishes every invariant that later
+//! code relies on. [`place`] lays sections out in memory, [`reloc`] is the relocation arithmetic, [`preimage`] the masked code
 //! comparison, [`ranges`] the search for stack words and [`uapi`] the border with user space.
 //!
 //! Rules of this tree: `core` only, no `unsafe`, no allocation, no panic on any input.
 
 pub mod check;
+pub mod cms;
 pub mod elf;
 pub mod error;
 pub mod layout;
