@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# What the test scripts share. They run as root in a machine of scripts/vm, and print TAP.
+#
+# A script is a list of tests, each one start_test, actions and checks, check_result. A check that fails says what it
+# got and what it wanted and lets the test go on; the test is "not ok" then.
+
+set -uo pipefail
+
+RELEASE=$(uname -r)
+# Where target/ is in the machine: below the repository, or beside it (scripts/vm).
+KCARE_TARGET=/kcare/target
+[[ ! -d /kcare-target/payloads ]] || KCARE_TARGET=/kcare-target
+readonly RELEASE KCARE_TARGET
+readonly KO=$KCARE_TARGET/kmod/$RELEASE/rust-kmod/kcare.ko
+readonly PAYLOADS=$KCARE_TARGET/payloads/$RELEASE
+readonly TRACING=/sys/kernel/tracing
+readonly SKIP=4
+# A loop's limit: 300 times 0.1 s. Nothing here takes half as long, even where two cores emulate two others.
+readonly RETRIES=300
+PATH=$KCARE_TARGET/tests/bin:${BASH_SOURCE[0]%/*}/programs:$PATH
+
+WORK=$(mktemp -d)
+readonly WORK
+
+tests=0 failures=0 name='' good=1 exit_actions=()
+
+# ------------------------------------------------------------------------------------------------- tests
+
+# start_test NAME: what is checked from here to check_result.
+start_test() {
+	name=$1
+	good=1
+	mark="kcare-test: ${0##*/} $((tests + 1))"
+	printf '# TEST: %s\n' "$name"
+	printf '%s\n' "$mark" >/dev/kmsg
+}
+
+# fail WHAT GOT WANTED
+fail() {
+	good=0
+	printf '# %s:\n' "$1"
+	printf '%s\n' "$2" | sed 's/^/#   got:    /'
+	[[ $# -lt 3 ]] || printf '%s\n' "$3" | sed 's/^/#   wanted: /'
+}
+
+# is WHAT GOT WANTED: they are equal.
+is() {
+	[[ $2 == "$3" ]] || fail "$@"
+}
+
+# isnt WHAT GOT OTHER: they differ.
+isnt() {
+	[[ $2 != "$3" ]] || fail "$1" "$2" "anything else"
+}
+
+# like WHAT GOT REGEX: an extended regular expression, for all of a text.
+like() {
+	[[ $2 =~ $3 ]] || fail "$@"
+}
+
+# unlike WHAT GOT REGEX
+unlike() {
+	[[ ! $2 =~ $3 ]] || fail "$1" "$2" "nothing like $3"
+}
+
+# succeeds COMMAND...; what it prints is in $out, its status in $status.
+succeeds() {
+	run "$@"
+	[[ $status -eq 0 ]] || fail "$* (status $status)" "$out" "success"
+}
+
+# fails STATUS COMMAND...: with this status; what it prints is in $out.
+fails() {
+	local wanted=$1
+	shift
+	run "$@"
+	[[ $status -eq $wanted ]] || fail "$* (status $status)" "$out" "status $wanted"
+}
+
+# run COMMAND...: what it prints is in $out, its status in $status.
+run() {
+	out=$("$@" 2>&1)
+	status=$?
+}
+
+# check_result [LOG]: the end of a test. With LOG, the kernel's log since start_test has exactly these lines of kcare.
+check_result() {
+	local got
+	if [[ $# -gt 0 ]]; then
+		got=$(kcare_log)
+		[[ $got == "$1" ]] || {
+			good=0
+			echo '# the kernel log is not as it should be (- wanted, + got):'
+			diff -u <(printf '%s\n' "$1") <(printf '%s\n' "$got") | tail -n +4 | sed 's/^/#   /'
+		}
+	fi
+	((++tests))
+	if [[ $good -eq 1 ]]; then
+		printf 'ok %d - %s\n' "$tests" "$name"
+	else
+		((++failures))
+		printf 'not ok %d - %s\n' "$tests" "$name"
+	fi
+	name=''
+}
+
+# skip_test REASON: the end of a test that this machine cannot do.
+skip_test() {
+	((++tests))
+	printf 'ok %d - %s # SKIP %s\n' "$tests" "$name" "$1"
+	name=''
+}
+
+# skip REASON: the whole script cannot be run here.
+skip() {
+	printf '1..0 # SKIP %s\n' "$1"
+	trap - EXIT
+	cleanup
+	exit "$SKIP"
+}
+
+# die MESSAGE: nothing that follows would make sense.
+die() {
+	printf 'Bail out! %s\n' "$*"
+	failures=$((failures + 1))
+	exit 1
+}
+
+# --------------------------------------------------------------------------------------------- clean-up
+
+# on_exit COMMAND...: done at the end, last one first.
+on_exit() {
+	exit_actions=("$(printf '%q ' "$@")" "${exit_actions[@]}")
+}
+
+cleanup() {
+	local action
+	for action in "${exit_actions[@]}"; do
+		eval "$action" >/dev/null 2>&1
+	done
+	rm -rf "$WORK"
+}
+
+finish() {
+	[[ -z $name ]] || printf 'not ok %d - %s # the script ended within it\n' "$((tests + 1))" "$name"
+	cleanup
+	printf '1..%d\n' "$tests"
+	[[ $failures -eq 0 && $tests -gt 0 && -z $name ]] || exit 1
+	exit 0
+}
+trap finish EXIT
+trap 'exit 1' HUP INT TERM
+
+# push_sysctl NAME VALUE: until the end of the script.
+push_sysctl() {
+	local old
+	old=$(sysctl_value "$1") || return
+	on_exit sysctl_set "$1" "$old"
+	sysctl_set "$1" "$2"
+}
+
+sysctl_value() {
+	cat "/proc/sys/${1//.//}"
+}
+
+sysctl_set() {
+	echo "$2" 2>/dev/null >"/proc/sys/${1//.//}"
+}
+
+# ------------------------------------------------------------------------------------------------ waiting
+
+# retry COMMAND...: until it succeeds; not for ever.
+retry() {
+	local tries
+	for ((tries = RETRIES; tries; tries--)); do
+		"$@" >/dev/null 2>&1 && return
+		sleep 0.1
+	done
+	fail "after $RETRIES tries" "$*" "success"
+	return 1
+}
+
+# sleeping PID: it waits for something.
+sleeping() {
+	[[ $(sed 's/^.*) //; s/ .*//' "/proc/$1/stat") == S ]]
+}
+
+# asleep_in PID FUNCTION: it waits in a call made by this function.
+asleep_in() {
+	sleeping "$1" && grep -q "^\[<0>\] $2+" "/proc/$1/stack"
+}
+
+gone() {
+	[[ ! -e /proc/$1 ]]
+}
+
+# -------------------------------------------------------------------------------------------- kernel log
+
+# log: the kernel's log since start_test.
+log() {
+	dmesg --notime --color=never | awk -v mark="$mark" 'on; $0 == mark { on = 1 }'
+}
+
+# kcare_log: what kcare has logged since start_test. Sizes, times and node numbers are no contract, and the first two
+# lines are those of the kernel about any module that Debian has not built.
+kcare_log() {
+	log | sed -n 's/^kcare: //p' | sed -E '
+		/^loading out-of-tree module taints kernel\.$/d
+		/^module verification failed: /d
+		s/^allocated [1-9][0-9]* bytes/allocated N bytes/
+		s/^([1-9][0-9]*) relocations to fixup/N relocations to fixup/
+		s/^fixed [1-9][0-9]* relocations/fixed N relocations/
+		s/stopped for [0-9]+ us, [0-9]+ retries/stopped for N us, N retries/
+		s/node 10:[0-9]+$/node 10:N/'
+}
+
+# applied_log LEVEL FUNCTIONS DIRECT IPMODIFY: the contract for a payload that goes live.
+applied_log() {
+	cat <<-EOT
+		verifying patch...
+		verified successfully
+		allocated N bytes for patch at kcare_$1
+		N relocations to fixup...
+		fixed N relocations
+		patch level $1 applied: $2 functions switched ($3 direct, $4 ipmodify), stopped for N us, N retries
+	EOT
+}
+
+# unloaded_log LEVEL FUNCTIONS
+unloaded_log() {
+	echo "patch level $1 unloaded: $2 functions switched back, stopped for N us, N retries"
+}
+
+# ------------------------------------------------------------------------------------------------- kcare
+
+# load_kcare [PARAMETER]...
+load_kcare() {
+	[[ -e $KO ]] || skip "there is no kcare.ko for $RELEASE"
+	insmod "$KO" "$@" || die "kcare.ko cannot be loaded"
+	on_exit remove_kcare
+}
+
+# reload_kcare [PARAMETER]...
+reload_kcare() {
+	rmmod kcare && insmod "$KO" "$@" || die "kcare.ko cannot be loaded again"
+}
+
+remove_kcare() {
+	kpush unload
+	rmmod kcare
+}
+
+# payload NAME: the path of a payload; it has been built by tests/run.
+payload() {
+	printf '%s/%s.kpatch' "$PAYLOADS" "$1"
+}
+
+# need_payloads NAME...
+need_payloads() {
+	local payload
+	for payload; do
+		[[ -s $(payload "$payload") ]] || die "there is no payload $payload for $RELEASE"
+	done
+}
+
+# answer FIELD LINE: of a line of kpush: name, errno, reason, place, text.
+answer() {
+	local -A fields=([name]=1 [errno]=2 [reason]=3 [place]=4 [text]=5)
+	cut -f"${fields[$1]}" <<<"$2"
+}
+
+# in_module_list NAME
+in_module_list() {
+	grep -q "^$1 " /proc/modules
+}
+
+# redirected: the functions that something attached to ftrace has taken.
+redirected() {
+	sed -n 's/^\([^[:space:]]\+\) .*/\1/p' "$TRACING/enabled_functions" | sort | xargs
+}
+
+# state: what must be as before when something has been refused or taken back. A module's text is in no list of its
+# own; its symbols and its functions known to ftrace are.
+state() {
+	echo "modules: $(cut -d' ' -f1 /proc/modules | sort | xargs)"
+	echo "redirected: $(redirected)"
+	echo "symbols: $(grep -c '\[kcare_[0-9]*\]' /proc/kallsyms)"
+	echo "traceable: $(grep -c '\[kcare_[0-9]*\]' "$TRACING/available_filter_functions")"
+	echo "cmdline: $(cat /proc/cmdline)"
+	echo "eventfd: $(evfd value)"
+	kpush info | grep -E '^(state|level|functions) ' | sed 's/^/kcare: /'
+}
+
+# ------------------------------------------------------------------------------------------------ memory
+
+# vmalloc: the areas in use, by owner. Left out are the stacks of tasks, which come and go with every process, and what
+# waits to be unmapped.
+vmalloc() {
+	awk '/unpurged|vm_map_ram/ { next } { print ($3 ~ /^[a-z_]/ ? $3 : "other") }' /proc/vmallocinfo |
+		sed 's/\.[a-z0-9.]*+.*//; s/+.*//' | grep -vE '^(dup_task_struct|alloc_thread_stack_node|copy_process|kernel_clone)$' |
+		sort | uniq -c | awk '{ print $2, $1 }'
+}
+
+# slabs: the objects in use, by general-purpose cache. Left out are those for what is accounted to user space or can be
+# reclaimed, such as what the kernel knows about files. Run with slab_nomerge, or others share these caches.
+#
+# Objects that a CPU keeps for itself count as used. Shrinking a cache gives them back, and the CPU takes dozens at once
+# with the next allocation; so the least of several looks is the truth.
+slabs() {
+	local look cache count rest
+	local -A least=()
+	for look in 1 2 3 4 5 6; do
+		sleep 0.3
+		for cache in /sys/kernel/slab/kmalloc-*; do
+			[[ ${cache##*/} =~ ^kmalloc-(rnd-[0-9]+-)?[0-9]+k?$ ]] || continue
+			echo 1 >"$cache/shrink"
+			read -r count rest <"$cache/objects"
+			[[ ${least[$cache]-} && ${least[$cache]} -le $count ]] || least[$cache]=$count
+		done
+	done
+	for cache in "${!least[@]}"; do
+		echo "${cache##*/} ${least[$cache]}"
+	done
+}
+
+# growth BEFORE AFTER: "NAME MORE" for every count that has grown.
+growth() {
+	awk 'NR == FNR { before[$1] = $2; next } $2 > before[$1] + 0 { print $1, $2 - before[$1] }' "$1" "$2"
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Apply and unload a payload again and again while threads call the patched functions, and check every single result.
+ *
+ *	soak PAYLOAD CYCLES
+ *
+ * The payload has the patches cmdline and blocked-eventfd of tests/patches.
+ *
+ * The kernel's history is one sequence of states, 0 original, 1 patched, 2 original, 3 patched, ... The results of calls
+ * must fit to it as if every switch happened at one instant for all CPUs and for both functions: a call that starts when
+ * some call has returned what state N gives must not give what only an earlier state does.
+ */
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct apply {
+	uint64_t data, size;
+	uint32_t flags, reason;
+	uint64_t place, text;
+	uint32_t text_size, text_len;
+};
+
+struct unload {
+	uint32_t flags, reason;
+	uint64_t place, text;
+	uint32_t text_size, text_len;
+};
+
+#define APPLY _IOWR('k', 0, struct apply)
+#define UNLOAD _IOWR('k', 1, struct unload)
+
+/* Per function. */
+#define CHECKERS 2
+
+/* The state is at least FLOOR and at most CEILING, says the one who switches; at least SEEN, say the results. */
+static _Atomic uint64_t floor_state, ceiling_state, seen;
+static atomic_bool stop;
+static _Atomic uint64_t calls[2], wrong, mixed;
+
+static void die(const char *what)
+{
+	perror(what);
+	exit(2);
+}
+
+/* A result of a call that began when the state was at least FROM. */
+static void check(uint64_t from, bool patched, const char *what)
+{
+	uint64_t to = atomic_load(&ceiling_state), state = from, old;
+
+	if ((state & 1) != patched)
+		state++;
+	if (state > to) {
+		if (atomic_fetch_add(&wrong, 1) < 5)
+			printf("%s gives the %s result; the state was between %llu and %llu\n", what,
+			       patched ? "patched" : "original", (unsigned long long)from, (unsigned long long)to);
+		return;
+	}
+	for (old = atomic_load(&seen); old < state;)
+		if (atomic_compare_exchange_weak(&seen, &old, state))
+			break;
+}
+
+static uint64_t begin(void)
+{
+	uint64_t known = atomic_load(&floor_state), results = atomic_load(&seen);
+
+	return results > known ? results : known;
+}
+
+static void *check_cmdline(void *arg)
+{
+	static const char mark[] = " kcare=1\n";
+	char text[4096];
+	int fd = open("/proc/cmdline", O_RDONLY);
+
+	(void)arg;
+	if (fd < 0)
+		die("/proc/cmdline");
+	while (!atomic_load(&stop)) {
+		uint64_t from = begin();
+		ssize_t n = pread(fd, text, sizeof(text), 0);
+
+		if (n < (ssize_t)sizeof(mark) || text[n - 1] != '\n')
+			die("reading /proc/cmdline");
+		check(from, !memcmp(text + n - strlen(mark), mark, strlen(mark)), "cmdline_proc_show");
+		atomic_fetch_add(&calls[0], 1);
+	}
+	return NULL;
+}
+
+static void *check_eventfd(void *arg)
+{
+	int fd = eventfd(0, EFD_NONBLOCK);
+
+	(void)arg;
+	if (fd < 0)
+		die("eventfd");
+	while (!atomic_load(&stop)) {
+		uint64_t value = 7, from = begin();
+
+		if (write(fd, &value, sizeof(value)) != sizeof(value) || read(fd, &value, sizeof(value)) != sizeof(value))
+			die("using an eventfd");
+		if (value != 7 && value != 1007) {
+			printf("eventfd_read gives %llu\n", (unsigned long long)value);
+			atomic_fetch_add(&mixed, 1);
+		}
+		check(from, value == 1007, "eventfd_read");
+		atomic_fetch_add(&calls[1], 1);
+	}
+	return NULL;
+}
+
+static void *slurp(const char *path, size_t *size)
+{
+	struct stat st;
+	int fd = open(path, O_RDONLY);
+	void *data;
+
+	if (fd < 0 || fstat(fd, &st))
+		die(path);
+	*size = st.st_size;
+	data = malloc(*size);
+	if (!data || read(fd, data, *size) != (ssize_t)*size)
+		die(path);
+	close(fd);
+	return data;
+}
+
+static void refused(const char *what, unsigned long cycle, uint32_t reason, const char *text, uint32_t len)
+{
+	printf("%s of cycle %lu refused for reason %u: %.*s\n", what, cycle, reason, (int)len, text);
+	exit(1);
+}
+
+int main(int argc, char **argv)
+{
+	static char text[2048];
+	pthread_t threads[2 * CHECKERS];
+	unsigned long cycles, cycle;
+	size_t size;
+	void *data;
+	int device;
+
+	if (argc != 3)
+		return 2;
+	data = slurp(argv[1], &size);
+	cycles = strtoul(argv[2], NULL, 0);
+	device = open("/dev/kcare", O_RDWR);
+	if (device < 0)
+		die("/dev/kcare");
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	for (int i = 0; i < 2 * CHECKERS; i++)
+		if (pthread_create(&threads[i], NULL, i < CHECKERS ? check_cmdline : check_eventfd, NULL))
+			die("pthread_create");
+
+	for (cycle = 0; cycle < cycles; cycle++) {
+		struct apply a = { .data = (uintptr_t)data, .size = size, .text = (uintptr_t)text, .text_size = sizeof(text) };
+		struct unload u = { .text = (uintptr_t)text, .text_size = sizeof(text) };
+		uint64_t state = 2 * cycle;
+
+		atomic_store(&ceiling_state, state + 1);
+		if (ioctl(device, APPLY, &a))
+			refused("apply", cycle, a.reason, text, a.text_len);
+		atomic_store(&floor_state, state + 1);
+		/* Patched, and nothing under way: for as long as it takes to be seen. */
+		usleep(1000);
+		atomic_store(&ceiling_state, state + 2);
+		if (ioctl(device, UNLOAD, &u))
+			refused("unload", cycle, u.reason, text, u.text_len);
+		atomic_store(&floor_state, state + 2);
+		usleep(1000);
+	}
+	atomic_store(&stop, true);
+	for (int i = 0; i < 2 * CHECKERS; i++)
+		pthread_join(threads[i], NULL);
+	printf("%lu cycles, %llu calls of cmdline_proc_show, %llu of eventfd_read, %llu wrong\n", cycle,
+	       (unsigned long long)atomic_load(&calls[0]), (unsigned long long)atomic_load(&calls[1]),
+	       (unsigned long long)(atomic_load(&wrong) + atomic_load(&mixed)));
+	return atomic_load(&wrong) || atomic_load(&mixed) ? 1 : 0;
+}

@@ -1,0 +1,192 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The way of a fix into the kernel and out of it, with the programs that a user has.
+#
+# - nothing applied: what kcarectl says
+# - a payload goes live: its effect, the log, what the programs and the kernel say about it
+# - the same again is refused, and so is a lower or higher level
+# - unload: no trace is left
+# - a payload with new data, with functions of two files, with fixes
+# - requests that are refused: unknown flags and commands, no privilege, bad memory, bad files
+
+. "${BASH_SOURCE[0]%/*}/functions.sh"
+
+need_payloads cmdline cmdline-2 new-data multi
+load_kcare
+original=$(</proc/cmdline)
+state=$(state)
+
+# delete_module NAME: what the system call says.
+delete_module() {
+	python3 -c '
+import ctypes, errno, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.syscall(176, sys.argv[1].encode(), os.O_NONBLOCK):
+    print(errno.errorcode[ctypes.get_errno()])' "$1"
+}
+
+start_test "nothing applied"
+succeeds kcarectl --info
+is "info" "$out" "kpatch-state: no patch applied"
+fails 1 kcarectl --status
+fails 4 kcarectl --unload
+like "unload" "$out" '^kcarectl: cannot unload: nothing is applied\.'
+is "read of the device" "$(head -2 /dev/kcare)" $'state: none\nlevel: 0'
+check_result "unload refused (nothing-applied): nothing-applied: nothing is applied"
+
+start_test "a payload goes live"
+succeeds kcare-push "$(payload cmdline)"
+is "kcare-push" "$out" $'Patch Level 1 applied\nKernel is safe'
+is "/proc/cmdline" "$(</proc/cmdline)" "$original kcare=1"
+check_result "$(applied_log 1 1 1 0)"
+
+start_test "what is told about it"
+succeeds kcarectl --info
+is "lines" "$(wc -l <<<"$out")" 4
+is "state" "$(sed -n 1p <<<"$out")" "kpatch-state: patch is applied"
+is "kernel" "$(sed -n 2p <<<"$out")" "kpatch-for: $(</proc/version)"
+like "build time" "$(sed -n 3p <<<"$out")" '^kpatch-build-time: [A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9]{2} [0-9:]{8} 20[0-9]{2}$'
+is "description" "$(sed -n 4p <<<"$out")" "kpatch-description: 1;test"
+succeeds kcarectl --status
+like "status" "$out" '^Protected: patch level 1 is applied'
+succeeds kcarectl --patch-info
+like "fix" "$out" 'CVE-2026-4243.*a test shows itself in /proc/cmdline'
+is "level" "$(grep -E '^(state|level|functions|fixes|failures) ' <<<"$(kpush info)" | xargs)" \
+	"state 1 level 1 functions 1 fixes 1 failures 1"
+is "build-id" "$(kpush info | sed -n 's/^build-id //p')" \
+	"$(od -An -v -tx1 /sys/kernel/notes | tr -d ' \n' | grep -oP '040000001400000003000000474e5500\K.{40}')"
+check_result ""
+
+start_test "the kernel knows the patch as a module"
+like "in /proc/modules" "$(grep '^kcare_1 ' /proc/modules)" '^kcare_1 [0-9]+ [1-9][0-9]* - Live '
+is "in /proc/kallsyms" "$(grep -c ' cmdline_proc_show.*\[kcare_1\]' /proc/kallsyms)" 1
+is "redirected" "$(redirected)" "cmdline_proc_show"
+# rmmod looks for it in /sys/module, where it is not, and does not even try.
+fails 1 rmmod kcare_1
+is "delete_module" "$(delete_module kcare_1)" EAGAIN
+fails 1 rmmod kcare
+like "rmmod kcare" "$out" "in use"
+is "still patched" "$(</proc/cmdline)" "$original kcare=1"
+check_result ""
+
+start_test "the same payload again is refused"
+fails 4 kcare-push "$(payload cmdline)"
+like "kcare-push" "$out" 'this patch level is live already'
+check_result "verifying patch...
+verified successfully
+patch refused (already-live): patch level 1 cannot be applied over level 1: it is live already"
+
+start_test "another level is refused while this one is live"
+is "higher" "$(kpush apply "$(payload cmdline-2)" | cut -f2,3)" $'EEXIST\tother-live'
+is "still patched" "$(</proc/cmdline)" "$original kcare=1"
+check_result "verifying patch...
+verified successfully
+patch refused (other-live): patch level 2 cannot be applied over level 1: a lower level is live and must be unloaded first"
+
+start_test "unload"
+succeeds kcarectl --unload
+is "kcarectl" "$out" "KernelCare protection disabled, kernel might not be safe"
+is "state" "$(state)" "$state"
+is "/proc/cmdline" "$(</proc/cmdline)" "$original"
+is "info" "$(kcarectl --info)" "kpatch-state: no patch applied"
+is "ftrace's records of the patch" "$(grep -c 'kcare_1' "$TRACING/touched_functions")" 0
+check_result "$(unloaded_log 1 1)"
+
+start_test "a lower level is refused while a higher one is live"
+succeeds kcare-push "$(payload cmdline-2)"
+is "kcare-push" "$out" $'Patch Level 2 applied\nKernel is safe'
+is "lower" "$(kpush apply "$(payload cmdline)" | cut -f2,3)" $'ESTALE\tlower-level'
+is "/proc/cmdline" "$(</proc/cmdline)" "$original kcare=1"
+is "in /proc/modules" "$(grep -o '^kcare_[0-9]*' /proc/modules)" "kcare_2"
+succeeds kcarectl --unload
+is "state" "$(state)" "$state"
+check_result "$(applied_log 2 1 1 0)
+verifying patch...
+verified successfully
+patch refused (lower-level): patch level 1 cannot be applied over level 2: a higher level is live
+$(unloaded_log 2 1)"
+
+start_test "new data: constants, a lock, a counter that starts at 0"
+version=$(</proc/version)
+for round in 1 2; do
+	# Not with kcare-push, which reads /proc/version itself.
+	is "apply" "$(kpush apply "$(payload new-data)" | cut -f2,3)" $'ok\tok'
+	is "round $round" "$(for ((i = 0; i < 5; i++)); do head -1 /proc/version; done | xargs)" \
+		"kcare reads: zero (0) kcare reads: one (1) kcare reads: two (2) kcare reads: many (3) kcare reads: many (4)"
+	is "the rest" "$(sed 1d /proc/version)" "$version"
+	is "unload" "$(kpush unload | cut -f2,3)" $'ok\tok'
+done
+is "/proc/version" "$(</proc/version)" "$version"
+check_result "$(for round in 1 2; do
+	applied_log 1 1 1 0
+	unloaded_log 1 1
+done)"
+
+start_test "functions of two files"
+succeeds kcare-push "$(payload multi)"
+is "/proc/cmdline" "$(</proc/cmdline)" "$original kcare.multi=1"
+is "/proc/meminfo" "$(sed -n 3p /proc/meminfo)" "KcareMulti:        16972 kB"
+is "redirected" "$(redirected)" "cmdline_proc_show meminfo_proc_show"
+succeeds kcarectl --unload
+is "state" "$(state)" "$state"
+like "/proc/meminfo" "$(sed -n 3p /proc/meminfo)" '^MemAvailable:'
+check_result "$(applied_log 1 2 2 0)
+$(unloaded_log 1 2)"
+
+start_test "unknown flags and commands are refused"
+is "apply" "$(kpush apply -f 1 "$(payload cmdline)" | cut -f2,3)" $'EOPNOTSUPP\tunknown-flags'
+is "apply, the highest flag" "$(kpush apply -f 0x80000000 "$(payload cmdline)" | cut -f2,3)" $'EOPNOTSUPP\tunknown-flags'
+is "unload" "$(kpush unload -f 1 | cut -f2,3)" $'EOPNOTSUPP\tunknown-flags'
+is "a command that there is not" "$(kpush command 0x6b05 | cut -f2)" ENOTTY
+# The number of apply with another size of its argument.
+is "another size" "$(kpush command 0xc0286b00 | cut -f2)" ENOTTY
+is "state" "$(state)" "$state"
+check_result "patch refused (unknown-flags): unknown-flags: the request has unknown flags
+patch refused (unknown-flags): unknown-flags: the request has unknown flags
+unload refused (unknown-flags): unknown-flags: the request has unknown flags"
+
+start_test "memory that is not there"
+is "payload" "$(kpush null 4096 | cut -f2,3)" $'EFAULT\tuser-memory'
+is "nothing" "$(kpush null 0 | cut -f2,3)" $'ENOEXEC\ttoo-small'
+is "more than 64 MiB" "$(kpush null $(((64 << 20) + 1)) | cut -f2,3)" $'EFBIG\ttoo-large'
+is "all of the address space" "$(kpush null 0xffffffffffffffff | cut -f2,3)" $'EFBIG\ttoo-large'
+is "argument" "$(kpush command 0xc0306b00 | cut -f2)" EFAULT
+check_result "patch refused (user-memory): user-memory: the caller's memory cannot be read or written
+patch refused (too-small): too-small: the payload is shorter than an ELF header
+patch refused (too-large): too-large: the payload is larger than 64 MiB
+patch refused (too-large): too-large: the payload is larger than 64 MiB"
+
+start_test "no privilege, no patch"
+fails 4 setpriv --reuid=1 --clear-groups -- kcare-push "$(payload cmdline)"
+like "another user" "$out" '^kcare-push: .*root'
+fails 4 setpriv --reuid=1 --clear-groups -- kcarectl --info
+# The device's mode lets root in; CAP_SYS_MODULE is still asked for.
+without=(setpriv --bounding-set=-sys_module --inh-caps=-sys_module -- kpush)
+is "apply" "$("${without[@]}" apply "$(payload cmdline)" | cut -f2)" EPERM
+is "unload" "$("${without[@]}" unload | cut -f2)" EPERM
+fails 2 "${without[@]}" info
+like "info" "$out" 'Operation not permitted'
+is "state" "$(state)" "$state"
+check_result ""
+
+start_test "files that are no payloads"
+fails 4 kcare-push "$WORK/absent.kpatch"
+like "absent" "$out" 'there is no such file'
+: >"$WORK/empty.kpatch"
+fails 4 kcare-push "$WORK/empty.kpatch"
+like "empty" "$out" 'it is empty'
+head -c 10 "$(payload cmdline)" >"$WORK/short.kpatch"
+fails 6 kcare-push "$WORK/short.kpatch"
+like "short" "$out" 'signature'
+head -c 2000 "$(payload cmdline)" >"$WORK/cut.kpatch"
+is "cut off" "$(kpush apply "$WORK/cut.kpatch" | cut -f2,3)" $'EKEYREJECTED\tsignature-missing'
+is "state" "$(state)" "$state"
+check_result "verifying patch...
+patch refused (signature-missing): signature-missing: the payload carries no signature
+verifying patch...
+patch refused (signature-missing): signature-missing: the payload carries no signature"
+
+start_test "failures are counted"
+is "failures" "$(kpush info | sed -n 's/^failures //p')" 13
+check_result ""

@@ -1,0 +1,187 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Tasks inside the code that goes out of use: nothing is switched until they have left.
+#
+# - a task asleep in the old function: apply fails in the limit, names both, changes nothing; later it succeeds
+# - a task asleep in the new function: the same for unload
+# - both again with the return address hidden by a kretprobe, and by the function-graph tracer
+# - more tasks than one message names; a task that leaves in time; a caller that gets a signal
+
+. "${BASH_SOURCE[0]%/*}/functions.sh"
+
+readonly LIMIT=1500
+# eventfd_read() sleeps in this function; its return address is what tracers hide.
+readonly CALLEE=do_wait_intr_irq
+
+need_payloads blocked-eventfd
+load_kcare timeout_ms=$LIMIT
+state=$(state)
+
+# sleeper [MODULE]: starts a task that sleeps in eventfd_read(), the original or that of MODULE; its id is in $pid.
+sleeper() {
+	evfd sleep >"$WORK/sleeper" &
+	pid=$!
+	retry asleep_in "$pid" eventfd_read
+	if [[ ${1-} ]]; then
+		like "stack" "$(grep 'eventfd_read' "/proc/$pid/stack")" "\[$1\]$"
+	else
+		unlike "stack" "$(grep 'eventfd_read' "/proc/$pid/stack")" '\[kcare'
+	fi
+}
+
+# leaves VALUE: the task leaves the function with this value.
+leaves() {
+	kill -TERM "$pid"
+	wait "$pid"
+	is "value of the task that slept" "$(<"$WORK/sleeper")" "$1"
+}
+
+# in_the_way TASKS PLACE ANSWER: the answer of kpush names the task and where it is.
+in_the_way() {
+	is "answer" "$(cut -f2-4 <<<"$3")" $'ETIMEDOUT\tblocked\t-'
+	like "message" "$(cut -f5 <<<"$3")" \
+		"^after $LIMIT ms $1 task\(s\) are still inside code that goes out of use: task $pid \(evfd\) in eventfd_read\+0x[0-9a-f]+$2;$"
+}
+
+# both_ways: an apply and an unload, each blocked by a task and then not.
+both_ways() {
+	local answer hidden=${1-}
+
+	sleeper
+	[[ -z $hidden ]] || is "return addresses on the bare stack" "$(stackwords "$pid" eventfd_read)" 0
+	in_the_way 1 "" "$(kpush apply "$(payload blocked-eventfd)")"
+	is "state" "$(state)" "$state"
+	leaves 1
+	is "apply" "$(kpush apply "$(payload blocked-eventfd)" | cut -f2,3)" $'ok\tok'
+	is "value" "$(evfd value)" 1001
+
+	patched=$(state)
+	sleeper kcare_1
+	[[ -z $hidden ]] || is "return addresses on the bare stack" "$(stackwords "$pid" eventfd_read kcare_1)" 0
+	in_the_way 1 " of the patch" "$(kpush unload)"
+	is "state" "$(state)" "$patched"
+	leaves 1001
+	is "unload" "$(kpush unload | cut -f2,3)" $'ok\tok'
+	is "state" "$(state)" "$state"
+}
+
+# refused WHAT TASKS PLACE: the line of the log, with ids and offsets left out.
+refused() {
+	echo "$1 refused (blocked): after $LIMIT ms $2 task(s) are still inside code that goes out of use: task N (evfd) in eventfd_read+N$3;"
+}
+
+log_of_both_ways() {
+	cat <<-EOT
+		$(applied_log 1 1 1 0 | sed '$d')
+		$(refused patch 1 "")
+		$(applied_log 1 1 1 0)
+		$(refused unload 1 " of the patch")
+		$(unloaded_log 1 1)
+	EOT
+}
+
+# Besides what functions.sh leaves out.
+eval "plain_$(declare -f kcare_log)"
+kcare_log() {
+	plain_kcare_log | sed -E 's/task [0-9]+ /task N /g; s/\+0x[0-9a-f]+/+N/g'
+}
+
+start_test "a task in the old function, a task in the new function"
+sleeper
+isnt "return addresses on the bare stack" "$(stackwords "$pid" eventfd_read)" 0
+leaves 1
+both_ways
+check_result "$(log_of_both_ways)"
+
+start_test "what kcare-push and kcarectl say"
+sleeper
+fails 7 kcare-push "$(payload blocked-eventfd)"
+like "kcare-push" "$out" "task $pid \(evfd\) in eventfd_read"
+leaves 1
+succeeds kcare-push "$(payload blocked-eventfd)"
+sleeper kcare_1
+fails 7 kcarectl --unload
+like "kcarectl" "$out" "task $pid \(evfd\) in eventfd_read"
+like "info" "$(kcarectl --info)" '^kpatch-state: patch is applied'
+leaves 1001
+succeeds kcarectl --unload
+is "state" "$(state)" "$state"
+check_result "$(log_of_both_ways)"
+
+start_test "return address hidden by a kretprobe"
+echo "r:kcare_test $CALLEE" >"$TRACING/kprobe_events"
+on_exit eval "echo 0 >$TRACING/events/kprobes/enable; echo >$TRACING/kprobe_events"
+echo 1 >"$TRACING/events/kprobes/kcare_test/enable"
+state=$(state)
+both_ways hidden
+like "hits of the probe" "$(grep kcare_test "$TRACING/kprobe_profile")" ' [1-9][0-9]* '
+echo 0 >"$TRACING/events/kprobes/kcare_test/enable"
+echo >"$TRACING/kprobe_events"
+check_result "$(log_of_both_ways)"
+
+start_test "return address hidden by the function-graph tracer"
+on_exit eval "echo nop >$TRACING/current_tracer; echo >$TRACING/set_ftrace_filter"
+echo "$CALLEE" >"$TRACING/set_ftrace_filter"
+echo function_graph >"$TRACING/current_tracer"
+state=$(state)
+both_ways hidden
+is "seen by the tracer" "$(grep -c "$CALLEE" "$TRACING/trace" | sed 's/^[1-9].*/yes/')" yes
+echo nop >"$TRACING/current_tracer"
+echo >"$TRACING/set_ftrace_filter"
+check_result "$(log_of_both_ways)"
+state=$(state)
+
+start_test "more tasks than a message names"
+pids=()
+for ((i = 0; i < 12; i++)); do
+	evfd sleep >>"$WORK/sleepers" &
+	pids+=($!)
+done
+for pid in "${pids[@]}"; do
+	retry asleep_in "$pid" eventfd_read
+done
+answer=$(kpush apply "$(payload blocked-eventfd)")
+is "answer" "$(cut -f2-4 <<<"$answer")" $'ETIMEDOUT\tblocked\t-'
+like "number" "$(cut -f5 <<<"$answer")" "^after $LIMIT ms 12 task\(s\) are"
+is "named" "$(grep -o 'task [0-9]* (evfd) in eventfd_read+' <<<"$answer" | sort -u | wc -l)" 8
+kill -TERM "${pids[@]}"
+wait "${pids[@]}"
+is "their values" "$(sort "$WORK/sleepers" | uniq -c | xargs)" "12 1"
+is "state" "$(state)" "$state"
+check_result
+
+start_test "a task that leaves in time"
+reload_kcare timeout_ms=20000
+sleeper
+kpush apply "$(payload blocked-eventfd)" >"$WORK/answer" &
+pusher=$!
+retry sleeping "$pusher"
+# While it waits, the state can be asked for.
+is "state meanwhile" "$(kpush info | grep ^state)" "state 0"
+is "value meanwhile" "$(evfd value)" 1
+leaves 1
+wait "$pusher"
+is "answer" "$(cut -f2,3 "$WORK/answer")" $'ok\tok'
+is "value" "$(evfd value)" 1001
+isnt "retries" "$(log | grep -oP 'applied: .*, \K[0-9]+(?= retries)')" 0
+is "unload" "$(kpush unload | cut -f2,3)" $'ok\tok'
+is "state" "$(state)" "$state"
+check_result
+
+start_test "a caller that gets a signal"
+reload_kcare timeout_ms=600000
+sleeper
+kpush apply "$(payload blocked-eventfd)" >"$WORK/answer" &
+pusher=$!
+waiting() {
+	log | grep -q 'fixed .* relocations' && sleeping "$pusher"
+}
+retry waiting
+kill -TERM "$pusher"
+wait "$pusher" 2>/dev/null
+is "state" "$(state)" "$state"
+leaves 1
+check_result "registered device with node 10:N
+$(applied_log 1 1 1 0 | sed '$d')
+patch refused (interrupted): interrupted: the request was interrupted by a signal"

@@ -1,0 +1,502 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One build from patches to payload.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{ensure, Context, Result};
+use serde::Serialize;
+
+use crate::compare::{compare, pair, Verdict};
+use crate::compile::{parallel, Compiler, Flavour, Unit};
+use crate::emit::{emit, About};
+use crate::kernel::Kernel;
+use crate::obj::{Layout, Obj};
+use crate::patch::Patches;
+use crate::preimage::preimage;
+use crate::progress::Progress;
+use crate::refuse::{refuse, Ending, Refusal};
+use crate::select::{Selector, UnitState};
+use crate::sign::Signer;
+use crate::special::Special;
+use crate::units::{self, Affected};
+use crate::verify::{verify, Placement};
+use crate::vmlinux::Vmlinux;
+
+/// What to build.
+#[derive(Debug)]
+pub struct Request {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// Patch files, applied in order.
+    pub patches: Vec<PathBuf>,
+    /// Patch level.
+    pub level: u32,
+    /// Id (may be empty) and title of each fix.
+    pub fixes: Vec<(String, String)>,
+    /// One line, or the default.
+    pub description: Option<String>,
+    /// Who signs, if anybody.
+    pub signer: Option<Signer>,
+    /// Most units to compile.
+    pub max_units: usize,
+    /// Keep the folder of intermediate files.
+    pub keep: bool,
+    /// Say why each symbol is in or not.
+    pub explain: bool,
+}
+
+/// What a build tells about its result.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Kernel release.
+    pub release: String,
+    /// Patch level.
+    pub level: u32,
+    /// Compiled units.
+    pub units: Vec<String>,
+    /// Redirected functions.
+    pub functions: Vec<String>,
+    /// Functions that were compared with the shipped ones.
+    pub verified_functions: usize,
+    /// Why each symbol is in or not, if asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub explanation: Vec<String>,
+    /// Remarks.
+    pub notes: Vec<String>,
+    /// Size in bytes.
+    pub size: usize,
+    /// Seconds that it took.
+    pub seconds: f64,
+}
+
+/// Builds a payload; the error is an [`Ending`] if there cannot be one.
+pub fn build(request: &Request, progress: &Progress) -> Result<(Vec<u8>, Report)> {
+    let work = WorkDir::new(&request.kernel, request.keep)?;
+    let result = build_in(request, progress, work.path());
+    match &result {
+        Err(error) if error.downcast_ref::<Ending>().is_none() => {
+            work.leave();
+            progress.note(&format!(
+                "intermediate files are in {}",
+                work.path().display()
+            ));
+        }
+        _ if request.keep => {
+            progress.note(&format!(
+                "intermediate files are in {}",
+                work.path().display()
+            ));
+        }
+        _ => {}
+    }
+    result
+}
+
+fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<u8>, Report)> {
+    let kernel = &request.kernel;
+    let vmlinux = progress.step("read the shipped vmlinux", || {
+        let vmlinux = Vmlinux::open(&kernel.vmlinux())?;
+        let id: String = vmlinux
+            .build_id
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        ensure!(
+            id == kernel.build_id,
+            "vmlinux has build-id {id}, and release.env says {}",
+            kernel.build_id
+        );
+        Ok(vmlinux)
+    })?;
+    let patches = progress.step("apply the patches", || {
+        Patches::apply(kernel, &request.patches, &work.join("patched"))
+    })?;
+    let compiler = Compiler::new(kernel, work)?;
+    let mut notes = Vec::new();
+    let units = progress.step("find the affected units", || {
+        let affected = units::affected(kernel, &patches, &vmlinux.unit_names()?)?;
+        patches.link_tree(&kernel.source(), compiler.tree(), &BTreeSet::new())?;
+        check_modules(&compiler, &affected, &patches)?;
+        for file in &affected.elsewhere {
+            if patches.files.contains_key(file) {
+                notes.push(format!("{file} is not part of this kernel by itself"));
+            }
+        }
+        if affected.builtin.len() > request.max_units {
+            return Err(refuse(
+                "header fan-out",
+                format!(
+                    "{} units may be affected; --max-units {} lets them be compiled",
+                    affected.builtin.len(),
+                    affected.builtin.len()
+                ),
+            ));
+        }
+        let units = compiler.units(&affected.builtin)?;
+        without_equal_text(&compiler, units, &affected.by_header)
+    })?;
+    if units.is_empty() {
+        let why = notes
+            .first()
+            .cloned()
+            .unwrap_or_else(|| "the patches touch no code".to_owned());
+        return Err(Ending::NothingChanged(why).into());
+    }
+
+    progress.step(&format!("compile {} unit(s)", units.len()), || {
+        let jobs: Vec<(&Unit, Flavour)> = units
+            .iter()
+            .flat_map(|u| {
+                [
+                    Flavour::Exact,
+                    Flavour::ExactPatched,
+                    Flavour::Split,
+                    Flavour::Patched,
+                ]
+                .map(|f| (u, f))
+            })
+            .collect();
+        compiler.compile(&jobs)?;
+        compile_around_links(&compiler, &units, &patches, kernel)
+    })?;
+
+    let mut states = Vec::new();
+    let mut exacts = Vec::new();
+    let mut verified = 0;
+    let source = kernel.source();
+    progress.step("compare with vmlinux, and old with new", || {
+        for unit in &units {
+            let exact = Obj::read(
+                &compiler.object(unit, Flavour::Exact),
+                &source,
+                Layout::Joint,
+            )?;
+            let Some(placement) = verify(&exact, &unit.source, &vmlinux)? else {
+                notes.push(format!("{} is not part of this kernel", unit.source));
+                continue;
+            };
+            verified += placement.functions;
+            let state = compare_unit(&compiler, unit, &source, &exact, placement)
+                .with_context(|| format!("cannot compare {}", unit.source))?;
+            exacts.push(exact);
+            states.push(state);
+        }
+        Ok(())
+    })?;
+
+    let selector = progress.step("select", || Selector::run(&states, &vmlinux))?;
+    let selection = &selector.selection;
+    notes.extend(selection.notes.iter().cloned());
+    let explanation = if request.explain {
+        explain(&states, &selector)
+    } else {
+        Vec::new()
+    };
+    if !selection.refusals.is_empty() {
+        explanation.iter().for_each(|line| eprintln!("{line}"));
+        return Err(Ending::CannotPatch(selection.refusals.iter().cloned().collect()).into());
+    }
+    if selection.redirects.is_empty() {
+        explanation.iter().for_each(|line| eprintln!("{line}"));
+        let why = notes
+            .first()
+            .cloned()
+            .unwrap_or_else(|| "no function differs".to_owned());
+        return Err(Ending::NothingChanged(why).into());
+    }
+
+    let about = About {
+        level: request.level,
+        time: build_time(&patches)?,
+        release: kernel.release.clone(),
+        description: request
+            .description
+            .clone()
+            .unwrap_or_else(|| format!("{};{}", request.level, kernel.version)),
+        fixes: request.fixes.clone(),
+    };
+    let body = progress.step("write the payload", || {
+        let images = selection
+            .redirects
+            .iter()
+            .map(|r| preimage(r, &exacts[r.key.0], &vmlinux))
+            .collect::<Result<Vec<_>>>()?;
+        emit(&states, &selector, &vmlinux, &images, &about)
+    })?;
+    let bytes = match &request.signer {
+        Some(signer) => progress.step("sign", || signer.sign(&body))?,
+        None => body,
+    };
+    let report = Report {
+        release: kernel.release.clone(),
+        level: request.level,
+        units: states.iter().map(|s| s.source.clone()).collect(),
+        functions: selection.redirects.iter().map(|r| r.name.clone()).collect(),
+        verified_functions: verified,
+        explanation,
+        notes,
+        size: bytes.len(),
+        seconds: progress.seconds(),
+    };
+    Ok((bytes, report))
+}
+
+/// Compares the compilations of one unit.
+fn compare_unit(
+    compiler: &Compiler<'_>,
+    unit: &Unit,
+    source: &Path,
+    exact: &Obj,
+    placement: Placement,
+) -> Result<UnitState> {
+    let exact_special = Special::read(exact)?;
+    let old = Obj::read(
+        &compiler.object(unit, Flavour::Split),
+        source,
+        Layout::Split,
+    )?;
+    let old_special = Special::read(&old)?;
+    let new = Obj::read(
+        &compiler.object(unit, Flavour::Patched),
+        compiler.tree(),
+        Layout::Split,
+    )?;
+    let special = Special::read(&new)?;
+    let diff = compare(&old, &old_special, &new, &special)?;
+
+    let exact_new = Obj::read(
+        &compiler.object(unit, Flavour::ExactPatched),
+        compiler.tree(),
+        Layout::Joint,
+    )?;
+    let exact_new_special = Special::read(&exact_new)?;
+    let shipped_diff = compare(exact, &exact_special, &exact_new, &exact_new_special)?;
+    let shipped_changes = shipped_diff
+        .changed(&exact_new)
+        .filter_map(|(name, verdict)| match verdict {
+            Verdict::Changed(what) => Some((name.to_owned(), what.clone())),
+            // What is new is found by the references to it.
+            Verdict::New | Verdict::Same => None,
+        })
+        .collect();
+
+    let pairs = pair(exact, &exact_special, &old, &old_special)?;
+    let shipped = (0..old.items.len())
+        .filter_map(|id| Some((id, exact.items[pairs.old(id)?].name.clone())))
+        .collect();
+    let source = unit.source.clone();
+    Ok(UnitState {
+        source,
+        old,
+        new,
+        special,
+        placement,
+        shipped,
+        diff,
+        shipped_changes,
+    })
+}
+
+/// Refuses changes of modules.
+fn check_modules(compiler: &Compiler<'_>, affected: &Affected, patches: &Patches) -> Result<()> {
+    let mut refusals = Vec::new();
+    let mut by_header = BTreeSet::new();
+    for module in compiler.modules(&affected.elsewhere)? {
+        if patches.files.contains_key(&module) {
+            refusals.push(Refusal::new(module, "is built as a module"));
+        } else {
+            by_header.insert(module);
+        }
+    }
+    let units = compiler.units(&by_header)?;
+    for unit in without_equal_text(compiler, units, &by_header)? {
+        refusals.push(Refusal::new(
+            unit.source,
+            "is built as a module, and a changed header may affect it",
+        ));
+    }
+    if refusals.is_empty() {
+        return Ok(());
+    }
+    Err(Ending::CannotPatch(refusals).into())
+}
+
+/// Leaves units out that see the same text before and after, of those that only a header brought in.
+fn without_equal_text(
+    compiler: &Compiler<'_>,
+    units: Vec<Unit>,
+    by_header: &BTreeSet<String>,
+) -> Result<Vec<Unit>> {
+    let equal = std::sync::Mutex::new(BTreeSet::new());
+    let candidates: Vec<&Unit> = units
+        .iter()
+        .filter(|u| by_header.contains(&u.source))
+        .collect();
+    parallel(&candidates, |unit| {
+        if compiler.preprocess(unit, Flavour::Split)?
+            == compiler.preprocess(unit, Flavour::Patched)?
+        {
+            equal
+                .lock()
+                .unwrap_or_else(|e| e.into_inner())
+                .insert(unit.source.clone());
+        }
+        Ok(())
+    })?;
+    let equal = equal.into_inner().unwrap_or_else(|e| e.into_inner());
+    Ok(units
+        .into_iter()
+        .filter(|u| !equal.contains(&u.source))
+        .collect())
+}
+
+/// Makes sure that no patched unit included a file of the unpatched tree that the patches change.
+///
+/// An include by `../` leaves the tree of links where a folder is one; then that folder is made real.
+fn compile_around_links(
+    compiler: &Compiler<'_>,
+    units: &[Unit],
+    patches: &Patches,
+    kernel: &Kernel,
+) -> Result<()> {
+    let source = kernel.source();
+    let mut real = BTreeSet::new();
+    loop {
+        let mut again: Vec<(&Unit, Flavour)> = Vec::new();
+        for unit in units {
+            let deps = compiler.deps(unit, Flavour::Patched)?;
+            if unpatched_include(&deps, patches, &source)?.is_some() {
+                let before = real.len();
+                // `a/b/../c.h` is right once both `a/b` and `a` are real.
+                real.extend(
+                    deps.iter()
+                        .filter_map(|dep| dep.strip_prefix(compiler.tree()).ok())
+                        .flat_map(folders_of),
+                );
+                ensure!(
+                    real.len() > before,
+                    "{} includes an unpatched file",
+                    unit.source
+                );
+                again.extend([(unit, Flavour::Patched), (unit, Flavour::ExactPatched)]);
+            }
+        }
+        if again.is_empty() {
+            return Ok(());
+        }
+        fs::remove_dir_all(compiler.tree())?;
+        patches.link_tree(&source, compiler.tree(), &real)?;
+        compiler.compile(&again)?;
+    }
+}
+
+/// The folders that a path goes through, without `..`.
+fn folders_of(path: &Path) -> Vec<PathBuf> {
+    let mut folders = Vec::new();
+    let mut here = PathBuf::new();
+    for component in path.parent().into_iter().flat_map(Path::components) {
+        match component {
+            Component::ParentDir => {
+                here.pop();
+            }
+            other => here.push(other),
+        }
+        folders.push(here.clone());
+    }
+    folders
+}
+
+/// The first dependency that is an unpatched form of a file that the patches change.
+fn unpatched_include(
+    deps: &[PathBuf],
+    patches: &Patches,
+    source: &Path,
+) -> Result<Option<PathBuf>> {
+    let source = source.canonicalize()?;
+    for dep in deps {
+        let real = dep
+            .canonicalize()
+            .with_context(|| format!("{} vanished", dep.display()))?;
+        let name = real.strip_prefix(&source).ok().and_then(Path::to_str);
+        if name.is_some_and(|name| patches.files.contains_key(name)) {
+            return Ok(Some(dep.clone()));
+        }
+    }
+    Ok(None)
+}
+
+/// `SOURCE_DATE_EPOCH`, or the time of the patches.
+fn build_time(patches: &Patches) -> Result<u64> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) => text
+            .parse()
+            .with_context(|| format!("SOURCE_DATE_EPOCH is `{text}`")),
+        Err(_) => Ok(patches.time),
+    }
+}
+
+/// One line for each symbol: what became of it and why.
+fn explain(states: &[UnitState], selector: &Selector<'_>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (u, state) in states.iter().enumerate() {
+        for (&id, verdict) in &state.diff.verdicts {
+            let name = &state.new.items[id].name;
+            let key = (u, id);
+            let (mark, text) = match (selector.selection.why.get(&key), verdict) {
+                (Some(why), _) => ("+", why.clone()),
+                (None, Verdict::Same) => (" ", "same".to_owned()),
+                (None, Verdict::New) => (" ", "new, but nothing needs it".to_owned()),
+                (None, Verdict::Changed(what)) => ("!", format!("changed ({what})")),
+            };
+            lines.push(format!("{mark} {}: {name}: {text}", state.source));
+        }
+        for name in &state.diff.gone {
+            lines.push(format!("- {}: {name}: gone", state.source));
+        }
+    }
+    lines
+}
+
+/// A folder for intermediate files that the build root can see.
+struct WorkDir {
+    path: PathBuf,
+    keep: std::cell::Cell<bool>,
+}
+
+impl WorkDir {
+    fn new(kernel: &Kernel, keep: bool) -> Result<Self> {
+        // Below the kernel's folder, because the build root shows that one.
+        let path = kernel
+            .dir
+            .join("work")
+            .join(format!("build-{}", std::process::id()));
+        if path.exists() {
+            fs::remove_dir_all(&path)?;
+        }
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(WorkDir {
+            path,
+            keep: std::cell::Cell::new(keep),
+        })
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn leave(&self) {
+        self.keep.set(true);
+    }
+}
+
+impl Drop for WorkDir {
+    fn drop(&mut self) {
+        if !self.keep.get() {
+            // Nothing can be done about files that stay.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}

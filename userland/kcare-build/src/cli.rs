@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command line.
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+
+use crate::build::{build, Report, Request};
+use crate::inspect::Summary;
+use crate::kernel::{upwards, Kernel};
+use crate::progress::Progress;
+use crate::refuse::Ending;
+use crate::sign::{body, Signer};
+
+/// Exit status: it failed.
+const FAILED: u8 = 1;
+/// Exit status: the patches change no code of this kernel.
+const NOTHING_CHANGED: u8 = 3;
+/// Exit status: the change cannot be applied to a running kernel.
+const CANNOT_PATCH: u8 = 4;
+
+/// Builds, signs and explains kcare payloads.
+///
+/// Exit status: 0 done, 1 failed, 2 wrong usage, 3 the patches change no code of this kernel, 4 the change
+/// cannot be applied to a running kernel.
+#[derive(Debug, Parser)]
+#[command(name = "kcare-build", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Build(BuildArgs),
+    Sign(SignArgs),
+    Inspect(InspectArgs),
+}
+
+/// Build a payload from source patches.
+///
+/// The patches are applied in order, with -p1 and without fuzz.
+#[derive(Debug, Args)]
+struct BuildArgs {
+    /// Kernel release (`uname -r`), or the directory of a prepared kernel.
+    #[arg(long)]
+    kernel: String,
+    /// Patch level; a higher level replaces a lower one.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    level: u32,
+    /// A fix that the payload carries, `CVE-2026-12345: title`; may be repeated.
+    #[arg(long, value_name = "ID: TITLE")]
+    fix: Vec<String>,
+    /// One line of description [default: level and kernel version].
+    #[arg(long)]
+    description: Option<String>,
+    #[command(flatten)]
+    signer: SignerArgs,
+    /// Do not sign.
+    #[arg(long, conflicts_with_all = ["key", "cert"])]
+    unsigned: bool,
+    /// Tell for every symbol what became of it and why.
+    #[arg(long)]
+    explain: bool,
+    /// Refuse a change that may affect more units than this.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    max_units: usize,
+    /// Keep the intermediate files.
+    #[arg(long)]
+    keep_temp: bool,
+    /// Print a report as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Say nothing but errors.
+    #[arg(long)]
+    quiet: bool,
+    /// Program that enters the build root [default: $KCARE_EXEC, or scripts/kernel].
+    #[arg(long, value_name = "PROGRAM")]
+    exec: Option<PathBuf>,
+    /// Where to write the payload.
+    #[arg(short, long, value_name = "OUT.kpatch")]
+    output: PathBuf,
+    /// Patch files.
+    #[arg(required = true, value_name = "PATCH")]
+    patches: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct SignerArgs {
+    /// Private key in PEM [default: target/keys/kcare-dev.key.pem].
+    #[arg(long, value_name = "KEY.pem", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Certificate in PEM [default: target/keys/kcare-dev.cert.pem].
+    #[arg(long, value_name = "CERT.pem", requires = "key")]
+    cert: Option<PathBuf>,
+}
+
+/// Sign a payload; a signature that it has is replaced.
+#[derive(Debug, Args)]
+struct SignArgs {
+    #[command(flatten)]
+    signer: SignerArgs,
+    /// Where to write the signed payload [default: FILE itself].
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+    /// The payload.
+    file: PathBuf,
+}
+
+/// Explain a payload.
+#[derive(Debug, Args)]
+struct InspectArgs {
+    /// Print it as JSON.
+    #[arg(long)]
+    json: bool,
+    /// The payload.
+    file: PathBuf,
+}
+
+impl SignerArgs {
+    fn signer(&self) -> Result<Signer> {
+        let default = |name: &str| {
+            let path = format!("target/keys/{name}");
+            upwards(&path).unwrap_or_else(|| PathBuf::from(path))
+        };
+        let key = self
+            .key
+            .clone()
+            .unwrap_or_else(|| default("kcare-dev.key.pem"));
+        let cert = self
+            .cert
+            .clone()
+            .unwrap_or_else(|| default("kcare-dev.cert.pem"));
+        Signer::new(&key, &cert)
+    }
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let io = error.downcast_ref::<std::io::Error>();
+            if io.is_some_and(|e| e.kind() == ErrorKind::BrokenPipe) {
+                return ExitCode::SUCCESS;
+            }
+            eprintln!("kcare-build: {error:#}");
+            match error.downcast_ref::<Ending>() {
+                Some(Ending::NothingChanged(_)) => ExitCode::from(NOTHING_CHANGED),
+                Some(Ending::CannotPatch(_)) => ExitCode::from(CANNOT_PATCH),
+                None => ExitCode::from(FAILED),
+            }
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Build(args) => run_build(args),
+        Command::Sign(args) => run_sign(&args),
+        Command::Inspect(args) => run_inspect(&args),
+    }
+}
+
+fn run_build(args: BuildArgs) -> Result<()> {
+    let signer = if args.unsigned {
+        None
+    } else {
+        Some(args.signer.signer()?)
+    };
+    let request = Request {
+        kernel: Kernel::find(&args.kernel, args.exec.as_deref())?,
+        patches: args.patches,
+        level: args.level,
+        fixes: args.fix.iter().map(|f| parse_fix(f)).collect(),
+        description: args.description,
+        signer,
+        max_units: args.max_units,
+        keep: args.keep_temp,
+        explain: args.explain,
+    };
+    let progress = Progress::new(args.quiet);
+    let (bytes, report) = build(&request, &progress)?;
+    write_file(&args.output, &bytes)?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+    } else {
+        print_report(&mut out, &report, &args.output)?;
+    }
+    Ok(())
+}
+
+fn print_report(out: &mut impl Write, report: &Report, path: &Path) -> Result<()> {
+    for line in &report.explanation {
+        writeln!(out, "{line}")?;
+    }
+    for note in &report.notes {
+        writeln!(out, "note: {note}")?;
+    }
+    writeln!(
+        out,
+        "{}: level {} for {}, {} bytes, {} function(s): {}",
+        path.display(),
+        report.level,
+        report.release,
+        report.size,
+        report.functions.len(),
+        report.functions.join(" "),
+    )?;
+    Ok(())
+}
+
+/// Splits `CVE-2026-12345: title`; without an id the whole is the title.
+fn parse_fix(text: &str) -> (String, String) {
+    match text.split_once(':') {
+        Some((id, title)) if !id.is_empty() && !id.contains(' ') && !title.trim().is_empty() => {
+            (id.to_owned(), title.trim().to_owned())
+        }
+        _ => (String::new(), text.trim().to_owned()),
+    }
+}
+
+fn run_sign(args: &SignArgs) -> Result<()> {
+    let bytes =
+        fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
+    let plain = body(&bytes);
+    // Nothing is signed that the kernel would refuse.
+    Summary::new(plain).with_context(|| format!("{} is no payload", args.file.display()))?;
+    let signed = args.signer.signer()?.sign(plain)?;
+    write_file(args.output.as_ref().unwrap_or(&args.file), &signed)
+}
+
+fn run_inspect(args: &InspectArgs) -> Result<()> {
+    let bytes =
+        fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
+    let summary = Summary::new(&bytes).with_context(|| format!("in {}", args.file.display()))?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&summary)?)?;
+    } else {
+        write!(out, "{summary}")?;
+    }
+    Ok(())
+}
+
+/// Writes a file so that it is there whole or not at all.
+fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let context = || format!("cannot write {}", path.display());
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}", std::process::id()));
+    fs::write(&temporary, bytes).with_context(context)?;
+    fs::rename(&temporary, path).with_context(context)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn fixes_have_an_id_or_not() {
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(
+            parse_fix("CVE-2026-1: net: fix it"),
+            pair("CVE-2026-1", "net: fix it")
+        );
+        assert_eq!(parse_fix("fix it: now"), pair("", "fix it: now"));
+        assert_eq!(parse_fix("CVE-2026-1"), pair("", "CVE-2026-1"));
+    }
+}

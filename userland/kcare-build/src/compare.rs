@@ -1,0 +1,512 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Compares the original and the patched object, item by item. The bias: never miss a change.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
+
+use anyhow::Result;
+
+use crate::correlate::{
+    base_name, mark_ambiguous, numbered_data, pair_by_name, pair_by_use, Pairs,
+};
+use crate::obj::{ItemId, Kind, Obj, Rel, SecId, Target};
+use crate::special::{self, is_discarded, is_table, replacement, Special, TABLES};
+
+/// What became of an item of the patched object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does the same.
+    Same,
+    /// It is new.
+    New,
+    /// It differs, and where first.
+    Changed(String),
+}
+
+/// The difference between two objects of a unit.
+#[derive(Debug)]
+pub struct Diff {
+    /// The pairs.
+    pub pairs: Pairs,
+    /// Verdict for every item of the patched object that has a name.
+    pub verdicts: BTreeMap<ItemId, Verdict>,
+    /// Names of functions and variables that are gone.
+    pub gone: Vec<String>,
+    /// Sections that differ although no item tells what for.
+    pub sections: Vec<String>,
+}
+
+/// One side of a comparison.
+#[derive(Clone, Copy)]
+struct Side<'a> {
+    obj: &'a Obj,
+    special: &'a Special,
+}
+
+/// Compares.
+struct Comparer<'a> {
+    old: Side<'a>,
+    new: Side<'a>,
+    pairs: Pairs,
+    /// Things without a name that are being compared: they may refer to themselves.
+    open: RefCell<HashSet<(ItemId, ItemId)>>,
+}
+
+/// Compares two objects of a unit.
+pub fn compare(old: &Obj, old_special: &Special, new: &Obj, new_special: &Special) -> Result<Diff> {
+    let mut comparer = Comparer {
+        old: Side {
+            obj: old,
+            special: old_special,
+        },
+        new: Side {
+            obj: new,
+            special: new_special,
+        },
+        pairs: pair_by_name(old, new),
+        open: RefCell::default(),
+    };
+    comparer.pair_open()?;
+    mark_ambiguous(old, new, &mut comparer.pairs);
+
+    let mut verdicts = BTreeMap::new();
+    for (id, item) in new.items.iter().enumerate() {
+        if !item.named() || is_discarded(&new.secs[item.sec].name) {
+            continue;
+        }
+        let verdict = match comparer.pairs.old(id) {
+            None => Verdict::New,
+            Some(o) => match comparer.difference(o, id, &mut Vec::new(), false)? {
+                None => Verdict::Same,
+                Some(what) => Verdict::Changed(what),
+            },
+        };
+        verdicts.insert(id, verdict);
+    }
+    let gone = old
+        .items
+        .iter()
+        .enumerate()
+        .filter(|(id, i)| {
+            i.named()
+                && comparer.pairs.new_of(*id).is_none()
+                && !is_discarded(&old.secs[i.sec].name)
+        })
+        .map(|(_, i)| i.name.clone())
+        .collect();
+    let sections = comparer.loose_sections()?;
+    Ok(Diff {
+        pairs: comparer.pairs,
+        verdicts,
+        gone,
+        sections,
+    })
+}
+
+/// Pairs the items of two compilations of one source with different section flags.
+pub fn pair(old: &Obj, old_special: &Special, new: &Obj, new_special: &Special) -> Result<Pairs> {
+    let mut comparer = Comparer {
+        old: Side {
+            obj: old,
+            special: old_special,
+        },
+        new: Side {
+            obj: new,
+            special: new_special,
+        },
+        pairs: pair_by_name(old, new),
+        open: RefCell::default(),
+    };
+    comparer.pair_open()?;
+    Ok(comparer.pairs)
+}
+
+impl Diff {
+    /// Names of the functions and variables that are not the same.
+    pub fn changed<'a>(&'a self, new: &'a Obj) -> impl Iterator<Item = (&'a str, &'a Verdict)> {
+        self.verdicts
+            .iter()
+            .filter(|(_, verdict)| **verdict != Verdict::Same)
+            .map(|(&id, verdict)| (new.items[id].name.as_str(), verdict))
+    }
+}
+
+impl Comparer<'_> {
+    /// Pairs numbered variables by what refers to them.
+    fn pair_open(&mut self) -> Result<()> {
+        // What is equal but for open variables pairs them one by one, which is exact.
+        loop {
+            let mut progress = false;
+            for (o, n) in self.pairs.all() {
+                let mut open = Vec::new();
+                if self.difference(o, n, &mut open, true)?.is_none() {
+                    for (a, b) in open {
+                        progress |= self.pairs.old(b).is_none() && self.pairs.add(a, b);
+                    }
+                }
+            }
+            if !progress {
+                break;
+            }
+        }
+        loop {
+            let mut progress = false;
+            for (o, n) in self.pairs.all() {
+                let olds = open_references(self.old.obj, o);
+                let news = open_references(self.new.obj, n);
+                progress |= pair_by_use(self.old.obj, self.new.obj, &mut self.pairs, &olds, &news);
+            }
+            if !progress {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first difference between two items; open variables of one base name go to `open` if `weak`.
+    fn difference(
+        &self,
+        o: ItemId,
+        n: ItemId,
+        open: &mut Vec<(ItemId, ItemId)>,
+        weak: bool,
+    ) -> Result<Option<String>> {
+        let (old, new) = (&self.old.obj.items[o], &self.new.obj.items[n]);
+        let (old_sec, new_sec) = (&self.old.obj.secs[old.sec], &self.new.obj.secs[new.sec]);
+        if old.size != new.size {
+            return Ok(Some(format!("size {} -> {}", old.size, new.size)));
+        }
+        if old_sec.flags != new_sec.flags || old_sec.ty != new_sec.ty {
+            return Ok(Some(format!(
+                "section `{}` -> `{}`",
+                old_sec.name, new_sec.name
+            )));
+        }
+        if old.kind == Kind::Func && shared(&old_sec.name) != shared(&new_sec.name) {
+            return Ok(Some(format!(
+                "section `{}` -> `{}`",
+                old_sec.name, new_sec.name
+            )));
+        }
+        let span = (old.sec, old.start, new.sec, new.start, old.size);
+        if let Some(what) = self.range(span, open, weak)? {
+            return Ok(Some(what));
+        }
+        if old.kind == Kind::Func {
+            return self.tables(o, n, open, weak);
+        }
+        Ok(None)
+    }
+
+    /// Compares two ranges of the same size.
+    fn range(
+        &self,
+        (old_sec, old_start, new_sec, new_start, size): (SecId, u64, SecId, u64, u64),
+        open: &mut Vec<(ItemId, ItemId)>,
+        weak: bool,
+    ) -> Result<Option<String>> {
+        let (os, ns) = (&self.old.obj.secs[old_sec], &self.new.obj.secs[new_sec]);
+        let old_rels = os.rels_in(old_start, old_start + size);
+        let new_rels = ns.rels_in(new_start, new_start + size);
+        let bytes = |data: &[u8], start: u64, rels: &[Rel]| -> Vec<u8> {
+            let Some(range) = data.get(start as usize..(start + size) as usize) else {
+                return Vec::new();
+            };
+            let mut bytes = range.to_vec();
+            for rel in rels {
+                // Fields of branches that the assembler resolved hold their distance.
+                let field = crate::obj::field_size(rel.ty).unwrap_or(0);
+                let at = (rel.off - start) as usize;
+                if rel.target != Target::Abs {
+                    bytes[at..(at + field).min(size as usize)].fill(0);
+                }
+            }
+            mask_lines(&mut bytes, &ns.name);
+            bytes
+        };
+        let a = bytes(&os.data, old_start, old_rels);
+        let b = bytes(&ns.data, new_start, new_rels);
+        if a.len() != b.len() {
+            return Ok(Some("contents".to_owned()));
+        }
+        if let Some(at) = (0..a.len()).find(|&i| a[i] != b[i]) {
+            return Ok(Some(format!(
+                "byte {at:#x}: {:#04x} -> {:#04x}",
+                a[at], b[at]
+            )));
+        }
+        if old_rels.len() != new_rels.len() {
+            return Ok(Some(format!(
+                "references: {} -> {}",
+                old_rels.len(),
+                new_rels.len()
+            )));
+        }
+        for (o, n) in old_rels.iter().zip(new_rels) {
+            let at = o.off - old_start;
+            if at != n.off - new_start || o.ty != n.ty {
+                return Ok(Some(format!("reference at {at:#x}: another place or type")));
+            }
+            if !self.same_target(o, n, open, weak)? {
+                return Ok(Some(format!(
+                    "reference at {at:#x}: `{}`{:+} -> `{}`{:+}",
+                    self.old.obj.target_name(o.target),
+                    o.reach(),
+                    self.new.obj.target_name(n.target),
+                    n.reach(),
+                )));
+            }
+        }
+        Ok(None)
+    }
+
+    fn same_target(
+        &self,
+        o: &Rel,
+        n: &Rel,
+        open: &mut Vec<(ItemId, ItemId)>,
+        weak: bool,
+    ) -> Result<bool> {
+        let (a, b) = match (o.target, n.target) {
+            (Target::Undef(a), Target::Undef(b)) => {
+                let same = self.old.obj.undefs[a] == self.new.obj.undefs[b];
+                return Ok(same && o.addend == n.addend);
+            }
+            (Target::Abs, Target::Abs) => return Ok(o.addend == n.addend),
+            (Target::Item(a), Target::Item(b)) => (a, b),
+            _ => return Ok(false),
+        };
+        let (ia, ib) = (&self.old.obj.items[a], &self.new.obj.items[b]);
+        if ia.named() != ib.named() || (!ia.named() && ia.kind != ib.kind) {
+            return Ok(false);
+        }
+        if ia.named() {
+            if o.addend != n.addend {
+                return Ok(false);
+            }
+            match (self.pairs.new_of(a), self.pairs.old(b)) {
+                (Some(paired), _) => return Ok(paired == b),
+                (None, Some(_)) => return Ok(false),
+                (None, None) => {}
+            }
+            let could = weak
+                && numbered_data(ia)
+                && numbered_data(ib)
+                && ia.size == ib.size
+                && base_name(&ia.name) == base_name(&ib.name);
+            if could {
+                open.push((a, b));
+            }
+            return Ok(could);
+        }
+        if o.addend != n.addend {
+            return Ok(false);
+        }
+        if ia.kind == Kind::Str {
+            return Ok(self.old.obj.bytes(a) == self.new.obj.bytes(b));
+        }
+        if !self.open.borrow_mut().insert((a, b)) {
+            return Ok(true);
+        }
+        let difference = self.difference(a, b, open, weak);
+        self.open.borrow_mut().remove(&(a, b));
+        Ok(difference?.is_none())
+    }
+
+    /// Compares what the kernel's tables say about two functions.
+    fn tables(
+        &self,
+        o: ItemId,
+        n: ItemId,
+        open: &mut Vec<(ItemId, ItemId)>,
+        weak: bool,
+    ) -> Result<Option<String>> {
+        let meaning = |side: &Side<'_>, id: ItemId| {
+            let mut entries = side.special.entries_of(&side.obj.items[id]).to_vec();
+            entries.retain(|e| TABLES[e.table].meaning);
+            entries.sort_by_key(|e| (e.table, e.place, e.off));
+            entries
+        };
+        let (old, new) = (meaning(&self.old, o), meaning(&self.new, n));
+        let (old_start, new_start) = (self.old.obj.items[o].start, self.new.obj.items[n].start);
+        if old.len() != new.len() {
+            return Ok(Some(format!(
+                "entries in kernel tables: {} -> {}",
+                old.len(),
+                new.len()
+            )));
+        }
+        for (a, b) in old.iter().zip(&new) {
+            let table = &TABLES[a.table];
+            if a.table != b.table || a.place - old_start != b.place - new_start {
+                return Ok(Some(format!("entry in {}", table.name)));
+            }
+            let at = a.place - old_start;
+            let span = (a.sec, a.off, b.sec, b.off, table.size);
+            // The first field refers to the function itself, which is paired.
+            if let Some(what) = self.entry_range(span, table, open, weak)? {
+                return Ok(Some(format!("{} at {at:#x}: {what}", table.name)));
+            }
+            if table.name == ".altinstructions" {
+                let pair = (replacement(self.old.obj, a)?, replacement(self.new.obj, b)?);
+                match pair {
+                    (None, None) => {}
+                    (Some((os, ostart, olen)), Some((ns, nstart, nlen))) if olen == nlen => {
+                        let span = (os, ostart, ns, nstart, olen);
+                        if let Some(what) = self.range(span, open, weak)? {
+                            return Ok(Some(format!("replacement at {at:#x}: {what}")));
+                        }
+                    }
+                    _ => return Ok(Some(format!("replacement at {at:#x}"))),
+                }
+            }
+        }
+        let old = self.old.special.runtime_of(&self.old.obj.items[o]);
+        let new = self.new.special.runtime_of(&self.new.obj.items[n]);
+        Ok((old != new).then(|| "boot-time constants".to_owned()))
+    }
+
+    fn entry_range(
+        &self,
+        (old_sec, old_start, new_sec, new_start, size): (SecId, u64, SecId, u64, u64),
+        table: &special::Table,
+        open: &mut Vec<(ItemId, ItemId)>,
+        weak: bool,
+    ) -> Result<Option<String>> {
+        let (os, ns) = (&self.old.obj.secs[old_sec], &self.new.obj.secs[new_sec]);
+        let bytes = |data: &[u8], start: u64| {
+            let mut bytes = data[start as usize..(start + size) as usize].to_vec();
+            mask_lines(&mut bytes, table.name);
+            bytes
+        };
+        if bytes(&os.data, old_start) != bytes(&ns.data, new_start) {
+            return Ok(Some("contents".to_owned()));
+        }
+        let old_rels = os.rels_in(old_start, old_start + size);
+        let new_rels = ns.rels_in(new_start, new_start + size);
+        if old_rels.len() != new_rels.len() {
+            return Ok(Some("references".to_owned()));
+        }
+        for (o, n) in old_rels.iter().zip(new_rels) {
+            let replacement = table.name == ".altinstructions" && o.off - old_start == 4;
+            if o.off - old_start != n.off - new_start || o.ty != n.ty {
+                return Ok(Some("references".to_owned()));
+            }
+            if !replacement && !self.same_target(o, n, open, weak)? {
+                return Ok(Some(format!(
+                    "`{}` -> `{}`",
+                    self.old.obj.target_name(o.target),
+                    self.new.obj.target_name(n.target)
+                )));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Compares sections that are tables of things without names (initcalls, parameters, exports).
+    fn loose_sections(&self) -> Result<Vec<String>> {
+        let loose = |obj: &Obj| -> BTreeMap<String, Vec<SecId>> {
+            let mut out: BTreeMap<String, Vec<SecId>> = BTreeMap::new();
+            for (id, sec) in obj.secs.iter().enumerate() {
+                let ordinary = [".data", ".rodata", ".bss", ".text"].iter().any(|p| {
+                    sec.name
+                        .strip_prefix(p)
+                        .is_some_and(|r| r.is_empty() || r.starts_with('.'))
+                });
+                let covered = obj.items_of(id).iter().any(|&i| obj.items[i].size > 0);
+                if sec.alloc()
+                    && !ordinary
+                    && !covered
+                    && sec.size > 0
+                    && !sec.merge()
+                    && !is_table(&sec.name)
+                    && !is_discarded(&sec.name)
+                {
+                    out.entry(sec.name.clone()).or_default().push(id);
+                }
+            }
+            out
+        };
+        let (old, new) = (loose(self.old.obj), loose(self.new.obj));
+        let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
+        names.sort();
+        names.dedup();
+        let mut changed = Vec::new();
+        for name in names {
+            let (o, n) = (old.get(name), new.get(name));
+            let same = match (o, n) {
+                (Some(o), Some(n)) if o.len() == n.len() => {
+                    let mut same = true;
+                    for (&o, &n) in o.iter().zip(n) {
+                        let (os, ns) = (&self.old.obj.secs[o], &self.new.obj.secs[n]);
+                        same &= os.size == ns.size
+                            && self
+                                .range((o, 0, n, 0, os.size), &mut Vec::new(), false)?
+                                .is_none();
+                    }
+                    same
+                }
+                _ => false,
+            };
+            if !same {
+                changed.push(name.clone());
+            }
+        }
+        Ok(changed)
+    }
+}
+
+/// The numbered variables that an item refers to, in its order.
+fn open_references(obj: &Obj, id: ItemId) -> Vec<ItemId> {
+    obj.rels(id)
+        .iter()
+        .filter_map(|r| match r.target {
+            Target::Item(t) if numbered_data(&obj.items[t]) => Some(t),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The section that a function shares with others; functions with one of their own are in none.
+fn shared(name: &str) -> &str {
+    if name.starts_with(".text.") && !name.starts_with(".text..") {
+        ".text"
+    } else {
+        name
+    }
+}
+
+/// Clears what only tells a source line.
+fn mask_lines(bytes: &mut [u8], section: &str) {
+    for &(at, keep) in line_bits(section) {
+        if let Some(byte) = bytes.get_mut(at) {
+            *byte &= keep;
+        }
+    }
+}
+
+/// Bits of a compiler's record that only tell a source line: offset of the byte, bits to keep.
+fn line_bits(section: &str) -> &'static [(usize, u8)] {
+    if section.contains(".Lubsan_data") {
+        // struct source_location (lib/ubsan.h): file, line, column.
+        &[
+            (8, 0),
+            (9, 0),
+            (10, 0),
+            (11, 0),
+            (12, 0),
+            (13, 0),
+            (14, 0),
+            (15, 0),
+        ]
+    } else if section == "__bug_table" {
+        // struct bug_entry (include/asm-generic/bug.h): line.
+        &[(12, 0), (13, 0)]
+    } else if section == "__dyndbg" {
+        // struct _ddebug (include/linux/dynamic_debug.h): 18 bits behind four pointers.
+        &[(32, 0), (33, 0), (34, 0xfc)]
+    } else {
+        &[]
+    }
+}

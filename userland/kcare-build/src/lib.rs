@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The vendor's payload builder: from a source fix to a kcare payload for one exact kernel build.
+//!
+//! [`patch`] applies the fix to a private copy, [`units`] finds what must be compiled, [`compile`] does
+//! it with the kernel's own commands, [`verify`] proves that the rebuilt unit is the shipped one,
+//! [`correlate`] and [`compare`] find what differs, [`select`] decides what goes into the payload,
+//! [`preimage`] takes the code that must be found in memory, [`emit`] and [`mod@elf`] write the object
+//! and [`sign`] signs it. Each borrows the former's data immutably. The bias of all of them: never miss a
+//! change; refuse rather than guess.
+
+pub mod build;
+pub mod cli;
+pub mod compare;
+pub mod compile;
+pub mod correlate;
+pub mod ctext;
+pub mod diff;
+pub mod dwarf;
+pub mod elf;
+pub mod emit;
+pub mod includes;
+pub mod insn;
+pub mod inspect;
+pub mod kernel;
+pub mod obj;
+pub mod patch;
+pub mod preimage;
+pub mod progress;
+pub mod refuse;
+pub mod select;
+pub mod sign;
+pub mod special;
+pub mod units;
+pub mod verify;
+pub mod vmlinux;

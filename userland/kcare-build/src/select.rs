@@ -1,0 +1,742 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Decides what goes into the payload: changed functions, and what they need that the kernel lacks.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use anyhow::{ensure, Result};
+
+use crate::compare::{Diff, Verdict};
+use crate::correlate::{base_name, numbered, numbered_data, once};
+use crate::insn::ENDBR64;
+use crate::obj::{ItemId, Kind, Obj, Rel, Target};
+use crate::refuse::Refusal;
+use crate::special::{self, is_discarded, replacement, Special, ALT_AUX, REPLACEMENTS};
+use crate::verify::Placement;
+use crate::vmlinux::{Symbol, Vmlinux};
+
+/// Everything known about one unit.
+#[derive(Debug)]
+pub struct UnitState {
+    /// Source file relative to the source tree.
+    pub source: String,
+    /// The original object, with sections split.
+    pub old: Obj,
+    /// The patched object, with sections split.
+    pub new: Obj,
+    /// Tables of the patched object.
+    pub special: Special,
+    /// Where the unit is in vmlinux.
+    pub placement: Placement,
+    /// The name in the unit as it was shipped, of the original object's items.
+    pub shipped: HashMap<ItemId, String>,
+    /// What differs.
+    pub diff: Diff,
+    /// Functions that differ when compiled as they were shipped, and how.
+    pub shipped_changes: BTreeMap<String, String>,
+}
+
+/// An item of a unit: index of the unit, item of its patched object.
+pub type Key = (usize, ItemId);
+
+/// A function that is redirected.
+#[derive(Clone, Debug)]
+pub struct Redirect {
+    /// The new function.
+    pub key: Key,
+    /// Name in vmlinux.
+    pub name: String,
+    /// Link-time address of the original.
+    pub addr: u64,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Offset of its fentry site.
+    pub fentry: u64,
+    /// Link-time address and size of its cold part.
+    pub cold: Option<(u64, u64)>,
+}
+
+/// Where a reference goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// To something in the payload.
+    Inside(Key),
+    /// To vmlinux: name and link-time address.
+    Outside(String, u64),
+}
+
+/// What goes into the payload.
+#[derive(Debug, Default)]
+pub struct Selection {
+    /// Functions, and fragments of code.
+    pub code: BTreeSet<Key>,
+    /// Variables, constants, strings.
+    pub data: BTreeSet<Key>,
+    /// Redirected functions, ascending by address.
+    pub redirects: Vec<Redirect>,
+    /// Why each of them is in.
+    pub why: BTreeMap<Key, String>,
+    /// What stands in the way.
+    pub refusals: BTreeSet<Refusal>,
+    /// Remarks that are no obstacles.
+    pub notes: Vec<String>,
+}
+
+/// Decides for all units.
+#[derive(Debug)]
+pub struct Selector<'a> {
+    units: &'a [UnitState],
+    vmlinux: &'a Vmlinux,
+    /// Global functions and variables of all units that are new or changed, by name.
+    globals: HashMap<&'a str, Key>,
+    queue: Vec<Key>,
+    /// What is selected so far.
+    pub selection: Selection,
+}
+
+impl<'a> Selector<'a> {
+    /// Selects.
+    pub fn run(units: &'a [UnitState], vmlinux: &'a Vmlinux) -> Result<Self> {
+        let mut this = Selector {
+            units,
+            vmlinux,
+            globals: HashMap::new(),
+            queue: Vec::new(),
+            selection: Selection::default(),
+        };
+        for (u, unit) in units.iter().enumerate() {
+            for (&id, verdict) in &unit.diff.verdicts {
+                let item = &unit.new.items[id];
+                if item.global && *verdict != Verdict::Same {
+                    this.globals.insert(&item.name, (u, id));
+                    this.globals
+                        .extend(item.aliases.iter().map(|a| (a.as_str(), (u, id))));
+                }
+            }
+        }
+        for u in 0..units.len() {
+            this.seed(u);
+        }
+        this.close()?;
+        for u in 0..units.len() {
+            this.check_rest(u);
+        }
+        this.find_redirects()?;
+        Ok(this)
+    }
+
+    fn refuse(&mut self, name: &str, reason: impl Into<String>) {
+        self.selection.refusals.insert(Refusal::new(name, reason));
+    }
+
+    /// Starts with everything that changed.
+    fn seed(&mut self, u: usize) {
+        let unit = &self.units[u];
+        for section in &unit.diff.sections {
+            self.refuse(
+                &unit.source,
+                format!("changes section `{section}`, which the running kernel has already read"),
+            );
+        }
+        for (&id, verdict) in &unit.diff.verdicts {
+            let Verdict::Changed(what) = verdict else {
+                continue;
+            };
+            let item = &unit.new.items[id];
+            let section = unit.new.secs[item.sec].name.as_str();
+            if section.starts_with(".exit") {
+                self.selection.notes.push(format!(
+                    "`{}` is exit code of a built-in unit and never runs",
+                    item.name
+                ));
+            } else if section.starts_with(".init") {
+                self.refuse(
+                    &item.name,
+                    "is init code or data; the running kernel has used and freed it",
+                );
+            } else if item.kind == Kind::Func {
+                if unit.placement.overridden.contains(&item.name) {
+                    self.selection.notes.push(format!(
+                        "weak function `{}` is overridden elsewhere and never runs",
+                        item.name
+                    ));
+                    continue;
+                }
+                self.include((u, id), format!("changed ({what})"));
+            } else {
+                self.changed_data(u, id, what);
+            }
+        }
+        self.seed_shipped(u);
+    }
+
+    /// Adds what differs only when it is compiled as it was shipped.
+    ///
+    /// Sections of their own may lead the compiler to inline something else; what counts is the shipped code.
+    fn seed_shipped(&mut self, u: usize) {
+        let unit = &self.units[u];
+        for (name, what) in &unit.shipped_changes {
+            if unit.placement.overridden.contains(name) {
+                continue;
+            }
+            match unit.new.by_name(name) {
+                Some(id) if unit.new.items[id].kind == Kind::Func => {
+                    let section = &unit.new.secs[unit.new.items[id].sec].name;
+                    if section.starts_with(".exit") {
+                        continue;
+                    }
+                    if section.starts_with(".init") {
+                        self.refuse(
+                            name,
+                            "is init code; the running kernel has used and freed it",
+                        );
+                        continue;
+                    }
+                    self.include((u, id), format!("changed in the shipped unit ({what})"));
+                }
+                Some(id) if unit.diff.verdicts.get(&id) != Some(&Verdict::Same) => {}
+                Some(_) => {
+                    self.refuse(name, format!("changed only in the shipped layout ({what})"))
+                }
+                None => self.refuse(
+                    name,
+                    format!(
+                        "changed ({what}), but is compiled differently in a section of its own"
+                    ),
+                ),
+            }
+        }
+    }
+
+    /// A variable or constant whose initial content differs.
+    fn changed_data(&mut self, u: usize, id: ItemId, what: &str) {
+        let unit = &self.units[u];
+        let item = &unit.new.items[id];
+        let sec = &unit.new.secs[item.sec];
+        if sec.writable() && !once(&sec.name) {
+            self.refuse(
+                &item.name,
+                format!("is a variable whose initial value changed ({what}); the running kernel has its own copy"),
+            );
+            return;
+        }
+        if item.global {
+            self.refuse(
+                &item.name,
+                format!("is a constant that changed ({what}) and that other units can see"),
+            );
+            return;
+        }
+        // Every function that refers to it must use the new one.
+        let users: Vec<ItemId> = unit
+            .diff
+            .verdicts
+            .keys()
+            .copied()
+            .filter(|&user| {
+                unit.new
+                    .rels(user)
+                    .iter()
+                    .any(|r| r.target == Target::Item(id))
+            })
+            .collect();
+        if users.is_empty() {
+            self.refuse(
+                &item.name,
+                format!("is a constant that changed ({what}), and nothing shows its use"),
+            );
+        }
+        for user in users {
+            let by = &unit.new.items[user];
+            if by.kind == Kind::Func {
+                self.include(
+                    (u, user),
+                    format!("uses the changed constant `{}`", item.name),
+                );
+            } else if unit.diff.verdicts.get(&user) == Some(&Verdict::Same) {
+                self.refuse(
+                    &item.name,
+                    format!(
+                        "is a constant that changed ({what}), and `{}` points to it",
+                        by.name
+                    ),
+                );
+            }
+        }
+    }
+
+    /// Takes a function or a fragment in.
+    fn include(&mut self, key: Key, why: String) {
+        if self.selection.code.insert(key) {
+            self.selection.why.insert(key, why);
+            self.queue.push(key);
+        }
+    }
+
+    fn include_data(&mut self, key: Key, why: String) {
+        if self.selection.data.insert(key) {
+            self.selection.why.insert(key, why);
+            self.queue.push(key);
+        }
+    }
+
+    /// Follows references until nothing new turns up.
+    fn close(&mut self) -> Result<()> {
+        while let Some((u, id)) = self.queue.pop() {
+            let unit = &self.units[u];
+            let item = &unit.new.items[id];
+            if item.kind == Kind::Func {
+                self.include_partner(u, id);
+                self.check_function(u, id);
+            }
+            let user = item.name.clone();
+            for rel in unit.new.rels(id) {
+                self.follow(u, id, rel, &user, false)?;
+            }
+            let mut rels: Vec<Rel> = Vec::new();
+            for entry in unit.special.entries_of(item) {
+                let table = &special::TABLES[entry.table];
+                if !table.keep {
+                    continue;
+                }
+                let sec = &unit.new.secs[entry.sec];
+                let replaced = (table.name == ".altinstructions").then_some(entry.off + 4);
+                rels.extend(
+                    sec.rels_in(entry.off, entry.off + table.size)
+                        .iter()
+                        .filter(|r| Some(r.off) != replaced)
+                        .cloned(),
+                );
+                if replaced.is_some() {
+                    if let Some((sec, start, len)) = replacement(&unit.new, entry)? {
+                        rels.extend(
+                            unit.new.secs[sec]
+                                .rels_in(start, start + len)
+                                .iter()
+                                .cloned(),
+                        );
+                    }
+                }
+            }
+            for rel in rels {
+                self.follow(u, id, &rel, &user, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A function and its cold part jump into each other.
+    fn include_partner(&mut self, u: usize, id: ItemId) {
+        let obj = &self.units[u].new;
+        let name = &obj.items[id].name;
+        let partner = match name.strip_suffix(".cold") {
+            Some(parent) => obj.by_name(parent),
+            None => obj.by_name(&format!("{name}.cold")),
+        };
+        if let Some(partner) = partner {
+            self.include((u, partner), format!("is part of `{name}`"));
+        }
+    }
+
+    /// Whether a function can live in a payload.
+    fn check_function(&mut self, u: usize, id: ItemId) {
+        let unit = &self.units[u];
+        let item = &unit.new.items[id];
+        let section = &unit.new.secs[item.sec].name;
+        let ordinary = section == ".text"
+            || (section.starts_with(".text.") && !section.starts_with(".text.."))
+            || matches!(
+                section.as_str(),
+                ".sched.text" | ".spinlock.text" | ".ref.text"
+            );
+        if !ordinary {
+            let reason = match section.as_str() {
+                ".noinstr.text" => "is not to be instrumented (noinstr)".to_owned(),
+                ".kprobes.text" => "is closed to probes (__kprobes)".to_owned(),
+                s if s.starts_with(".init") => "is init code".to_owned(),
+                s => format!("is in the special section `{s}`"),
+            };
+            self.refuse(&item.name, reason);
+        }
+        for constant in unit.special.runtime_of(item) {
+            if !constant.name.starts_with("ptr_") {
+                self.refuse(
+                    &item.name,
+                    format!(
+                        "has the boot-time constant `{}`, which only the kernel's image can have",
+                        constant.name
+                    ),
+                );
+            }
+        }
+        for rel in unit.new.rels(id) {
+            if rel.target == Target::Abs && rel.ty == object::elf::R_X86_64_PC32 {
+                self.refuse(&item.name, "branches to code without a name");
+            }
+        }
+    }
+
+    /// Takes in what a reference needs.
+    fn follow(&mut self, u: usize, from: ItemId, rel: &Rel, user: &str, table: bool) -> Result<()> {
+        match self.goal(u, from, rel, table) {
+            Err(refusal) => {
+                self.selection.refusals.insert(refusal);
+            }
+            Ok(Goal::Outside(name, addr)) => {
+                if !rel.branch && !table && !self.taken_before(u, &name) {
+                    self.check_taken(user, &name, addr)?;
+                }
+            }
+            Ok(Goal::Inside((tu, target))) => {
+                let obj = &self.units[tu].new;
+                let item = &obj.items[target];
+                let section = obj.secs[item.sec].name.as_str();
+                if section == REPLACEMENTS || special::entry_size(section).is_some() {
+                    // It comes with the function that it is about.
+                    return Ok(());
+                }
+                let why = match self.units[tu].diff.verdicts.get(&target) {
+                    Some(Verdict::New) => format!("is new and used by `{user}`"),
+                    _ => format!("used by `{user}`"),
+                };
+                if obj.secs[item.sec].exec() {
+                    self.include((tu, target), why);
+                } else {
+                    self.include_data((tu, target), why);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the original unit takes the address of a symbol.
+    fn taken_before(&self, u: usize, name: &str) -> bool {
+        let old = &self.units[u].old;
+        old.secs
+            .iter()
+            .filter(|s| s.alloc() && !special::is_table(&s.name))
+            .flat_map(|s| &s.rels)
+            .any(|r| !r.branch && r.reach() == 0 && old.target_name(r.target) == name)
+    }
+
+    /// Where a reference from an item in the payload goes, or one from a kernel table about it.
+    pub fn goal(&self, u: usize, from: ItemId, rel: &Rel, table: bool) -> Result<Goal, Refusal> {
+        let unit = &self.units[u];
+        let obj = &unit.new;
+        let user = &obj.items[from].name;
+        match rel.target {
+            // What a table says about code in the payload is about that code.
+            Target::Item(id) if table && self.selection.code.contains(&(u, id)) => {
+                Ok(Goal::Inside((u, id)))
+            }
+            Target::Abs => Err(Refusal::new(user, "refers to an absolute address")),
+            Target::Undef(i) => {
+                let name = obj.undefs[i].as_str();
+                if let Some(&key) = self.globals.get(name) {
+                    return self.goal_item(rel, key, user);
+                }
+                self.outside(name).map_err(|why| Refusal::new(user, why))
+            }
+            Target::Item(id) => {
+                let own_part = base_part(&obj.items[id].name) == base_part(user)
+                    && obj.items[id].kind == Kind::Func
+                    && obj.items[from].kind == Kind::Func
+                    && id != from;
+                if own_part {
+                    return Ok(Goal::Inside((u, id)));
+                }
+                self.goal_item(rel, (u, id), user)
+            }
+        }
+    }
+
+    fn goal_item(&self, rel: &Rel, (tu, id): Key, user: &str) -> Result<Goal, Refusal> {
+        let unit = &self.units[tu];
+        let item = &unit.new.items[id];
+        let sec = &unit.new.secs[item.sec];
+        if !item.named() {
+            return Ok(Goal::Inside((tu, id)));
+        }
+        let verdict = unit.diff.verdicts.get(&id);
+        if item.kind == Kind::Func {
+            if verdict == Some(&Verdict::New) {
+                return Ok(Goal::Inside((tu, id)));
+            }
+            let selected = self.selection.code.contains(&(tu, id))
+                || (matches!(verdict, Some(Verdict::Changed(_)))
+                    && !unit.placement.overridden.contains(&item.name));
+            if selected && (rel.reach() != 0 || rel.branch) {
+                return Ok(Goal::Inside((tu, id)));
+            }
+            if rel.reach() != 0 {
+                return Err(Refusal::new(
+                    user,
+                    format!(
+                        "refers into the middle of `{}`, which stays as it is",
+                        item.name
+                    ),
+                ));
+            }
+            let goal = self
+                .original(tu, id)
+                .map_err(|why| Refusal::new(user, why))?;
+            return Ok(goal);
+        }
+        if sec.name.starts_with(".init") || sec.name.starts_with(".exit") {
+            return Err(Refusal::new(
+                user,
+                format!("refers to init data `{}`", item.name),
+            ));
+        }
+        let readonly = !sec.writable();
+        match verdict {
+            Some(Verdict::Same) | None => match self.original(tu, id) {
+                Ok(goal) => Ok(goal),
+                // A constant is as good as its copy, unless its address means something.
+                Err(_) if readonly && numbered(&item.name) => Ok(Goal::Inside((tu, id))),
+                Err(why) => Err(Refusal::new(user, why)),
+            },
+            Some(Verdict::Changed(_)) => Ok(Goal::Inside((tu, id))),
+            Some(Verdict::New) => {
+                if unit.diff.pairs.ambiguous.contains(&id) {
+                    return Err(Refusal::new(
+                        user,
+                        format!("uses the static variable `{}`, and it cannot be told which one of the running kernel it is", item.name),
+                    ));
+                }
+                if sec.name.starts_with(".data..percpu") {
+                    return Err(Refusal::new(
+                        user,
+                        format!("uses the new per-CPU variable `{}`", item.name),
+                    ));
+                }
+                if !ordinary_data(&sec.name) {
+                    return Err(Refusal::new(
+                        user,
+                        format!(
+                            "uses the new `{}` in the special section `{}`",
+                            item.name, sec.name
+                        ),
+                    ));
+                }
+                Ok(Goal::Inside((tu, id)))
+            }
+        }
+    }
+
+    /// The place of an item of a unit in vmlinux.
+    fn original(&self, u: usize, id: ItemId) -> Result<Goal, String> {
+        let unit = &self.units[u];
+        let item = &unit.new.items[id];
+        let old = unit.diff.pairs.old(id);
+        let name = match old {
+            Some(old) => unit.shipped.get(&old).ok_or_else(|| {
+                format!(
+                    "refers to `{}`, which the shipped unit does not have so",
+                    item.name
+                )
+            })?,
+            None => &item.name,
+        };
+        if unit.placement.overridden.contains(name) {
+            return self.outside(name);
+        }
+        match unit.placement.addr.get(name) {
+            Some(&(addr, _)) => {
+                self.check_memory(name, addr)?;
+                Ok(Goal::Outside(name.to_owned(), addr))
+            }
+            None => Err(format!(
+                "refers to `{name}`, which cannot be found in vmlinux"
+            )),
+        }
+    }
+
+    /// A global symbol of vmlinux.
+    fn outside(&self, name: &str) -> Result<Goal, String> {
+        let Some(symbol) = self.vmlinux.global(name) else {
+            return Err(if self.vmlinux.named(name).next().is_some() {
+                format!("refers to `{name}`, which is not global in vmlinux")
+            } else {
+                format!("refers to `{name}`, which vmlinux does not have")
+            });
+        };
+        self.check_outside(symbol)?;
+        Ok(Goal::Outside(name.to_owned(), symbol.addr))
+    }
+
+    fn check_outside(&self, symbol: &Symbol) -> Result<(), String> {
+        let name = &symbol.name;
+        if symbol.section.is_none() {
+            return Err(format!("refers to the absolute symbol `{name}`"));
+        }
+        self.check_memory(name, symbol.addr)
+    }
+
+    /// Refuses memory that the kernel frees after boot.
+    fn check_memory(&self, name: &str, addr: u64) -> Result<(), String> {
+        match self.vmlinux.section_at(addr) {
+            Some(s) if s.name.starts_with(".init") || s.name.starts_with(".exit") => {
+                Err(format!("refers to `{name}`, which is freed after boot"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks what is new or gone and was not selected.
+    fn check_rest(&mut self, u: usize) {
+        let unit = &self.units[u];
+        for (&id, verdict) in &unit.diff.verdicts {
+            let item = &unit.new.items[id];
+            let section = unit.new.secs[item.sec].name.as_str();
+            if *verdict != Verdict::New || item.kind != Kind::Data {
+                continue;
+            }
+            if self.selection.data.contains(&(u, id))
+                || ordinary_data(section)
+                || is_discarded(section)
+                || section.starts_with(".init")
+            {
+                continue;
+            }
+            // Tables whose entries have numbered names: as many as before, or one is new.
+            let count = |obj: &Obj| {
+                obj.items
+                    .iter()
+                    .filter(|i| {
+                        obj.secs[i.sec].name == section
+                            && base_name(&i.name) == base_name(&item.name)
+                    })
+                    .count()
+            };
+            if numbered_data(item) && count(&unit.old) == count(&unit.new) {
+                continue;
+            }
+            self.refuse(
+                &item.name,
+                format!("is new in section `{section}`, which the running kernel has already read"),
+            );
+        }
+    }
+
+    /// Finds the originals of the selected functions and checks that they can be redirected.
+    fn find_redirects(&mut self) -> Result<()> {
+        let mut redirects = Vec::new();
+        for &(u, id) in &self.selection.code.clone() {
+            let unit = &self.units[u];
+            let item = &unit.new.items[id];
+            let Some(old) = unit.diff.pairs.old(id) else {
+                continue;
+            };
+            if item.kind != Kind::Func || item.name.ends_with(".cold") {
+                continue;
+            }
+            let old = &unit.old.items[old];
+            let Some(&(addr, size)) = unit.placement.addr.get(&old.name) else {
+                self.refuse(
+                    &old.name,
+                    "changed, but vmlinux has no such function of this unit",
+                );
+                continue;
+            };
+            let code = self.vmlinux.read_addr(addr, size)?;
+            let fentry = if code.starts_with(&ENDBR64) { 4 } else { 0 };
+            if self
+                .vmlinux
+                .sites
+                .fentry
+                .binary_search(&(addr + fentry))
+                .is_err()
+            {
+                let section = self
+                    .vmlinux
+                    .section_at(addr)
+                    .map_or("", |s| s.name.as_str());
+                let what = if section.starts_with(".init") {
+                    "is init code"
+                } else {
+                    "is notrace"
+                };
+                self.refuse(
+                    &old.name,
+                    format!("has no fentry and cannot be redirected ({what})"),
+                );
+                continue;
+            }
+            if size < fentry + 5 {
+                self.refuse(
+                    &old.name,
+                    format!("is too small to be redirected ({size} bytes)"),
+                );
+                continue;
+            }
+            let cold_name = format!("{}.cold", old.name);
+            let cold = unit.placement.addr.get(&cold_name).copied();
+            if cold.is_none() && unit.old.by_name(&cold_name).is_some() {
+                self.refuse(&cold_name, "cannot be found in vmlinux");
+                continue;
+            }
+            redirects.push(Redirect {
+                key: (u, id),
+                name: old.name.clone(),
+                addr,
+                size,
+                fentry,
+                cold,
+            });
+        }
+        redirects.sort_by_key(|r| r.addr);
+        for pair in redirects.windows(2) {
+            ensure!(
+                pair[0].addr + pair[0].size <= pair[1].addr,
+                "`{}` and `{}` overlap in vmlinux",
+                pair[0].name,
+                pair[1].name
+            );
+        }
+        self.selection.redirects = redirects;
+        Ok(())
+    }
+
+    /// Checks that a vmlinux function whose address the payload takes can be called through it.
+    ///
+    /// An address that nothing took before may have lost its ENDBR, and an indirect call would fault.
+    fn check_taken(&mut self, user: &str, name: &str, addr: u64) -> Result<()> {
+        let Some(section) = self.vmlinux.section_at(addr) else {
+            return Ok(());
+        };
+        let function = self.vmlinux.named(name).any(|s| s.addr == addr && s.func);
+        if section.name != ".text" || !function {
+            return Ok(());
+        }
+        if self.vmlinux.read_addr(addr, 4)? != ENDBR64 {
+            self.refuse(
+                user,
+                format!(
+                    "takes the address of `{name}`, which has no ENDBR to be called through it"
+                ),
+            );
+        } else if self.vmlinux.sites.endbr.binary_search(&addr).is_ok() {
+            self.refuse(user, format!("takes the address of `{name}`, whose ENDBR the kernel seals because nothing took it before"));
+        }
+        Ok(())
+    }
+}
+
+/// The function that a part belongs to.
+fn base_part(name: &str) -> &str {
+    name.strip_suffix(".cold").unwrap_or(name)
+}
+
+/// Whether new data in this section works like any other.
+fn ordinary_data(section: &str) -> bool {
+    let plain = |p: &str| {
+        section
+            .strip_prefix(p)
+            .is_some_and(|r| r.is_empty() || r.starts_with('.'))
+    };
+    if section.starts_with(".data..percpu") || section == ALT_AUX {
+        return false;
+    }
+    plain(".data") || plain(".rodata") || plain(".bss") || section == "__dyndbg"
+}

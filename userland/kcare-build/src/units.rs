@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Finds the units that the changed files may affect.
+//!
+//! A changed C file affects its own unit. A changed header affects whoever includes it, which may be
+//! half of the kernel; but if all that changed in it are functions, declarations and macros, only who
+//! mentions one of them, or something that mentions one of them, can compile to something else.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::ctext::{chunks, difference, Defines, Wanted};
+use crate::includes::Includes;
+use crate::kernel::Kernel;
+use crate::patch::{Change, Patches};
+use crate::refuse::{Ending, Refusal};
+
+/// What a changed file is to the kernel's code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// A C source file.
+    Source,
+    /// Something that C source files include.
+    Header,
+    /// Nothing that ends up in the kernel of this architecture.
+    Irrelevant,
+    /// Something else that does.
+    Other,
+}
+
+/// Classifies a path of the source tree.
+pub fn classify(path: &str) -> Class {
+    const FOLDERS: [&str; 4] = ["Documentation/", "samples/", "tools/", "LICENSES/"];
+    const FILES: [&str; 5] = ["MAINTAINERS", "CREDITS", "COPYING", "README", ".mailmap"];
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let foreign = path
+        .strip_prefix("arch/")
+        .is_some_and(|rest| !rest.starts_with("x86/"));
+    if foreign
+        || FOLDERS.iter().any(|f| path.starts_with(f))
+        || FILES.contains(&path)
+        || name == ".gitignore"
+    {
+        return Class::Irrelevant;
+    }
+    match name.rsplit_once('.').map(|(_, extension)| extension) {
+        _ if path.starts_with("scripts/") => Class::Other,
+        Some("c") => Class::Source,
+        Some("h" | "inc") => Class::Header,
+        Some("rst" | "md" | "txt") => Class::Irrelevant,
+        _ => Class::Other,
+    }
+}
+
+/// Code that is built into an image of its own inside the kernel.
+const EMBEDDED: [&str; 4] = [
+    "arch/x86/boot/",
+    "arch/x86/entry/vdso/",
+    "arch/x86/purgatory/",
+    "arch/x86/realmode/",
+];
+
+/// Code whose output other code is made from.
+const GENERATORS: [&str; 3] = [
+    "arch/x86/kernel/asm-offsets",
+    "kernel/bounds.c",
+    "arch/x86/um/",
+];
+
+/// The units to look at.
+#[derive(Debug, Default)]
+pub struct Affected {
+    /// Source files of units of vmlinux.
+    pub builtin: BTreeSet<String>,
+    /// Of these, the ones that only a changed header brought in.
+    pub by_header: BTreeSet<String>,
+    /// C files that are not in vmlinux: of modules, or not configured.
+    pub elsewhere: BTreeSet<String>,
+}
+
+/// Finds the units that the patches may affect; `units` are those of vmlinux.
+pub fn affected(kernel: &Kernel, patches: &Patches, units: &BTreeSet<String>) -> Result<Affected> {
+    let mut out = Affected::default();
+    let mut refusals = Vec::new();
+    let mut included: BTreeSet<String> = BTreeSet::new();
+    for (file, change) in &patches.files {
+        match classify(file) {
+            Class::Irrelevant => {}
+            Class::Header => {
+                included.insert(file.clone());
+            }
+            Class::Source if units.contains(file) => {
+                if *change == Change::Removed {
+                    refusals.push(Refusal::new(file, "is removed from the kernel"));
+                }
+                out.builtin.insert(file.clone());
+            }
+            Class::Source => {
+                // Of a module, of nothing, or included by another file.
+                out.elsewhere.insert(file.clone());
+                included.insert(file.clone());
+            }
+            Class::Other => refusals.push(Refusal::new(
+                file,
+                "is neither C nor a header, so that its effect cannot be told",
+            )),
+        }
+    }
+    if !included.is_empty() {
+        let found = by_include(kernel, patches, &included)?;
+        for file in found {
+            if patches.files.contains_key(&file) {
+                continue;
+            }
+            if units.contains(&file) {
+                out.by_header.insert(file.clone());
+                out.builtin.insert(file);
+            } else {
+                out.elsewhere.insert(file);
+            }
+        }
+    }
+    for file in out.builtin.iter().chain(&out.elsewhere) {
+        let starts = |list: &[&str]| list.iter().any(|p| file.starts_with(p));
+        if starts(&EMBEDDED) {
+            refusals.push(Refusal::new(
+                file,
+                "is part of an image inside the kernel (boot code, vDSO)",
+            ));
+        } else if starts(&GENERATORS) {
+            refusals.push(Refusal::new(file, "other code is generated from it"));
+        } else if file.ends_with(".rs") {
+            refusals.push(Refusal::new(file, "is Rust code that the change may reach"));
+        } else if file.ends_with(".S") || file.ends_with(".lds") {
+            refusals.push(Refusal::new(file, "is assembly that the change may reach"));
+        }
+    }
+    if !refusals.is_empty() {
+        return Err(Ending::CannotPatch(refusals).into());
+    }
+    Ok(out)
+}
+
+/// The C, assembly and Rust files that may see another text because of the changed `targets`.
+fn by_include(
+    kernel: &Kernel,
+    patches: &Patches,
+    targets: &BTreeSet<String>,
+) -> Result<BTreeSet<String>> {
+    let (source, build) = (kernel.source(), kernel.build());
+    let mut includes = Includes::read(&source, &build, &kernel.dir.join("kcare-includes"))?;
+    includes.apply(patches)?;
+
+    let mut names = BTreeSet::new();
+    // Files all of whose includers may be affected.
+    let mut whole = BTreeSet::new();
+    for file in targets {
+        let old = fs::read(source.join(file)).unwrap_or_default();
+        let new = patches.patched(file)?.unwrap_or_default();
+        let changed = difference(&String::from_utf8_lossy(&old), &new);
+        for chunk in &changed {
+            match chunk.defines() {
+                Defines::Names(more) if file.ends_with(".h") => names.extend(more),
+                _ => {
+                    whole.insert(file.clone());
+                }
+            }
+        }
+    }
+
+    let is_unit = |file: &str| matches!(file.rsplit_once('.'), Some((_, "c" | "S" | "rs" | "lds")));
+    let mut out: BTreeSet<String> = includes
+        .includers(&whole)
+        .into_iter()
+        .filter(|f| is_unit(f))
+        .collect();
+    if names.is_empty() {
+        return Ok(out);
+    }
+
+    // Who mentions a name that changed; a header's mention is as good as a change of what mentions it.
+    let files: Vec<&str> = includes.files().collect();
+    let mut more = BTreeSet::new();
+    let mut mentioned = BTreeSet::new();
+    loop {
+        let found = mentions(&files, &source, &build, patches, &names)?;
+        mentioned.extend(found.units);
+        more.extend(found.whole);
+        let before = names.len();
+        names.extend(found.names);
+        if names.len() == before {
+            break;
+        }
+    }
+    let seeing = includes.includers(targets);
+    // Rust sees C through bindings, whatever it includes.
+    out.extend(
+        mentioned
+            .into_iter()
+            .filter(|f| seeing.contains(f) || f.ends_with(".rs")),
+    );
+    out.extend(
+        includes
+            .includers(&more)
+            .into_iter()
+            .filter(|f| is_unit(f) && seeing.contains(f)),
+    );
+    Ok(out)
+}
+
+/// What one pass over all files found.
+#[derive(Default)]
+struct Mentions {
+    /// Names whose definitions mention a name.
+    names: BTreeSet<String>,
+    /// Headers in which something without a name mentions one.
+    whole: BTreeSet<String>,
+    /// Units that mention one.
+    units: BTreeSet<String>,
+}
+
+fn mentions(
+    files: &[&str],
+    source: &Path,
+    build: &Path,
+    patches: &Patches,
+    names: &BTreeSet<String>,
+) -> Result<Mentions> {
+    let parts: Vec<&[&str]> = files.chunks(files.len().div_ceil(8).max(1)).collect();
+    let wanted = Wanted::new(names);
+    let results = std::sync::Mutex::new(Mentions::default());
+    crate::compile::parallel(&parts, |part| {
+        let mut local = Mentions::default();
+        for file in *part {
+            let path = match file.strip_prefix("//") {
+                Some(output) => build.join(output),
+                None => source.join(file),
+            };
+            // A file that the patches add is only in the patched tree.
+            let mut text = fs::read(&path).unwrap_or_default();
+            if let Some(patched) = patches.patched(file)? {
+                text.push(b'\n');
+                text.extend_from_slice(patched.as_bytes());
+            }
+            if wanted.in_text(&text) {
+                look(file, &String::from_utf8_lossy(&text), &wanted, &mut local);
+            }
+        }
+        let mut all = results.lock().unwrap_or_else(|e| e.into_inner());
+        all.names.extend(local.names);
+        all.whole.extend(local.whole);
+        all.units.extend(local.units);
+        Ok(())
+    })?;
+    results
+        .into_inner()
+        .map_err(|_| anyhow::anyhow!("a thread failed"))
+        .context("scan of headers")
+}
+
+fn look(file: &str, text: &str, wanted: &Wanted, out: &mut Mentions) {
+    let header = !matches!(file.rsplit_once('.'), Some((_, "c" | "S" | "rs" | "lds")));
+    for chunk in chunks(text) {
+        if !chunk.mentions(wanted) {
+            continue;
+        }
+        if !header {
+            out.units.insert(file.to_owned());
+            return;
+        }
+        match chunk.defines() {
+            Defines::Names(more) => out.names.extend(more),
+            Defines::Unknown => {
+                out.whole.insert(file.to_owned());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_classified() {
+        assert_eq!(classify("fs/pipe.c"), Class::Source);
+        assert_eq!(classify("arch/x86/mm/fault.c"), Class::Source);
+        assert_eq!(classify("arch/arm64/mm/fault.c"), Class::Irrelevant);
+        assert_eq!(classify("include/net/ip.h"), Class::Header);
+        assert_eq!(classify("tools/testing/selftests/x.c"), Class::Irrelevant);
+        assert_eq!(classify("Documentation/x.rst"), Class::Irrelevant);
+        assert_eq!(classify("net/Kconfig"), Class::Other);
+        assert_eq!(classify("fs/Makefile"), Class::Other);
+        assert_eq!(classify("arch/x86/entry/entry_64.S"), Class::Other);
+        assert_eq!(classify("rust/kernel/lib.rs"), Class::Other);
+    }
+}
