@@ -72,8 +72,12 @@ impl Report {
 
     /// Fills an empty message with what the error itself says.
     pub(crate) fn explain(&mut self, error: &Error) {
-        if self.text.is_empty() {
-            self.add(format_args!("{error}"));
+        if !self.text.is_empty() {
+            return;
+        }
+        self.add(format_args!("{}", error.reason.explain()));
+        if error.place != Place::Nowhere {
+            self.add(format_args!(" ({})", error.place));
         }
     }
 
