@@ -151,12 +151,17 @@ is "their values" "$(sort "$WORK/sleepers" | uniq -c | xargs)" "12 1"
 is "state" "$(state)" "$state"
 check_result
 
+# An apply has loaded its payload and waits for a task.
+waiting() {
+	log | grep -q '^kcare: fixed .* relocations'
+}
+
 start_test "a task that leaves in time"
 reload_kcare timeout_ms=20000
 sleeper
 kpush apply "$(payload blocked-eventfd)" >"$WORK/answer" &
 pusher=$!
-retry sleeping "$pusher"
+retry waiting
 # While it waits, the state can be asked for.
 is "state meanwhile" "$(kpush info | grep ^state)" "state 0"
 is "value meanwhile" "$(evfd value)" 1
@@ -174,9 +179,6 @@ reload_kcare timeout_ms=600000
 sleeper
 kpush apply "$(payload blocked-eventfd)" >"$WORK/answer" &
 pusher=$!
-waiting() {
-	log | grep -q 'fixed .* relocations' && sleeping "$pusher"
-}
 retry waiting
 kill -TERM "$pusher"
 wait "$pusher" 2>/dev/null

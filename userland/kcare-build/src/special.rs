@@ -120,16 +120,23 @@ pub fn is_table(name: &str) -> bool {
         || matches!(name, REPLACEMENTS | ALT_AUX | ORC | ORC_IP | ".orc_header")
         || name.starts_with("runtime_ptr_")
         || name.starts_with("runtime_shift_")
+        || name.starts_with("runtime_mask_")
 }
 
-/// Whether a section never reaches the kernel's memory, or only describes the object.
+/// Whether a section never reaches the kernel's memory (`DISCARDS` in include/asm-generic/vmlinux.lds.h),
+/// or only describes the object.
 pub fn is_discarded(name: &str) -> bool {
     name.starts_with(".discard")
         || name.starts_with(".debug")
         || name.starts_with(".note")
         || matches!(
             name,
-            ".comment" | "__patchable_function_entries" | ".export_symbol"
+            ".comment"
+                | "__patchable_function_entries"
+                | ".export_symbol"
+                | ".modinfo"
+                | ".no_trim_symbol"
+                | "__tracepoint_check"
         )
 }
 

@@ -406,6 +406,8 @@ impl Vmlinux {
             let size = match section.name.as_str() {
                 n if n.starts_with("runtime_ptr_") => 8,
                 n if n.starts_with("runtime_shift_") => 1,
+                // Since 7.3: the immediate of an `and`.
+                n if n.starts_with("runtime_mask_") => 4,
                 n if n.starts_with("runtime_") => bail!("unknown kind of run-time constant {n}"),
                 _ => continue,
             };
