@@ -17,7 +17,6 @@ use crate::{
         uapi::{
             self,
             Apply,
-            Info,
             Unload, //
         },
     },
@@ -68,7 +67,8 @@ impl MiscDevice for Device {
         let caller = Caller::here();
         match cmd {
             uapi::IOCTL_APPLY => device.apply(arg, caller),
-            uapi::IOCTL_UNLOAD => device.unload(arg, caller),
+            uapi::IOCTL_UNLOAD => device.take_back(arg, caller, false),
+            uapi::IOCTL_ROLLBACK => device.take_back(arg, caller, true),
             uapi::IOCTL_INFO => device.info(arg),
             _ => Err(ENOTTY),
         }
@@ -81,14 +81,14 @@ impl MiscDevice for Device {
 }
 
 impl Device {
-    // Never inlined, as is `unload`: the frame of `ioctl` is the mark of `Caller::here`.
+    // Never inlined, as is `take_back`: the frame of `ioctl` is the mark of `Caller::here`.
     #[inline(never)]
     fn apply(&self, arg: usize, caller: Caller) -> Result<isize> {
         let mut request = Apply::decode(&read(arg)?);
         let mut report = Report::new()?;
-        let result = known_flags(request.flags)
+        let result = known_flags(request.flags, uapi::APPLY_FLAGS)
             .and_then(|()| Unverified::copy_from_user(request.data, request.size))
-            .and_then(|payload| self.core.apply(payload, caller, &mut report));
+            .and_then(|payload| self.core.apply(payload, request.flags, caller, &mut report));
         self.note("patch", &result, &mut report);
         (request.reason, request.place) = outcome(&result);
         request.text_len = write_text(request.text, request.text_size, report.as_str())?;
@@ -97,12 +97,18 @@ impl Device {
     }
 
     #[inline(never)]
-    fn unload(&self, arg: usize, caller: Caller) -> Result<isize> {
+    fn take_back(&self, arg: usize, caller: Caller, rollback: bool) -> Result<isize> {
         let mut request = Unload::decode(&read(arg)?);
         let mut report = Report::new()?;
-        let result =
-            known_flags(request.flags).and_then(|()| self.core.unload(caller, &mut report));
-        self.note("unload", &result, &mut report);
+        let result = known_flags(request.flags, 0).and_then(|()| {
+            if rollback {
+                self.core.rollback(caller, &mut report)
+            } else {
+                self.core.unload(caller, &mut report)
+            }
+        });
+        let what = if rollback { "rollback" } else { "unload" };
+        self.note(what, &result, &mut report);
         (request.reason, request.place) = outcome(&result);
         request.text_len = write_text(request.text, request.text_size, report.as_str())?;
         write(arg, &request.encode())?;
@@ -118,12 +124,7 @@ impl Device {
 
     fn info(&self, arg: usize) -> Result<isize> {
         let build_id = self.core.build_id();
-        let info = self.core.with_status(|status| Info {
-            head: status.head,
-            build_id,
-            release: status.release,
-            description: status.description,
-        });
+        let info = self.core.with_status(|status| status.info(build_id));
         write(arg, &info.encode())?;
         Ok(0)
     }
@@ -132,24 +133,7 @@ impl Device {
     fn text(&self) -> Result<VVec<u8>> {
         let mut out = Text(VVec::new());
         self.core
-            .with_status(|status| {
-                let head = &status.head;
-                let applied = head.state == uapi::STATE_APPLIED;
-                writeln!(out, "state: {}", if applied { "applied" } else { "none" })?;
-                writeln!(out, "level: {}", head.level)?;
-                if applied {
-                    writeln!(out, "release: {}", unpadded(&status.release))?;
-                    writeln!(out, "description: {}", unpadded(&status.description))?;
-                    writeln!(out, "build-time: {}", head.build_time)?;
-                    writeln!(out, "applied-time: {}", head.applied_time)?;
-                    writeln!(out, "functions: {}", head.nr_funcs)?;
-                    writeln!(out, "memory: {}", head.memory)?;
-                }
-                writeln!(out, "stop-last-ns: {}", head.stop_last)?;
-                writeln!(out, "stop-max-ns: {}", head.stop_max)?;
-                writeln!(out, "failures: {}", head.failures)?;
-                out.write_str(core::str::from_utf8(&status.fixes).unwrap_or_default())
-            })
+            .with_status(|status| status.print(&mut out))
             .map_err(|_| ENOMEM)?;
         Ok(out.0)
     }
@@ -166,14 +150,8 @@ impl Write for Text {
     }
 }
 
-fn unpadded(field: &[u8]) -> &str {
-    let end = field.iter().position(|b| *b == 0).unwrap_or(field.len());
-    core::str::from_utf8(field.get(..end).unwrap_or_default()).unwrap_or_default()
-}
-
-/// No flag is defined yet.
-fn known_flags(flags: u32) -> Result<(), Error> {
-    if flags == 0 {
+fn known_flags(flags: u32, known: u32) -> Result<(), Error> {
+    if flags & !known == 0 {
         Ok(())
     } else {
         Err(Error::new(Reason::UnknownFlags, Place::Nowhere))

@@ -17,10 +17,12 @@ pub(crate) use kernel::bindings::{
     task_struct, //
 };
 
-/// `struct kcare_set`, opaque.
+/// `struct kcare_redirect`.
 #[repr(C)]
-pub(crate) struct Set {
-    _opaque: [u8; 0],
+#[derive(Clone, Copy)]
+pub(crate) struct Redirect {
+    pub(crate) site: u64,
+    pub(crate) target: u64,
 }
 
 /// `struct kcare_table`.
@@ -117,14 +119,12 @@ extern "C" {
 
     pub(crate) fn kcare_fentry_site(function: u64) -> u64;
     pub(crate) fn kcare_has_direct(site: u64) -> bool;
-    pub(crate) fn kcare_set_new(capacity: usize) -> *mut Set;
-    pub(crate) fn kcare_set_add(set: *mut Set, site: u64, target: u64);
-    pub(crate) fn kcare_set_free(set: *mut Set);
-    pub(crate) fn kcare_set_register_direct(set: *mut Set) -> c_int;
-    pub(crate) fn kcare_set_unregister_direct(set: *mut Set) -> c_int;
-    pub(crate) fn kcare_set_retarget_direct(set: *mut Set, targets: *const u64) -> c_int;
-    pub(crate) fn kcare_set_register_ipmodify(set: *mut Set) -> c_int;
-    pub(crate) fn kcare_set_unregister_ipmodify(set: *mut Set) -> c_int;
+    pub(crate) fn kcare_direct_add(redirects: *const Redirect, count: usize) -> c_int;
+    pub(crate) fn kcare_direct_retarget(redirects: *const Redirect, count: usize) -> c_int;
+    pub(crate) fn kcare_direct_remove(redirects: *const Redirect, count: usize) -> c_int;
+    pub(crate) fn kcare_ipmodify_set(redirects: *const Redirect, count: usize) -> c_int;
+    pub(crate) fn kcare_ipmodify_retarget(redirects: *const Redirect, count: usize) -> c_int;
+    pub(crate) fn kcare_redirects_exit();
 
     pub(crate) fn kcare_threads_visit(visit: Visit, ctx: *mut c_void) -> c_int;
     pub(crate) fn kcare_idle_visit(visit: Visit, ctx: *mut c_void) -> c_int;

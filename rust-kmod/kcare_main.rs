@@ -5,7 +5,8 @@
 //! The way of a fix through this module, each room a file: [`device`] takes a payload from user space,
 //! [`verify`] decides whether it is to be believed ([`payload`] is its format), [`loader`] brings it
 //! into memory, [`redirect`] leads the old functions to trampolines, [`quiesce`] switches them over
-//! with the machine stopped, and [`state`] keeps what is live. [`kapi`] is what they use of the kernel.
+//! with the machine stopped, [`state`] keeps
+//! what is live, and [`status`] tells of it. [`kapi`] is what they use of the kernel.
 
 use core::borrow::Borrow;
 use kernel::{
@@ -24,6 +25,7 @@ mod quiesce;
 mod redirect;
 mod report;
 mod state;
+mod status;
 mod verify;
 
 use device::DeviceRegistration;

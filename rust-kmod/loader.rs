@@ -89,7 +89,8 @@ struct Plan {
     flag: usize,
 }
 
-/// Loads a payload: memory, content, trampolines, relocations, residency.
+/// Loads a payload: memory, content, trampolines, relocations, residency. `previous` are the functions of the
+/// level that it is to replace; its memory must stay for as long as the new one may lead back to it.
 ///
 /// # Errors
 ///
@@ -97,6 +98,7 @@ struct Plan {
 /// those of [`Layout::of`] and [`reloc::apply_all`]. Nothing stays behind.
 pub(crate) fn load(
     payload: &Trusted<'_>,
+    previous: &[Function],
     ksyms: Ksyms,
     report: &mut Report,
 ) -> Result<Loaded, Error> {
@@ -115,7 +117,13 @@ pub(crate) fn load(
 
     let values = symbol_values(payload, ksyms, &plan, &resident)?;
     copy_content(payload, &plan, &mut resident, report)?;
-    let functions = write_trampolines(payload, ksyms, &flag, &values, &mut resident, report)?;
+    let ways = Ways {
+        ksyms,
+        flag: flag.address(),
+        values: &values,
+        previous,
+    };
+    let functions = write_trampolines(payload, &ways, &mut resident, report)?;
     relocate(payload, &plan, &values, &mut resident, report)?;
     let headers = section_headers(payload, &plan, &resident)?;
     let tables = tables(payload, &plan);
@@ -257,11 +265,28 @@ fn copy_content(
     Ok(())
 }
 
+/// What the trampolines lead to.
+struct Ways<'a> {
+    ksyms: Ksyms,
+    /// Address of the level's flag.
+    flag: u64,
+    /// Addresses of the payload's symbols.
+    values: &'a [u64],
+    /// Functions of the level that is replaced, ascending.
+    previous: &'a [Function],
+}
+
+impl Ways<'_> {
+    /// The body of the level that is replaced, if it has that function.
+    fn previous(&self, site: u64) -> Option<u64> {
+        let at = self.previous.binary_search_by_key(&site, |f| f.site);
+        Some(self.previous.get(at.ok()?)?.new)
+    }
+}
+
 fn write_trampolines(
     payload: &Trusted<'_>,
-    ksyms: Ksyms,
-    flag: &Flag,
-    values: &[u64],
+    ways: &Ways<'_>,
     resident: &mut Resident,
     report: &mut Report,
 ) -> Result<KVec<Function>, Error> {
@@ -274,7 +299,7 @@ fn write_trampolines(
     let code = text.chunks_exact_mut(TRAMPOLINE_SIZE);
 
     for (index, (func, code)) in (0u32..).zip(payload.funcs().zip(code)) {
-        let (body, cold) = verify::ranges_of(ksyms, &func, index)?;
+        let (body, cold) = verify::ranges_of(ways.ksyms, &func, index)?;
         let outside = Error::entry(Reason::FuncOutside, Table::Funcs, index);
         let at = u64::from(index)
             .checked_mul(TRAMPOLINE_SIZE as u64)
@@ -282,18 +307,20 @@ fn write_trampolines(
             .ok_or(outside)?;
         let new = usize::try_from(func.symbol)
             .ok()
-            .and_then(|symbol| values.get(symbol))
+            .and_then(|symbol| ways.values.get(symbol))
             .ok_or(outside)?;
         let site = body
             .start
             .checked_add(u64::from(func.fentry))
             .ok_or(outside)?;
         let resume = site.checked_add(trampoline::FENTRY_SIZE).ok_or(outside)?;
-        let jump = trampoline::encode(at, flag.address(), resume, *new).ok_or(Error::entry(
-            Reason::RelocationOverflow,
-            Table::Funcs,
-            index,
-        ))?;
+        let leads = trampoline::Ways {
+            original: resume,
+            new: *new,
+            previous: ways.previous(site).unwrap_or(resume),
+        };
+        let far = Error::entry(Reason::RelocationOverflow, Table::Funcs, index);
+        let jump = trampoline::encode(at, ways.flag, &leads).ok_or(far)?;
         code.copy_from_slice(&jump);
         let name = payload.string(func.name);
         let function = Function {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The switch: with the machine stopped and no task inside the code that goes out of use, one flag
-//! changes, and every function of a level with it.
+//! The switch: with the machine stopped and no task inside the code that goes out of use, flags
+//! change, and every function of a level with them.
 //!
 //! Stacks are scanned conservatively: every word in use, whatever it means. That needs no unwinder and
 //! cannot miss a frame; at worst a number that looks like a return address makes us try again.
@@ -33,7 +33,8 @@ use crate::{
             Place,
             Reason, //
         },
-        ranges::Ranges, //
+        ranges::Ranges,
+        trampoline::Bodies, //
     },
     report::Report,
 };
@@ -85,10 +86,8 @@ pub(crate) struct Switch<'a> {
     pub(crate) ksyms: Ksyms,
     /// Who asked.
     pub(crate) caller: Caller,
-    /// The level's flag, and what it becomes.
-    pub(crate) flag: &'a Flag,
-    /// See `flag`.
-    pub(crate) value: bool,
+    /// The levels' flags, and what they become.
+    pub(crate) flags: &'a [(&'a Flag, Bodies)],
     /// The code that goes out of use.
     pub(crate) leaving: Ranges<'a>,
     /// How long to try, in milliseconds.
@@ -98,13 +97,13 @@ pub(crate) struct Switch<'a> {
 }
 
 impl Switch<'_> {
-    /// Stops the machine, again and again, until no task is inside `leaving`, and sets the flag in
+    /// Stops the machine, again and again, until no task is inside `leaving`, and sets the flags in
     /// that very stop.
     ///
     /// # Errors
     ///
     /// [`Reason::Blocked`] after the limit, naming tasks and functions; [`Reason::Interrupted`] if the
-    /// caller gets a signal; [`Reason::StopFailed`]. The flag is unchanged.
+    /// caller gets a signal; [`Reason::StopFailed`]. The flags are unchanged.
     pub(crate) fn run(&self, report: &mut Report) -> Result<Switched, Error> {
         let start = system::boot_ns();
         let limit_ns = u64::from(self.limit_ms).saturating_mul(1_000_000);
@@ -161,7 +160,9 @@ impl Switch<'_> {
         }
         stopped.for_each_idle(|task| self.look(task, &mut blockers));
         if blockers.count == 0 {
-            stopped.set_flag(self.flag, self.value);
+            for (flag, bodies) in self.flags {
+                stopped.set_flag(flag, *bodies);
+            }
         }
         blockers
     }

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Registered redirects: every function of a level leads to its trampoline.
+//! Registered redirects: which functions of the kernel lead somewhere else, and where.
 //!
-//! While the level's flag is 0 a trampoline goes on in the old body, so registering changes nothing
-//! but a few instructions of cost, and may take its time. When the level is live, direct redirects can
-//! be *settled*: they lead to the new bodies without the detour, until something is to be switched again.
+//! A function that takes part in a switch leads to a trampoline, which goes on as the level's flag says; so
+//! registering changes nothing but a few instructions of cost, and may take its time. When a level is live
+//! its functions are *settled*: they lead to the new bodies without the detour.
 
 use crate::{
     kapi::{
         ftrace::{
-            self,
-            Set,
+            Ftrace,
+            Redirect,
             Strategy, //
         },
         ksyms::Ksyms,
@@ -53,139 +53,184 @@ impl TryFrom<u32> for Choice {
     }
 }
 
-/// One function on its way into a [`Set`].
+/// One function that is redirected.
 #[derive(Clone, Copy)]
-struct Site {
-    /// Address of the fentry site.
-    address: u64,
-    /// Number of the function.
+struct Entry {
+    redirect: Redirect,
+    strategy: Strategy,
+}
+
+/// One function that is to be redirected.
+#[derive(Clone, Copy)]
+struct Candidate<'a> {
+    /// Its number, for errors.
     index: usize,
+    function: &'a Function,
+    redirect: Redirect,
 }
 
-/// The redirects of one strategy.
-struct Group {
-    set: Set,
-    /// Numbers of its functions.
-    members: KVec<usize>,
-}
-
-/// The redirects of a level.
+/// All functions that are redirected.
+///
+/// # Invariants
+///
+/// `entries` are ascending by site, and are what ftrace has been told.
 pub(crate) struct Redirects {
-    direct: Option<Group>,
-    ipmodify: Option<Group>,
-    ksyms: Ksyms,
+    entries: KVVec<Entry>,
+    ftrace: Ftrace,
+    choice: Choice,
 }
 
 impl Redirects {
     /// No redirects.
-    pub(crate) fn new(ksyms: Ksyms) -> Self {
+    pub(crate) fn new(ksyms: Ksyms, choice: Choice) -> Self {
         Self {
-            direct: None,
-            ipmodify: None,
-            ksyms,
+            entries: KVVec::new(),
+            ftrace: Ftrace::new(ksyms),
+            choice,
         }
     }
 
-    /// Registers all functions. After an error some may be registered: the way back is
-    /// [`Redirects::unregister`], as it is from all of them.
+    fn find(&self, site: u64) -> Result<usize, usize> {
+        self.entries
+            .binary_search_by_key(&site, |entry| entry.redirect.site)
+    }
+
+    /// Whether a function is redirected.
+    pub(crate) fn has(&self, function: &Function) -> bool {
+        self.find(function.site).is_ok()
+    }
+
+    /// Has these functions lead to their trampolines, whether they have been redirected before or not.
+    /// After an error some of them do: [`Redirects::remove`] and [`Redirects::lead`] are the way back.
     ///
     /// # Errors
     ///
     /// [`Reason::NotRedirectable`], [`Reason::RedirectConflict`] with the function's number and name;
     /// [`Reason::RedirectFailed`], [`Reason::OutOfMemory`].
-    pub(crate) fn register(
+    pub(crate) fn arm<'a>(
         &mut self,
-        functions: &[Function],
-        choice: Choice,
+        functions: impl Iterator<Item = &'a Function>,
         report: &mut Report,
     ) -> Result<(), Error> {
         let mut direct = KVec::new();
         let mut ipmodify = KVec::new();
-        for (index, function) in functions.iter().enumerate() {
-            let address = ftrace::fentry_site(self.ksyms, function.body.start)
-                .filter(|site| *site == function.site)
-                .ok_or_else(|| {
-                    let name = function.name.to_str().unwrap_or("?");
-                    report.refuse(
-                        Reason::NotRedirectable,
-                        place(index),
-                        format_args!("{name} has no fentry site in the running kernel"),
-                    )
-                })?;
-            let strategy = match choice {
-                Choice::Only(strategy) => strategy,
-                Choice::Auto if ftrace::has_direct(self.ksyms, address) => Strategy::IpModify,
-                Choice::Auto => Strategy::Direct,
+        let mut known = KVec::new();
+        for (index, function) in functions.enumerate() {
+            let redirect = Redirect {
+                site: function.site,
+                target: function.trampoline,
             };
-            let sites = match strategy {
-                Strategy::Direct => &mut direct,
-                Strategy::IpModify => &mut ipmodify,
+            if self.has(function) {
+                known.push(redirect, GFP_KERNEL).map_err(out_of_memory)?;
+                continue;
+            }
+            if self.ftrace.fentry_site(function.body.start) != Some(function.site) {
+                let name = function.name.to_str().unwrap_or("?");
+                return Err(report.refuse(
+                    Reason::NotRedirectable,
+                    place(index),
+                    format_args!("{name} has no fentry site in the running kernel"),
+                ));
+            }
+            let new = match self.choice {
+                Choice::Only(Strategy::Direct) => &mut direct,
+                Choice::Only(Strategy::IpModify) => &mut ipmodify,
+                Choice::Auto if self.ftrace.has_direct(function.site) => &mut ipmodify,
+                Choice::Auto => &mut direct,
             };
-            let site = Site { address, index };
-            sites.push(site, GFP_KERNEL).map_err(out_of_memory)?;
+            let candidate = Candidate {
+                index,
+                function,
+                redirect,
+            };
+            new.push(candidate, GFP_KERNEL).map_err(out_of_memory)?;
         }
-        self.direct = self.register_group(functions, &direct, Strategy::Direct, report)?;
-        self.ipmodify = self.register_group(functions, &ipmodify, Strategy::IpModify, report)?;
+        self.retarget(&known)
+            .map_err(|e| report.failed(Reason::RedirectFailed, "leading to the trampolines", e))?;
+        for (new, strategy) in [(direct, Strategy::Direct), (ipmodify, Strategy::IpModify)] {
+            self.add(&new, strategy, report)?;
+        }
         Ok(())
     }
 
-    fn register_group(
-        &self,
-        functions: &[Function],
-        sites: &[Site],
+    /// Adds functions, all or none.
+    fn add(
+        &mut self,
+        new: &[Candidate<'_>],
         strategy: Strategy,
         report: &mut Report,
-    ) -> Result<Option<Group>, Error> {
-        if sites.is_empty() {
-            return Ok(None);
-        }
-        let mut members = KVec::with_capacity(sites.len(), GFP_KERNEL).map_err(out_of_memory)?;
-        for site in sites {
-            members
-                .push(site.index, GFP_KERNEL)
-                .map_err(out_of_memory)?;
-        }
-        match self.try_set(functions, sites, strategy) {
-            Ok(set) => Ok(Some(Group { set, members })),
-            Err(e) if e == EBUSY || e == EINVAL => {
-                Err(self.conflict(functions, sites, strategy, report))
-            }
+    ) -> Result<(), Error> {
+        match self.try_add(new, strategy) {
+            Ok(()) => Ok(()),
+            Err(e) if e == EBUSY || e == EINVAL => Err(self.conflict(new, strategy, report)),
             Err(e) => Err(report.failed(Reason::RedirectFailed, "redirecting functions", e)),
         }
     }
 
-    fn try_set(&self, functions: &[Function], sites: &[Site], strategy: Strategy) -> Result<Set> {
-        let mut pairs = KVec::with_capacity(sites.len(), GFP_KERNEL)?;
-        for site in sites {
-            let function = functions.get(site.index).ok_or(EINVAL)?;
-            pairs.push((site.address, function.trampoline), GFP_KERNEL)?;
+    fn try_add(&mut self, new: &[Candidate<'_>], strategy: Strategy) -> Result {
+        if new.is_empty() {
+            return Ok(());
         }
-        let mut set = Set::new(self.ksyms, &pairs)?;
-        set.register(strategy)?;
-        Ok(set)
+        // Room first: what ftrace has been told must be in `entries`.
+        self.entries.reserve(new.len(), GFP_KERNEL)?;
+        let mut redirects = KVVec::with_capacity(new.len(), GFP_KERNEL)?;
+        for candidate in new {
+            redirects.push(candidate.redirect, GFP_KERNEL)?;
+        }
+        match strategy {
+            Strategy::Direct => self.ftrace.add_direct(&redirects)?,
+            Strategy::IpModify => {
+                let mut all = self.of(Strategy::IpModify)?;
+                for redirect in &redirects {
+                    all.reserve(1, GFP_KERNEL)?;
+                    let at = all.partition_point(|r: &Redirect| r.site < redirect.site);
+                    all.insert_within_capacity(at, *redirect)
+                        .map_err(|_| ENOMEM)?;
+                }
+                self.ftrace.set_ipmodify(&all)?;
+            }
+        }
+        for redirect in redirects {
+            if let Err(at) = self.find(redirect.site) {
+                // INVARIANT: In its place by site, and ftrace knows it.
+                self.entries
+                    .insert_within_capacity(at, Entry { redirect, strategy })
+                    .map_err(|_| ENOMEM)?;
+            }
+        }
+        Ok(())
     }
 
-    /// Which function is it that ftrace refuses? Halves the group until one is left.
+    /// All redirects of one strategy, ascending by site.
+    fn of(&self, strategy: Strategy) -> Result<KVVec<Redirect>> {
+        let mut all = KVVec::new();
+        for entry in self.entries.iter().filter(|e| e.strategy == strategy) {
+            all.push(entry.redirect, GFP_KERNEL)?;
+        }
+        Ok(all)
+    }
+
+    /// Which function is it that ftrace refuses? Halves them until one is left.
     fn conflict(
-        &self,
-        functions: &[Function],
-        mut sites: &[Site],
+        &mut self,
+        mut new: &[Candidate<'_>],
         strategy: Strategy,
         report: &mut Report,
     ) -> Error {
-        while sites.len() > 1 {
-            let (front, back) = sites.split_at(sites.len() / 2);
-            sites = match self.try_set(functions, front, strategy) {
-                Ok(mut set) => match set.unregister() {
+        while new.len() > 1 {
+            let (front, back) = new.split_at(new.len() / 2);
+            new = match self.try_add(front, strategy) {
+                Ok(()) => match self.remove_sites(front.iter().map(|c| c.redirect.site)) {
                     Ok(()) => back,
                     Err(e) => return report.failed(Reason::RedirectFailed, "trying a redirect", e),
                 },
                 Err(_) => front,
             };
         }
-        let index = sites.first().map_or(0, |site| site.index);
-        let name = functions.get(index).map(|f| f.name.to_str());
-        let name = name.and_then(Result::ok).unwrap_or("?");
+        let (index, name) = new.first().map_or((0, "?"), |candidate| {
+            let name = candidate.function.name.to_str().unwrap_or("?");
+            (candidate.index, name)
+        });
         report.refuse(
             Reason::RedirectConflict,
             place(index),
@@ -195,48 +240,112 @@ impl Redirects {
         )
     }
 
-    /// How many functions are redirected in which way: direct, IPMODIFY.
-    pub(crate) fn count(&self) -> (usize, usize) {
-        let len = |group: &Option<Group>| group.as_ref().map_or(0, |g| g.set.len());
-        (len(&self.direct), len(&self.ipmodify))
-    }
-
-    /// Leads the direct redirects to the new bodies, or back to the trampolines.
+    /// Leads functions that are redirected somewhere else; those that are not are passed over.
     ///
     /// # Errors
     ///
-    /// Those of [`Set::retarget`]; all is as before then, which is as good, but slower.
-    pub(crate) fn settle(&mut self, functions: &[Function], settled: bool) -> Result {
-        let Some(group) = &mut self.direct else {
-            return Ok(());
-        };
-        let mut targets = KVec::with_capacity(group.members.len(), GFP_KERNEL)?;
-        for index in &group.members {
-            let function = functions.get(*index).ok_or(EINVAL)?;
-            let target = if settled {
-                function.new
-            } else {
-                function.trampoline
+    /// `ENOMEM`, and those of ftrace; some may lead there and some where they did before.
+    pub(crate) fn lead<'a>(
+        &mut self,
+        functions: impl Iterator<Item = &'a Function>,
+        target: impl Fn(&Function) -> u64,
+    ) -> Result {
+        let mut redirects = KVVec::new();
+        for function in functions.filter(|function| self.has(function)) {
+            let redirect = Redirect {
+                site: function.site,
+                target: target(function),
             };
-            targets.push(target, GFP_KERNEL)?;
+            redirects.push(redirect, GFP_KERNEL)?;
         }
-        group.set.retarget(&targets)
+        self.retarget(&redirects)
     }
 
-    /// Takes all redirects back and waits until no task is in a trampoline.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Set::unregister`]: the trampolines must stay for ever then.
-    pub(crate) fn unregister(&mut self) -> Result {
-        let mut result = Ok(());
-        for group in [&mut self.ipmodify, &mut self.direct].into_iter().flatten() {
-            if let Err(e) = group.set.unregister() {
-                result = Err(e);
+    fn retarget(&mut self, redirects: &[Redirect]) -> Result {
+        for strategy in [Strategy::Direct, Strategy::IpModify] {
+            let mut some = KVVec::new();
+            for redirect in redirects {
+                let index = self.find(redirect.site).map_err(|_| ENOENT)?;
+                let changes =
+                    |e: &&Entry| e.strategy == strategy && e.redirect.target != redirect.target;
+                if self.entries.get(index).as_ref().is_some_and(changes) {
+                    some.push(*redirect, GFP_KERNEL)?;
+                }
+            }
+            if some.is_empty() {
+                continue;
+            }
+            match strategy {
+                Strategy::Direct => self.ftrace.retarget_direct(&some)?,
+                Strategy::IpModify => self.ftrace.retarget_ipmodify(&some)?,
+            }
+            for redirect in some {
+                let index = self.find(redirect.site).map_err(|_| ENOENT)?;
+                if let Some(entry) = self.entries.get_mut(index) {
+                    // INVARIANT: ftrace has just been told.
+                    entry.redirect = redirect;
+                }
             }
         }
+        Ok(())
+    }
+
+    /// Ends the redirects of these functions; those that have none are passed over.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, and those of ftrace: what they lead to must stay for ever then.
+    pub(crate) fn remove<'a>(&mut self, functions: impl Iterator<Item = &'a Function>) -> Result {
+        self.remove_sites(functions.map(|function| function.site))
+    }
+
+    fn remove_sites(&mut self, sites: impl Iterator<Item = u64>) -> Result {
+        let mut direct = KVVec::new();
+        let mut ipmodify = self.of(Strategy::IpModify)?;
+        let before = ipmodify.len();
+        for site in sites {
+            let Some(entry) = self.find(site).ok().and_then(|at| self.entries.get(at)) else {
+                continue;
+            };
+            match entry.strategy {
+                Strategy::Direct => direct.push(entry.redirect, GFP_KERNEL)?,
+                Strategy::IpModify => ipmodify.retain(|redirect| redirect.site != site),
+            }
+        }
+        if !direct.is_empty() {
+            self.ftrace.remove_direct(&direct)?;
+            // INVARIANT: ftrace has forgotten these.
+            self.entries.retain(|entry| {
+                let site = entry.redirect.site;
+                !direct.iter().any(|redirect| redirect.site == site)
+            });
+        }
+        if ipmodify.len() != before {
+            self.ftrace.set_ipmodify(&ipmodify)?;
+            // INVARIANT: As above.
+            self.entries.retain(|entry| {
+                let site = entry.redirect.site;
+                entry.strategy == Strategy::Direct
+                    || ipmodify.iter().any(|redirect| redirect.site == site)
+            });
+        }
+        Ok(())
+    }
+
+    /// How many functions are redirected in which way: direct, IPMODIFY.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        let with = |strategy| {
+            self.entries
+                .iter()
+                .filter(|e| e.strategy == strategy)
+                .count()
+        };
+        (with(Strategy::Direct), with(Strategy::IpModify))
+    }
+
+    /// Waits until no task is in text that a redirect led to which has ended or that leads elsewhere now.
+    pub(crate) fn synchronize(&self) {
         stop_machine::synchronize_text();
-        result
     }
 }
 

@@ -1,29 +1,40 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is live, and the way there and back.
+//! Which level is live, and the ways from one to another.
 //!
 //! ```text
-//!             verify, load            register           switch
-//!  nothing ──────────────▶ loaded ──────────────▶ armed ─────────▶ live
-//!     ▲                      │  flag 0, nothing     │  flag 0,       │ flag 1
-//!     │        free          │  leads to it         │  old bodies    │
-//!     ◀──────────────────────┴───────── un-register ┴──────◀─────────┘ switch back
+//!            apply 1                apply 2                     apply 3
+//!  nothing ──────────▶ live 1 ─────────────────▶ live 2 ─────────────────▶ live 3
+//!     ▲                  │  ◀──────────────────── previous 1 ◀──────────── previous 2
+//!     └──── unload ──────┴─────── unload ──────────┘   rollback              (1 is freed)
 //! ```
 //!
-//! Locking: [`Core::engine`] is the one coarse lock, held through an apply or an unload, waiting for
-//! tasks included; a second request meanwhile is refused, it does not wait. [`Core::status`] nests inside it and is held for copying only, so that reading the
-//! state never waits for a switch.
+//! Every way has the same steps: *arm* (the functions concerned lead to trampolines, which go on as the
+//! flags say: nothing changes), *switch* (flags change in one stop), *settle* (functions lead to their final
+//! bodies, or are released). An error before the switch takes back the arming; after it there is none.
+//!
+//! | flag of a level | functions of the level run | functions of its predecessor only run |
+//! |---|---|---|
+//! | [`Bodies::Previous`] | the predecessor's, else the original body | the predecessor's body (its own flag is New) |
+//! | [`Bodies::New`] | the level's body | the original (the predecessor's flag is Original) |
+//! | [`Bodies::Original`] | the original body | – |
+//!
+//! Locking: [`Core::engine`] is the one coarse lock, held through a whole way, waiting for tasks included;
+//! a second request meanwhile is refused, it does not wait. [`Core::status`] nests inside it and is held for
+//! copying only, so that reading the state never waits for a switch.
 
 use crate::{
     kapi::{
         keyring::Keyring,
         ksyms::Ksyms,
         module::ModuleRef,
+        resident::Flag,
         system,
         tasks::Caller, //
     },
     loader::{
         self,
+        Function,
         Loaded, //
     },
     payload::{
@@ -37,10 +48,8 @@ use crate::{
             Range,
             Ranges, //
         },
-        uapi::{
-            self,
-            InfoHead, //
-        },
+        trampoline::Bodies,
+        uapi,
     },
     quiesce::{
         Switch,
@@ -54,9 +63,12 @@ use crate::{
         out_of_memory,
         Report, //
     },
+    status::{
+        About,
+        Status, //
+    },
     verify::{
         self,
-        Trusted,
         Unverified, //
     },
 };
@@ -64,7 +76,10 @@ use core::cmp::Ordering;
 use kernel::{
     new_mutex,
     prelude::*,
-    sync::Mutex,
+    sync::{
+        Arc,
+        Mutex, //
+    },
     ThisModule, //
 };
 
@@ -77,76 +92,101 @@ pub(crate) struct Options {
     pub(crate) choice: Choice,
 }
 
-/// A level that is loaded and redirected.
+/// A level in memory.
 ///
-/// Fields are dropped in this order: the redirects are un-registered before the memory that they lead
-/// to goes, and the module stays until all of that is done.
+/// Fields are dropped in this order: the module stays until the level's memory is gone. Whoever drops it has
+/// made sure that nothing leads to it and that no task is inside.
 struct Level {
-    redirects: Redirects,
     loaded: Loaded,
-    level: u32,
+    about: Arc<About>,
     _module: ModuleRef,
+}
+
+impl Level {
+    fn number(&self) -> u32 {
+        self.about.level
+    }
+
+    fn functions(&self) -> &[Function] {
+        &self.loaded.functions
+    }
+
+    fn flag(&self) -> &Flag {
+        &self.loaded.flag
+    }
+
+    /// All its code, trampolines included.
+    fn text(&self) -> Range {
+        let start = self.loaded.resident.base(Region::Text);
+        // CAST: widening.
+        let size = self.loaded.resident.size(Region::Text) as u64;
+        Range {
+            start,
+            end: start.saturating_add(size),
+        }
+    }
+
+    /// Whether it replaces this function.
+    fn has(&self, function: &Function) -> bool {
+        self.functions()
+            .binary_search_by_key(&function.site, |f| f.site)
+            .is_ok()
+    }
+
+    /// Its functions that `other` does not replace.
+    fn without<'a>(&'a self, other: &'a Level) -> impl Iterator<Item = &'a Function> + Clone {
+        self.functions().iter().filter(|f| !other.has(f))
+    }
 }
 
 /// What the ioctl lock protects.
 struct Engine {
+    redirects: Redirects,
     live: Option<Level>,
-    /// Levels whose redirects could not be taken back: their memory is never freed.
+    /// The level that `live` has replaced, for a rollback.
+    previous: Option<Level>,
+    /// Levels that ftrace may still lead to: their memory is never freed.
     stuck: KVec<Level>,
 }
 
-/// What is told about the live level.
-pub(crate) struct Status {
-    /// The numbers.
-    pub(crate) head: InfoHead,
-    /// Release that the live payload was built for, NUL-padded.
-    pub(crate) release: [u8; 64],
-    /// Its description, NUL-padded.
-    pub(crate) description: [u8; 256],
-    /// What [`fix_lines`] makes.
-    pub(crate) fixes: KVec<u8>,
-}
+impl Engine {
+    /// Keeps a level for ever.
+    fn keep(&mut self, level: Level, error: kernel::error::Error) {
+        pr_err!(
+            "ftrace did not give up the functions of level {} (error {}): its memory is kept until reboot\n",
+            level.number(),
+            error.to_errno()
+        );
+        // Every way reserves the room before it changes anything.
+        let _ = self.stuck.push(level, GFP_KERNEL);
+    }
 
-impl Status {
-    const fn new() -> Self {
-        Self {
-            head: InfoHead {
-                abi: uapi::ABI,
-                state: uapi::STATE_NONE,
-                level: 0,
-                nr_funcs: 0,
-                nr_fixes: 0,
-                reserved: 0,
-                build_time: 0,
-                applied_time: 0,
-                stop_last: 0,
-                stop_max: 0,
-                memory: 0,
-                failures: 0,
-            },
-            release: [0; 64],
-            description: [0; 256],
-            fixes: KVec::new(),
+    /// Room for the levels that one way may have to keep: it must not need memory then.
+    fn reserve(&mut self) -> Result<(), Error> {
+        self.stuck.reserve(2, GFP_KERNEL).map_err(out_of_memory)
+    }
+
+    /// Releases functions and then frees the level that they led to.
+    fn release(&mut self, level: Level, only: Option<&Level>) {
+        let released = match only {
+            Some(other) => self.redirects.remove(level.without(other)),
+            None => self.redirects.remove(level.functions().iter()),
+        };
+        match released {
+            Ok(()) => {
+                self.redirects.synchronize();
+                drop(level);
+            }
+            Err(e) => self.keep(level, e),
         }
     }
+}
 
-    fn stopped(&mut self, switched: Switched) {
-        self.head.stop_last = switched.stop_ns;
-        self.head.stop_max = self.head.stop_max.max(switched.longest_ns);
-    }
-
-    /// Back to nothing applied; what was counted since the module was loaded stays.
-    fn clear(&mut self) {
-        let InfoHead {
-            stop_last,
-            stop_max,
-            failures,
-            ..
-        } = self.head;
-        *self = Self::new();
-        self.head.stop_last = stop_last;
-        self.head.stop_max = stop_max;
-        self.head.failures = failures;
+/// Saves the calls of a live level the detour over the trampolines. That may fail without harm.
+fn settle(redirects: &mut Redirects, level: &Level) {
+    if let Err(e) = redirects.lead(level.functions().iter(), |f| f.new) {
+        let errno = e.to_errno();
+        pr_info!("calls keep going through trampolines (error {errno})\n");
     }
 }
 
@@ -173,7 +213,9 @@ impl Core {
     ) -> impl PinInit<Self> {
         pin_init!(Self {
             engine <- new_mutex!(Engine {
+                redirects: Redirects::new(ksyms, options.choice),
                 live: None,
+                previous: None,
                 stuck: KVec::new(),
             }),
             status <- new_mutex!(Status::new()),
@@ -203,11 +245,11 @@ impl Core {
             error.reason.name(),
             report.as_str()
         );
-        let mut status = self.status.lock();
-        status.head.failures = status.head.failures.saturating_add(1);
+        self.status.lock().failed();
     }
 
-    /// Applies a payload of user space.
+    /// Applies a payload of user space; `flags` are those of [`uapi::Apply`]. A lower level that is live
+    /// is replaced in the same stop, and kept for a rollback.
     ///
     /// # Errors
     ///
@@ -215,174 +257,261 @@ impl Core {
     pub(crate) fn apply(
         &self,
         payload: Unverified,
+        flags: u32,
         caller: Caller,
         report: &mut Report,
     ) -> Result<(), Error> {
         let mut engine = self.engine.try_lock().ok_or(Error::from(Reason::Busy))?;
+        let engine = &mut *engine;
         let verified = payload.verify(&self.keyring, report)?;
         let payload = verified.parse()?;
         verify::identity(&payload, self.ksyms, report)?;
-        policy(engine.live.as_ref(), payload.level(), report)?;
+        let downgrade = flags & uapi::APPLY_DOWNGRADE != 0;
+        policy(engine.live.as_ref(), payload.level(), downgrade, report)?;
         verify::preimages(&payload, self.ksyms, report)?;
-        let fixes = fix_lines(&payload)?;
-        // Room for the case that the level can never be freed: it must not need memory then.
-        engine.stuck.reserve(1, GFP_KERNEL).map_err(out_of_memory)?;
+        engine.reserve()?;
+        if let Some(level) = engine.previous.take_if(|p| p.number() == payload.level()) {
+            // Its name in the module list is wanted again. Nothing has led to it since it was replaced.
+            engine.redirects.synchronize();
+            drop(level);
+            self.status.lock().previous = None;
+        }
 
-        let loaded = loader::load(&payload, self.ksyms, report)?;
-        let mut level = Level {
-            redirects: Redirects::new(self.ksyms),
+        let former = engine.live.as_ref().map_or(&[][..], Level::functions);
+        let loaded = loader::load(&payload, former, self.ksyms, report)?;
+        let level = Level {
+            about: About::new(&payload, &loaded)?,
             loaded,
-            level: payload.level(),
             _module: ModuleRef::new(self.module),
         };
-        let functions = &level.loaded.functions;
-        let armed = level
-            .redirects
-            .register(functions, self.options.choice, report);
-        let switched = match armed.and_then(|()| self.switch_on(&level.loaded, caller, report)) {
+        level.flag().init(match engine.live {
+            Some(_) => Bodies::Previous,
+            None => Bodies::Original,
+        });
+
+        let Engine {
+            redirects, live, ..
+        } = engine;
+        let switched = self.arm_and_replace(redirects, live.as_ref(), &level, caller, report);
+        let switched = match switched {
             Ok(switched) => switched,
             Err(error) => {
-                // The flag was never set, so no task has ever been in a new body.
-                if let Err(e) = level.redirects.unregister() {
-                    keep(&mut engine, level, e);
+                // The flag has never been New, so no task has ever been in a new body.
+                if let Some(live) = &engine.live {
+                    settle(&mut engine.redirects, live);
                 }
+                let live = engine.live.take();
+                engine.release(level, live.as_ref());
+                engine.live = live;
                 return Err(error);
             }
         };
 
         system::taint_live_patched();
-        settle(&mut level);
-        let (direct, ipmodify) = level.redirects.count();
+        settle(&mut engine.redirects, &level);
+        let oldest = engine.previous.take();
+        let former = engine.live.take();
+        let replaced = former.as_ref().map_or(0, Level::number);
+        if let Some(former) = former {
+            match engine.redirects.remove(former.without(&level)) {
+                Ok(()) => engine.previous = Some(former),
+                Err(e) => engine.keep(former, e),
+            }
+        }
+        let (direct, ipmodify) = engine.redirects.count();
         pr_info!(
             "patch level {} applied: {} functions switched ({} direct, {} ipmodify), stopped for {} us, {} retries\n",
-            level.level,
-            level.loaded.functions.len(),
+            level.number(),
+            level.functions().len(),
             direct,
             ipmodify,
             switched.stop_ns / 1000,
             switched.retries
         );
-        let mut status = self.status.lock();
-        status.stopped(switched);
-        status.fixes = fixes;
-        status.head.state = uapi::STATE_APPLIED;
-        status.head.level = level.level;
-        status.head.nr_funcs = payload.nr_funcs();
-        status.head.nr_fixes = payload.manifest().nr_fixes;
-        status.head.build_time = payload.build_time();
-        status.head.applied_time = system::real_seconds();
-        // CAST: widening.
-        status.head.memory = level.loaded.resident.total() as u64;
-        status.release = padded(payload.release());
-        status.description = padded(payload.description());
+        if replaced != 0 {
+            pr_info!("patch level {} replaced\n", replaced);
+        }
         engine.live = Some(level);
+        if let Some(oldest) = oldest {
+            // Nothing has led to it since it was replaced, and no task was inside then.
+            engine.redirects.synchronize();
+            drop(oldest);
+        }
+        self.tell(engine, switched);
         Ok(())
     }
 
-    /// Takes the live level back.
+    /// Leads all functions concerned to trampolines, and switches from `live` to `level`.
+    fn arm_and_replace(
+        &self,
+        redirects: &mut Redirects,
+        live: Option<&Level>,
+        level: &Level,
+        caller: Caller,
+        report: &mut Report,
+    ) -> Result<Switched, Error> {
+        redirects.arm(level.functions().iter(), report)?;
+        let Some(live) = live else {
+            let ranges = leaving(level.functions().iter(), &[level.text()])?;
+            let flags = [(level.flag(), Bodies::New)];
+            return self.switch(&flags, &ranges, &[level], caller, report);
+        };
+        redirects
+            .lead(live.without(level), |f| f.trampoline)
+            .map_err(|e| report.failed(Reason::RedirectFailed, "leading to the trampolines", e))?;
+        let ranges = leaving(level.without(live), &[level.text(), live.text()])?;
+        let flags = [(level.flag(), Bodies::New), (live.flag(), Bodies::Original)];
+        self.switch(&flags, &ranges, &[level, live], caller, report)
+    }
+
+    /// Goes back to the level that the live one has replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::NothingApplied`], [`Reason::NoPrevious`], and those of [`Switch::run`]; all is as before
+    /// then.
+    pub(crate) fn rollback(&self, caller: Caller, report: &mut Report) -> Result<(), Error> {
+        let mut engine = self.engine.try_lock().ok_or(Error::from(Reason::Busy))?;
+        let engine = &mut *engine;
+        engine.reserve()?;
+        let Engine {
+            redirects,
+            live,
+            previous,
+            ..
+        } = engine;
+        let live = live.as_ref().ok_or(Error::from(Reason::NothingApplied))?;
+        let previous = previous.as_ref().ok_or(Error::from(Reason::NoPrevious))?;
+
+        let armed = redirects
+            .arm(previous.without(live), report)
+            .and_then(|()| {
+                redirects
+                    .lead(live.functions().iter(), |f| f.trampoline)
+                    .map_err(|e| {
+                        report.failed(Reason::RedirectFailed, "leading to the trampolines", e)
+                    })
+            });
+        let switched = armed.and_then(|()| {
+            let ranges = leaving(previous.without(live), &[live.text(), previous.text()])?;
+            let flags = [
+                (live.flag(), Bodies::Previous),
+                (previous.flag(), Bodies::New),
+            ];
+            self.switch(&flags, &ranges, &[live, previous], caller, report)
+        });
+        let switched = match switched {
+            Ok(switched) => switched,
+            Err(error) => {
+                settle(redirects, live);
+                if let Err(e) = redirects.remove(previous.without(live)) {
+                    if let Some(level) = engine.previous.take() {
+                        engine.keep(level, e);
+                    }
+                    self.status.lock().previous = None;
+                }
+                return Err(error);
+            }
+        };
+
+        settle(redirects, previous);
+        pr_info!(
+            "rolled back from patch level {} to {}, stopped for {} us, {} retries\n",
+            live.number(),
+            previous.number(),
+            switched.stop_ns / 1000,
+            switched.retries
+        );
+        let back = engine.previous.take();
+        if let Some(level) = engine.live.take() {
+            engine.release(level, back.as_ref());
+        }
+        engine.live = back;
+        self.tell(engine, switched);
+        Ok(())
+    }
+
+    /// Takes the live level back: the original bodies run.
     ///
     /// # Errors
     ///
     /// [`Reason::NothingApplied`], and those of [`Switch::run`]; the level is still live then.
     pub(crate) fn unload(&self, caller: Caller, report: &mut Report) -> Result<(), Error> {
         let mut engine = self.engine.try_lock().ok_or(Error::from(Reason::Busy))?;
-        let Some(level) = engine.live.as_mut() else {
-            return Err(Reason::NothingApplied.into());
-        };
-        // The trampolines decide again, so that the flag can take the level back.
-        level
-            .redirects
-            .settle(&level.loaded.functions, false)
-            .map_err(|e| report.failed(Reason::RedirectFailed, "leading to the trampolines", e))?;
-        let switched = self
-            .switch_off(&level.loaded, caller, report)
-            .inspect_err(|_| settle(level))?;
-        let Some(mut level) = engine.live.take() else {
-            return Err(Reason::NothingApplied.into());
-        };
+        let engine = &mut *engine;
+        engine.reserve()?;
+        let Engine {
+            redirects, live, ..
+        } = engine;
+        let level = live.as_ref().ok_or(Error::from(Reason::NothingApplied))?;
+        let switched = redirects
+            .lead(level.functions().iter(), |f| f.trampoline)
+            .map_err(|e| report.failed(Reason::RedirectFailed, "leading to the trampolines", e))
+            .and_then(|()| {
+                let flags = [(level.flag(), Bodies::Original)];
+                self.switch(&flags, &[level.text()], &[level], caller, report)
+            })
+            .inspect_err(|_| settle(redirects, level))?;
         pr_info!(
             "patch level {} unloaded: {} functions switched back, stopped for {} us, {} retries\n",
-            level.level,
-            level.loaded.functions.len(),
+            level.number(),
+            level.functions().len(),
             switched.stop_ns / 1000,
             switched.retries
         );
-        // From here on the old bodies run. No task was behind the trampolines in the stop, and none
-        // gets there any more; when the redirects are gone, none is in a trampoline either.
-        match level.redirects.unregister() {
-            Ok(()) => drop(level),
-            Err(e) => keep(&mut engine, level, e),
+        // No task was behind the trampolines in the stop, and none gets there any more; when the functions
+        // are released, none is in a trampoline either.
+        if let Some(level) = engine.live.take() {
+            engine.release(level, None);
         }
-        let mut status = self.status.lock();
-        status.stopped(switched);
-        status.clear();
+        drop(engine.previous.take());
+        self.tell(engine, switched);
         Ok(())
     }
 
-    /// The old bodies go out of use, and the trampolines' way to them.
-    fn switch_on(
-        &self,
-        loaded: &Loaded,
-        caller: Caller,
-        report: &mut Report,
-    ) -> Result<Switched, Error> {
-        let bodies = loaded.functions.iter().flat_map(|f| [f.inside, f.cold]);
-        let bodies = bodies.filter(|range| range.start < range.end);
-        let count = bodies.clone().count().saturating_add(1);
-        let mut ranges = KVec::with_capacity(count, GFP_KERNEL).map_err(out_of_memory)?;
-        for range in Iterator::chain(bodies, [text_range(loaded)]) {
-            let at = ranges.partition_point(|r: &Range| r.start < range.start);
-            ranges
-                .insert_within_capacity(at, range)
-                .map_err(|_| Error::from(Reason::Internal))?;
-        }
-        self.switch(loaded, true, &ranges, caller, report)
-    }
-
-    /// The whole text of the level goes out of use.
-    fn switch_off(
-        &self,
-        loaded: &Loaded,
-        caller: Caller,
-        report: &mut Report,
-    ) -> Result<Switched, Error> {
-        self.switch(loaded, false, &[text_range(loaded)], caller, report)
+    /// Publishes what is live now.
+    fn tell(&self, engine: &Engine, switched: Switched) {
+        let about = |level: &Option<Level>| level.as_ref().map(|level| level.about.clone());
+        let mut status = self.status.lock();
+        status.stopped(switched);
+        status.live = about(&engine.live);
+        status.previous = about(&engine.previous);
     }
 
     fn switch(
         &self,
-        loaded: &Loaded,
-        value: bool,
+        flags: &[(&Flag, Bodies)],
         ranges: &[Range],
+        levels: &[&Level],
         caller: Caller,
         report: &mut Report,
     ) -> Result<Switched, Error> {
-        let leaving = Ranges::new(ranges).ok_or(Error::from(Reason::Internal))?;
         Switch {
             ksyms: self.ksyms,
             caller,
-            flag: &loaded.flag,
-            value,
-            leaving,
+            flags,
+            leaving: Ranges::new(ranges).ok_or(Error::from(Reason::Internal))?,
             limit_ms: self.options.limit_ms,
-            name: &|word, report| name_address(loaded, word, report),
+            name: &|word, report| name_address(levels, word, report),
         }
         .run(report)
     }
 }
 
 /// May this level go live now?
-fn policy(live: Option<&Level>, wanted: u32, report: &mut Report) -> Result<(), Error> {
-    let Some(live) = live.map(|level| level.level) else {
+fn policy(
+    live: Option<&Level>,
+    wanted: u32,
+    downgrade: bool,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let Some(live) = live.map(Level::number) else {
         return Ok(());
     };
     let (reason, text) = match live.cmp(&wanted) {
         Ordering::Equal => (Reason::AlreadyLive, "it is live already"),
-        Ordering::Greater => (Reason::LowerLevel, "a higher level is live"),
-        Ordering::Less => (
-            Reason::OtherLive,
-            "a lower level is live and must be unloaded first",
-        ),
+        Ordering::Greater if !downgrade => (Reason::LowerLevel, "a higher level is live"),
+        Ordering::Less | Ordering::Greater => return Ok(()),
     };
     Err(report.refuse(
         reason,
@@ -391,83 +520,46 @@ fn policy(live: Option<&Level>, wanted: u32, report: &mut Report) -> Result<(), 
     ))
 }
 
-/// Saves the calls of a live level the detour over the trampolines. That may fail without harm.
-fn settle(level: &mut Level) {
-    if let Err(e) = level.redirects.settle(&level.loaded.functions, true) {
-        let errno = e.to_errno();
-        pr_info!("calls keep going through trampolines (error {errno})\n");
+/// The code that goes out of use: the original bodies of these functions, and these texts. Sorted.
+fn leaving<'a>(
+    functions: impl Iterator<Item = &'a Function> + Clone,
+    texts: &[Range],
+) -> Result<KVec<Range>, Error> {
+    let bodies = functions.flat_map(|f| [f.inside, f.cold]);
+    let bodies = bodies.filter(|range| range.start < range.end);
+    let count = bodies.clone().count().saturating_add(texts.len());
+    let mut ranges = KVec::with_capacity(count, GFP_KERNEL).map_err(out_of_memory)?;
+    for range in Iterator::chain(bodies, texts.iter().copied()) {
+        let at = ranges.partition_point(|r: &Range| r.start < range.start);
+        ranges
+            .insert_within_capacity(at, range)
+            .map_err(|_| Error::from(Reason::Internal))?;
     }
+    Ok(ranges)
 }
 
-/// Keeps a level for ever, as ftrace may still lead to it.
-fn keep(engine: &mut Engine, level: Level, error: kernel::error::Error) {
-    pr_err!(
-        "ftrace did not give up the redirects of level {} (error {}): its memory is kept until reboot\n",
-        level.level,
-        error.to_errno()
-    );
-    // `apply` has reserved the room before the level went live.
-    let _ = engine.stuck.push(level, GFP_KERNEL);
-}
-
-/// All code of a level.
-fn text_range(loaded: &Loaded) -> Range {
-    let start = loaded.resident.base(Region::Text);
-    // CAST: widening.
-    let size = loaded.resident.size(Region::Text) as u64;
-    Range {
-        start,
-        end: start.saturating_add(size),
-    }
-}
-
-/// `function+0x12`, for an address in an old body or in the level's own text.
-fn name_address(loaded: &Loaded, word: u64, report: &mut Report) {
+/// `function+0x12`, for an address in an original body or in a level's own text.
+fn name_address(levels: &[&Level], word: u64, report: &mut Report) {
     let offset_in = |range: Range| {
         let offset = word.checked_sub(range.start)?;
         (word < range.end).then_some(offset)
     };
-    let place = loaded.functions.iter().find_map(|function| {
+    let functions = levels.iter().flat_map(|level| level.functions());
+    let place = functions.filter_map(|function| {
         let body = offset_in(function.body).map(|offset| ("", offset));
         let cold = || offset_in(function.cold).map(|offset| (".cold", offset));
         Some((function, body.or_else(cold)?))
     });
-    if let Some((function, (part, offset))) = place {
+    let in_text = || {
+        let mut levels = levels.iter();
+        levels.find_map(|level| level.loaded.resident.name_of(word))
+    };
+    if let Some((function, (part, offset))) = place.into_iter().next() {
         let name = function.name.to_str().unwrap_or("?");
         report.add(format_args!("{name}{part}+{offset:#x}"));
-    } else if let Some((name, offset)) = loaded.resident.name_of(word) {
+    } else if let Some((name, offset)) = in_text() {
         report.add(format_args!("{name}+{offset:#x} of the patch"));
     } else {
         report.add(format_args!("the patch"));
     }
-}
-
-/// One line `fix: ID TITLE` per fix; the id is `-` if it has none.
-fn fix_lines(payload: &Trusted<'_>) -> Result<KVec<u8>, Error> {
-    let mut lines = KVec::new();
-    for fix in payload.fixes() {
-        let id = payload.string(fix.id);
-        let title = payload.string(fix.title);
-        let id = if id.is_empty() { "-" } else { id };
-        for part in ["fix: ", id, " ", title, "\n"] {
-            lines
-                .extend_from_slice(part.as_bytes(), GFP_KERNEL)
-                .map_err(out_of_memory)?;
-        }
-    }
-    Ok(lines)
-}
-
-/// A string in a field of fixed size, cut between characters, with at least one NUL behind it.
-fn padded<const N: usize>(text: &str) -> [u8; N] {
-    let mut out = [0; N];
-    let room = N.saturating_sub(1);
-    let mut end = text.len().min(room);
-    while !text.is_char_boundary(end) {
-        end = end.saturating_sub(1);
-    }
-    for (byte, value) in out.iter_mut().zip(text.as_bytes().iter().take(end)) {
-        *byte = *value;
-    }
-    out
 }

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A set of redirected functions behind one `ftrace_ops`, registered as direct jumps or as IPMODIFY.
+//! Redirected functions: direct jumps, and IPMODIFY for those that cannot have one.
 
 use super::ksyms::Ksyms;
 use crate::ffi;
-use core::ptr::NonNull;
 use kernel::{
     error::to_result,
     prelude::*, //
 };
 
-/// How functions are redirected.
+pub(crate) use crate::ffi::Redirect;
+
+/// How a function is redirected.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Strategy {
     /// The fentry nop becomes a jump (`update_ftrace_direct_add()`).
@@ -19,123 +20,91 @@ pub(crate) enum Strategy {
     IpModify,
 }
 
-/// Address of a function's fentry site, if ftrace has a record of one (`ftrace_location()`).
-pub(crate) fn fentry_site(_: Ksyms, function: u64) -> Option<u64> {
-    // SAFETY: By the invariant of `Ksyms`; ftrace looks any address up in its records.
-    let site = unsafe { ffi::kcare_fentry_site(function) };
-    (site != 0).then_some(site)
-}
-
-/// Whether a fentry site has a direct caller, such as a BPF program (`ftrace_find_rec_direct()`).
-pub(crate) fn has_direct(_: Ksyms, site: u64) -> bool {
-    // SAFETY: By the invariant of `Ksyms`; ftrace looks any address up in its records.
-    unsafe { ffi::kcare_has_direct(site) }
-}
-
-/// A set of redirects.
+/// The module's redirects. There is one, as the shim has one `ftrace_ops` for each strategy.
 ///
 /// # Invariants
 ///
-/// `raw` is valid until [`Drop`] and holds `count` redirects, ascending by their sites. `registered` tells
-/// how ftrace knows it, if it does.
-pub(crate) struct Set {
-    raw: NonNull<ffi::Set>,
-    count: usize,
-    registered: Option<Strategy>,
+/// Calls of the shim that change something go through `&mut self`, so that there is one at a time.
+pub(crate) struct Ftrace {
+    _ksyms: Ksyms,
 }
 
-// SAFETY: ftrace takes its own locks (`ftrace_lock`, `direct_mutex`); the object is bound to no task.
-unsafe impl Send for Set {}
-
-impl Set {
-    /// Redirects from fentry sites, ascending, to targets; registers nothing.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`, or `EINVAL` if the sites are not ascending.
-    pub(crate) fn new(_: Ksyms, redirects: &[(u64, u64)]) -> Result<Self> {
-        if !redirects.is_sorted_by(|a, b| a.0 < b.0) {
-            return Err(EINVAL);
-        }
-        // SAFETY: Callable in process context.
-        let raw = unsafe { ffi::kcare_set_new(redirects.len()) };
-        let raw = NonNull::new(raw).ok_or(ENOMEM)?;
-        for (site, target) in redirects {
-            // SAFETY: There is room for as many as `redirects` has.
-            unsafe { ffi::kcare_set_add(raw.as_ptr(), *site, *target) };
-        }
-        // INVARIANT: The new object is ours, and its redirects are ascending, as just checked.
-        Ok(Self {
-            raw,
-            count: redirects.len(),
-            registered: None,
-        })
+impl Ftrace {
+    /// Called once, from the module's init.
+    pub(crate) fn new(ksyms: Ksyms) -> Self {
+        Self { _ksyms: ksyms }
     }
 
-    /// Registers all of it. The targets must stay valid text until
-    /// [`super::stop_machine::synchronize_text`] after [`Set::unregister`].
+    /// Address of a function's fentry site, if ftrace has a record of one (`ftrace_location()`).
+    pub(crate) fn fentry_site(&self, function: u64) -> Option<u64> {
+        // SAFETY: By the invariant of `Ksyms`; ftrace looks any address up in its records.
+        let site = unsafe { ffi::kcare_fentry_site(function) };
+        (site != 0).then_some(site)
+    }
+
+    /// Whether a fentry site has a direct caller, such as a BPF program (`ftrace_find_rec_direct()`).
+    pub(crate) fn has_direct(&self, site: u64) -> bool {
+        // SAFETY: By the invariant of `Ksyms`; ftrace looks any address up in its records.
+        unsafe { ffi::kcare_has_direct(site) }
+    }
+
+    /// Adds direct redirects, all or none. The targets must stay valid text until
+    /// [`super::stop_machine::synchronize_text`] after their end.
     ///
     /// # Errors
     ///
     /// `EBUSY` or `EINVAL` if another direct caller or IPMODIFY user holds one of the functions; those of
-    /// ftrace. Nothing is registered then.
-    pub(crate) fn register(&mut self, strategy: Strategy) -> Result {
-        let raw = self.raw.as_ptr();
-        to_result(match strategy {
-            // SAFETY: `raw` is valid by the type's invariant and not registered.
-            Strategy::Direct => unsafe { ffi::kcare_set_register_direct(raw) },
-            // SAFETY: As above.
-            Strategy::IpModify => unsafe { ffi::kcare_set_register_ipmodify(raw) },
-        })?;
-        self.registered = Some(strategy);
-        Ok(())
+    /// ftrace.
+    pub(crate) fn add_direct(&mut self, redirects: &[Redirect]) -> Result {
+        // SAFETY: The slice is valid for its length; one at a time by the type's invariant.
+        to_result(unsafe { ffi::kcare_direct_add(redirects.as_ptr(), redirects.len()) })
     }
 
-    /// Leads a set that is registered as [`Strategy::Direct`] somewhere else (`update_ftrace_direct_mod()`).
-    /// While it changes, a call may still go to the former target.
+    /// Leads direct redirects somewhere else (`update_ftrace_direct_mod()`). While that happens a call may
+    /// still go to the former target.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if it is not registered so, or there is not one target for each function; `ENOMEM`.
-    pub(crate) fn retarget(&mut self, targets: &[u64]) -> Result {
-        if self.registered != Some(Strategy::Direct) || targets.len() != self.count {
-            return Err(EINVAL);
-        }
-        // SAFETY: `raw` is valid and registered as direct, and `targets` has as many entries as it.
-        to_result(unsafe { ffi::kcare_set_retarget_direct(self.raw.as_ptr(), targets.as_ptr()) })
+    /// `ENOMEM`; those of ftrace.
+    pub(crate) fn retarget_direct(&mut self, redirects: &[Redirect]) -> Result {
+        // SAFETY: As for `add_direct`.
+        to_result(unsafe { ffi::kcare_direct_retarget(redirects.as_ptr(), redirects.len()) })
     }
 
-    /// Un-registers it, if it is registered.
+    /// Ends direct redirects, which must have the targets that they were given last.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, and those of ftrace when it has shut itself down (`ftrace_kill()`); the redirects stay.
-    pub(crate) fn unregister(&mut self) -> Result {
-        let raw = self.raw.as_ptr();
-        to_result(match self.registered {
-            None => return Ok(()),
-            // SAFETY: `raw` is valid and registered in this way by the type's invariant.
-            Some(Strategy::Direct) => unsafe { ffi::kcare_set_unregister_direct(raw) },
-            // SAFETY: As above.
-            Some(Strategy::IpModify) => unsafe { ffi::kcare_set_unregister_ipmodify(raw) },
-        })?;
-        self.registered = None;
-        Ok(())
+    /// `ENOMEM`, and those of ftrace when it has shut itself down (`ftrace_kill()`); they stay then.
+    pub(crate) fn remove_direct(&mut self, redirects: &[Redirect]) -> Result {
+        // SAFETY: As for `add_direct`.
+        to_result(unsafe { ffi::kcare_direct_remove(redirects.as_ptr(), redirects.len()) })
     }
 
-    /// How many functions it has.
-    pub(crate) fn len(&self) -> usize {
-        self.count
+    /// From now on exactly these are redirected by IPMODIFY: more than before, or fewer. Ascending by site.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if another IPMODIFY user holds one of the functions; those of ftrace. All is as before then.
+    pub(crate) fn set_ipmodify(&mut self, redirects: &[Redirect]) -> Result {
+        // SAFETY: As for `add_direct`.
+        to_result(unsafe { ffi::kcare_ipmodify_set(redirects.as_ptr(), redirects.len()) })
+    }
+
+    /// Leads some of them somewhere else.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if one of them is not redirected so.
+    pub(crate) fn retarget_ipmodify(&mut self, redirects: &[Redirect]) -> Result {
+        // SAFETY: As for `add_direct`.
+        to_result(unsafe { ffi::kcare_ipmodify_retarget(redirects.as_ptr(), redirects.len()) })
     }
 }
 
-impl Drop for Set {
+impl Drop for Ftrace {
     fn drop(&mut self) {
-        // A registered one is in ftrace's lists: leaking it is the only safe thing.
-        if self.registered.is_none() {
-            // SAFETY: It is ours and in no list; ftrace has waited for its callbacks when it was
-            // un-registered (`ftrace_shutdown()`).
-            unsafe { ffi::kcare_set_free(self.raw.as_ptr()) };
-        }
+        // SAFETY: The module is unloaded only when no level is live, and then nothing is redirected.
+        unsafe { ffi::kcare_redirects_exit() };
     }
 }

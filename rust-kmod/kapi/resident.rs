@@ -14,7 +14,10 @@
 use super::ksyms::Ksyms;
 use crate::{
     ffi,
-    payload::place::Region, //
+    payload::{
+        place::Region,
+        trampoline::Bodies, //
+    },
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -109,6 +112,13 @@ unsafe impl Sync for Flag {}
 impl Flag {
     pub(super) fn as_ptr(&self) -> *mut u32 {
         self.0
+    }
+
+    /// Sets it while nothing leads to the level's trampolines yet.
+    pub(crate) fn init(&self, bodies: Bodies) {
+        // SAFETY: By the type's invariant; no trampoline that tests it is reachable, says the caller.
+        // CAST: the enum is `repr(u32)`.
+        unsafe { ffi::kcare_flag_set(self.0, bodies as u32) };
     }
 
     /// Its address, which the trampolines refer to.

@@ -3,7 +3,10 @@
 //! The machine stopped, and what may be looked at and changed only then.
 
 use super::ksyms::Ksyms;
-use crate::ffi;
+use crate::{
+    ffi,
+    payload::trampoline::Bodies, //
+};
 use kernel::{
     error::to_result,
     ffi::{
@@ -57,10 +60,10 @@ pub(crate) fn stop<R>(_: Ksyms, f: impl FnOnce(&Stopped) -> R) -> Result<R> {
 
 impl Stopped {
     /// Sets the flag that a level's trampolines test.
-    pub(crate) fn set_flag(&self, flag: &super::resident::Flag, value: bool) {
+    pub(crate) fn set_flag(&self, flag: &super::resident::Flag, bodies: Bodies) {
         // SAFETY: A `Flag` points into the memory of a level that its owner keeps; no CPU reads it now
-        // but in an NMI, which sees the one value or the other.
-        unsafe { ffi::kcare_flag_set(flag.as_ptr(), u32::from(value)) };
+        // but in an NMI, which sees the one value or the other. CAST: the enum is `repr(u32)`.
+        unsafe { ffi::kcare_flag_set(flag.as_ptr(), bodies as u32) };
     }
 }
 

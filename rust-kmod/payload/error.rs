@@ -244,7 +244,7 @@ reasons! {
     276 LowerLevel "lower-level" ESTALE "a higher patch level is live",
     277 NothingApplied "nothing-applied" ENOENT "nothing is applied",
     278 NameTaken "name-taken" EEXIST "a module with the level's name is loaded already",
-    279 OtherLive "other-live" EEXIST "another patch level is live and must be unloaded first",
+    279 NoPrevious "no-previous" ENOENT "there is no previous level to go back to",
 
     // Does the code that runs match?
     288 FuncOutside "func-outside" EINVAL "a function lies outside its object's text",

@@ -1,29 +1,55 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Machine code of the trampolines: one test of the level's flag, then the new body or the old one.
+//! Machine code of the trampolines: one test of the level's flag decides which body runs.
 //!
 //! A trampoline is entered with the registers and the stack of a function's first instruction, so it
 //! may clobber the flags register and nothing else.
 
 use super::layout::{TRAMPOLINE_FILL, TRAMPOLINE_SIZE};
 
-/// Bytes of the fentry site that a redirect replaces, and that the old body goes on behind.
+/// Bytes of the fentry site that a redirect replaces, and that the original body goes on behind.
 pub const FENTRY_SIZE: u64 = 5;
 
-/// The code of a trampoline at address `at`: jump to `new` if the 32-bit word at `flag` is not zero,
-/// else to `old`. `None` if one of them is more than 2 GiB away.
+/// A level's flag, which its trampolines test: whose bodies run?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Bodies {
+    /// The original ones.
+    Original = 0,
+    /// The level's own.
+    New = 1,
+    /// Those of the level that it replaces, and the original ones of functions that only it has.
+    Previous = 2,
+}
+
+/// Where a trampoline may lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ways {
+    /// For [`Bodies::Original`].
+    pub original: u64,
+    /// For [`Bodies::New`].
+    pub new: u64,
+    /// For [`Bodies::Previous`].
+    pub previous: u64,
+}
+
+/// The code of a trampoline at address `at` that tests the 32-bit word at `flag`, a [`Bodies`]. `None` if
+/// one of the addresses is more than 2 GiB away.
 ///
 /// ```text
-/// 83 3d disp32 00   cmpl $0, flag(%rip)
-/// 0f 84 rel32       je   old
-/// e9 rel32          jmp  new
+/// 83 3d disp32 01   cmpl $1, flag(%rip)
+/// 0f 84 rel32       je   new
+/// 0f 87 rel32       ja   previous
+/// e9 rel32          jmp  original
 /// ```
-pub fn encode(at: u64, flag: u64, old: u64, new: u64) -> Option<[u8; TRAMPOLINE_SIZE]> {
+pub fn encode(at: u64, flag: u64, ways: &Ways) -> Option<[u8; TRAMPOLINE_SIZE]> {
     let [f0, f1, f2, f3] = displacement(at, 7, flag)?;
-    let [o0, o1, o2, o3] = displacement(at, 13, old)?;
-    let [n0, n1, n2, n3] = displacement(at, 18, new)?;
+    let [n0, n1, n2, n3] = displacement(at, 13, ways.new)?;
+    let [p0, p1, p2, p3] = displacement(at, 19, ways.previous)?;
+    let [o0, o1, o2, o3] = displacement(at, 24, ways.original)?;
     let code = [
-        0x83, 0x3d, f0, f1, f2, f3, 0x00, 0x0f, 0x84, o0, o1, o2, o3, 0xe9, n0, n1, n2, n3,
+        0x83, 0x3d, f0, f1, f2, f3, 0x01, 0x0f, 0x84, n0, n1, n2, n3, 0x0f, 0x87, p0, p1, p2, p3,
+        0xe9, o0, o1, o2, o3,
     ];
     let mut out = [TRAMPOLINE_FILL; TRAMPOLINE_SIZE];
     for (byte, value) in out.iter_mut().zip(code) {

@@ -19,8 +19,15 @@ const fn iowr(nr: u32, size: usize) -> u32 {
 pub const IOCTL_APPLY: u32 = iowr(0, Apply::SIZE);
 /// Takes the live level back; the argument is an [`Unload`].
 pub const IOCTL_UNLOAD: u32 = iowr(1, Unload::SIZE);
+/// Goes back to the level that the live one has replaced; the argument is an [`Unload`].
+pub const IOCTL_ROLLBACK: u32 = iowr(3, Unload::SIZE);
 /// Tells what is live; the argument is an [`Info`].
 pub const IOCTL_INFO: u32 = iowr(2, Info::SIZE);
+
+/// Flag of [`Apply`]: a lower level may replace a higher one.
+pub const APPLY_DOWNGRADE: u32 = 1 << 0;
+/// All flags of [`Apply`].
+pub const APPLY_FLAGS: u32 = APPLY_DOWNGRADE;
 
 /// Nothing is applied.
 pub const STATE_NONE: u32 = 0;
@@ -34,7 +41,7 @@ record! {
         0 data: u64,
         /// In: its size in bytes.
         8 size: u64,
-        /// In: flags; none is defined yet.
+        /// In: `APPLY_…`.
         16 flags: u32,
         /// Out: [`super::error::Reason`], 0 on success.
         20 reason: u32,
@@ -93,8 +100,8 @@ record! {
         12 nr_funcs: u32,
         /// Fixes in the live level.
         16 nr_fixes: u32,
-        /// Zero.
-        20 reserved: u32,
+        /// Level that a rollback goes back to, 0 for none.
+        20 previous: u32,
         /// Build time of the live payload in seconds since 1970.
         24 build_time: u64,
         /// When it was applied, in seconds since 1970.

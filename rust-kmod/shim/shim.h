@@ -76,26 +76,30 @@ void kcare_resident_going(struct module *mod);
 void kcare_resident_unseal(struct module *mod);
 void kcare_resident_unfinalize(struct module *mod);
 
-/* ---- ftrace.c: a set of redirected functions ---- */
+/* ---- ftrace.c: redirected functions; one caller at a time ---- */
 
-struct kcare_set;
+/* From a fentry site to where its function's calls go. */
+struct kcare_redirect {
+	u64 site;
+	u64 target;
+};
 
 /* Address of a function's fentry site, 0 if ftrace knows none. */
 u64 kcare_fentry_site(u64 function);
 /* Whether a direct caller is registered at a fentry site. */
 bool kcare_has_direct(u64 site);
-/* An empty set with room for @capacity functions; NULL if memory is short. */
-struct kcare_set *kcare_set_new(size_t capacity);
-/* Ascending by @site, and no more than there is room for. */
-void kcare_set_add(struct kcare_set *set, u64 site, u64 target);
-/* Must not be registered, and no CPU may still run its callback. */
-void kcare_set_free(struct kcare_set *set);
-int kcare_set_register_direct(struct kcare_set *set);
-int kcare_set_unregister_direct(struct kcare_set *set);
-/* One target for each function, in order; all of them are ready to be called. */
-int kcare_set_retarget_direct(struct kcare_set *set, const u64 *targets);
-int kcare_set_register_ipmodify(struct kcare_set *set);
-int kcare_set_unregister_ipmodify(struct kcare_set *set);
+/* All or none of them; @count is 1 or more. */
+int kcare_direct_add(const struct kcare_redirect *redirects, size_t count);
+/* They have been added; their targets change. */
+int kcare_direct_retarget(const struct kcare_redirect *redirects, size_t count);
+/* With the targets that they have. */
+int kcare_direct_remove(const struct kcare_redirect *redirects, size_t count);
+/* From now on exactly these, ascending by site: a superset or a subset of those before. */
+int kcare_ipmodify_set(const struct kcare_redirect *redirects, size_t count);
+/* They are in the set; their targets change. */
+int kcare_ipmodify_retarget(const struct kcare_redirect *redirects, size_t count);
+/* Nothing is redirected any more. */
+void kcare_redirects_exit(void);
 
 /* ---- tasks.c: stacks ---- */
 

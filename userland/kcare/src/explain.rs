@@ -146,7 +146,7 @@ fn compare(
             } => compare_object(payload, index, before),
             _ => None,
         },
-        Reason::LowerLevel | Reason::OtherLive => {
+        Reason::LowerLevel | Reason::NoPrevious => {
             let live = before.patch.as_ref()?;
             Some([
                 format!(
@@ -194,7 +194,7 @@ fn kind(reason: Reason) -> Kind {
         R::UserMemory | R::Internal => Kind::Internal,
         R::UnknownFlags | R::ManifestVersion => Kind::Config,
         R::NotPermitted | R::WrongRelease | R::WrongBuildId => Kind::User,
-        R::AlreadyLive | R::LowerLevel | R::OtherLive | R::NothingApplied => Kind::User,
+        R::AlreadyLive | R::LowerLevel | R::NoPrevious | R::NothingApplied => Kind::User,
         _ if reason.number() < FIRST_OF_THE_REQUEST => Kind::User,
         _ => Kind::Kernel,
     }
@@ -237,7 +237,7 @@ fn hint(reason: Reason, release: &str, name: Option<&str>) -> String {
         R::LowerLevel => {
             "take a newer payload, or take the live one back with `kcarectl --unload` first."
         }
-        R::OtherLive => "take the live one back with `kcarectl --unload`, and try again.",
+        R::NoPrevious => "only a level that has replaced another can be rolled back; `kcarectl --unload` takes it back.",
         R::NothingApplied => "nothing is left to do; this kernel runs its original code.",
         R::NameTaken => {
             "wait until the module that `lsmod | grep kcare_` shows has gone, and try again."

@@ -3,7 +3,7 @@
 //! The trampolines' machine code, read back instruction by instruction.
 
 use kcare_payload::layout::{TRAMPOLINE_FILL, TRAMPOLINE_SIZE};
-use kcare_payload::trampoline::encode;
+use kcare_payload::trampoline::{encode, Ways};
 use proptest::prelude::*;
 
 /// Where the kernel's text starts.
@@ -21,47 +21,58 @@ proptest! {
     fn leads_where_it_should(
         at in 0u64..1 << 29,
         flag in 0u64..1 << 29,
-        old in 0u64..1 << 29,
+        original in 0u64..1 << 29,
         new in 0u64..1 << 29,
+        previous in 0u64..1 << 29,
     ) {
-        let [at, flag, old, new] = [at, flag, old, new].map(|offset| TEXT + offset);
-        let code = encode(at, flag, old, new).expect("all are near");
-        // cmpl $0, flag(%rip)
+        let [at, flag, original, new, previous] =
+            [at, flag, original, new, previous].map(|offset| TEXT + offset);
+        let code = encode(at, flag, &Ways { original, new, previous }).expect("all are near");
+        // cmpl $1, flag(%rip)
         prop_assert_eq!(&code[..2], [0x83, 0x3d]);
-        prop_assert_eq!(code[6], 0);
+        prop_assert_eq!(code[6], 1);
         prop_assert_eq!(reach(&code, at, 2, 7), flag);
-        // je old
+        // je new
         prop_assert_eq!(&code[7..9], [0x0f, 0x84]);
-        prop_assert_eq!(reach(&code, at, 9, 13), old);
-        // jmp new
-        prop_assert_eq!(code[13], 0xe9);
-        prop_assert_eq!(reach(&code, at, 14, 18), new);
-        prop_assert!(code[18..].iter().all(|&byte| byte == TRAMPOLINE_FILL));
+        prop_assert_eq!(reach(&code, at, 9, 13), new);
+        // ja previous
+        prop_assert_eq!(&code[13..15], [0x0f, 0x87]);
+        prop_assert_eq!(reach(&code, at, 15, 19), previous);
+        // jmp original
+        prop_assert_eq!(code[19], 0xe9);
+        prop_assert_eq!(reach(&code, at, 20, 24), original);
+        prop_assert!(code[24..].iter().all(|&byte| byte == TRAMPOLINE_FILL));
     }
 
     #[test]
-    fn two_gigabytes_are_the_limit(far in 1u64 << 31..1 << 47, which in 0usize..3) {
-        for target in [TEXT.wrapping_add(far + 18), TEXT - far] {
-            let mut targets = [TEXT; 3];
+    fn two_gigabytes_are_the_limit(far in 1u64 << 31..1 << 47, which in 0usize..4) {
+        for target in [TEXT.wrapping_add(far + 24), TEXT - far] {
+            let mut targets = [TEXT; 4];
             targets[which] = target;
-            let [flag, old, new] = targets;
-            prop_assert_eq!(encode(TEXT, flag, old, new), None);
+            prop_assert_eq!(encode_all(targets), None);
         }
     }
 }
 
+/// A trampoline at `TEXT` for its flag and its new, previous and original body.
+fn encode_all([flag, new, previous, original]: [u64; 4]) -> Option<[u8; TRAMPOLINE_SIZE]> {
+    encode(TEXT, flag, &Ways { original, new, previous })
+}
+
 #[test]
 fn exact_limits() {
-    // The displacement counts from the end of each instruction: 7, 13 and 18.
-    let above = |end: u64| TEXT.wrapping_add(end + 0x7fff_ffff);
-    let below = |end: u64| TEXT + end - 0x8000_0000;
-    assert!(encode(TEXT, above(7), above(13), above(18)).is_some());
-    assert!(encode(TEXT, below(7), below(13), below(18)).is_some());
-    assert!(encode(TEXT, above(7) + 1, TEXT, TEXT).is_none());
-    assert!(encode(TEXT, TEXT, above(13) + 1, TEXT).is_none());
-    assert!(encode(TEXT, TEXT, TEXT, above(18) + 1).is_none());
-    assert!(encode(TEXT, below(7) - 1, TEXT, TEXT).is_none());
-    assert!(encode(TEXT, TEXT, below(13) - 1, TEXT).is_none());
-    assert!(encode(TEXT, TEXT, TEXT, below(18) - 1).is_none());
+    // The displacement counts from the end of each instruction.
+    let ends = [7, 13, 19, 24];
+    let above = ends.map(|end| TEXT.wrapping_add(end + 0x7fff_ffff));
+    let below = ends.map(|end| TEXT + end - 0x8000_0000);
+    assert!(encode_all(above).is_some());
+    assert!(encode_all(below).is_some());
+    for which in 0..ends.len() {
+        let mut targets = [TEXT; 4];
+        targets[which] = above[which].wrapping_add(1);
+        assert!(encode_all(targets).is_none(), "{which} above");
+        targets[which] = below[which] - 1;
+        assert!(encode_all(targets).is_none(), "{which} below");
+    }
     assert_eq!(TRAMPOLINE_SIZE, 32);
 }

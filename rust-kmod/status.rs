@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is told about the levels: to programs, and as text.
+
+use crate::{
+    kapi::system,
+    loader::Loaded,
+    payload::{
+        error::Error,
+        uapi::{
+            self,
+            Info,
+            InfoHead, //
+        },
+    },
+    quiesce::Switched,
+    report::out_of_memory,
+    verify::Trusted, //
+};
+use core::fmt::{
+    self,
+    Write, //
+};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+/// What is told about one level.
+pub(crate) struct About {
+    /// The level.
+    pub(crate) level: u32,
+    nr_funcs: u32,
+    nr_fixes: u32,
+    build_time: u64,
+    applied_time: u64,
+    memory: u64,
+    release: [u8; 64],
+    description: [u8; 256],
+    /// One line `fix: ID TITLE` per fix; the id is `-` if it has none.
+    fixes: KVec<u8>,
+}
+
+impl About {
+    /// Describes a payload that has just been loaded.
+    ///
+    /// # Errors
+    ///
+    /// `Reason::OutOfMemory`.
+    pub(crate) fn new(payload: &Trusted<'_>, loaded: &Loaded) -> Result<Arc<Self>, Error> {
+        let about = Self {
+            level: payload.level(),
+            nr_funcs: payload.nr_funcs(),
+            nr_fixes: payload.manifest().nr_fixes,
+            build_time: payload.build_time(),
+            applied_time: system::real_seconds(),
+            // CAST: widening.
+            memory: loaded.resident.total() as u64,
+            release: padded(payload.release()),
+            description: padded(payload.description()),
+            fixes: fix_lines(payload)?,
+        };
+        Arc::new(about, GFP_KERNEL).map_err(out_of_memory)
+    }
+}
+
+/// What is live, and what was counted since the module was loaded.
+pub(crate) struct Status {
+    /// The live level.
+    pub(crate) live: Option<Arc<About>>,
+    /// The level that a rollback goes back to.
+    pub(crate) previous: Option<Arc<About>>,
+    stop_last: u64,
+    stop_max: u64,
+    failures: u64,
+}
+
+impl Status {
+    /// Nothing has happened.
+    pub(crate) const fn new() -> Self {
+        Self {
+            live: None,
+            previous: None,
+            stop_last: 0,
+            stop_max: 0,
+            failures: 0,
+        }
+    }
+
+    /// Counts a stop.
+    pub(crate) fn stopped(&mut self, switched: Switched) {
+        self.stop_last = switched.stop_ns;
+        self.stop_max = self.stop_max.max(switched.longest_ns);
+    }
+
+    /// Counts a failure.
+    pub(crate) fn failed(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// The answer to [`uapi::IOCTL_INFO`]; `build_id` is the running vmlinux's.
+    pub(crate) fn info(&self, build_id: [u8; 20]) -> Info {
+        let head = InfoHead {
+            abi: uapi::ABI,
+            previous: self.previous.as_ref().map_or(0, |about| about.level),
+            stop_last: self.stop_last,
+            stop_max: self.stop_max,
+            failures: self.failures,
+            ..InfoHead::default()
+        };
+        let Some(live) = &self.live else {
+            return Info {
+                head,
+                build_id,
+                release: [0; 64],
+                description: [0; 256],
+            };
+        };
+        Info {
+            head: InfoHead {
+                state: uapi::STATE_APPLIED,
+                level: live.level,
+                nr_funcs: live.nr_funcs,
+                nr_fixes: live.nr_fixes,
+                build_time: live.build_time,
+                applied_time: live.applied_time,
+                memory: live.memory,
+                ..head
+            },
+            build_id,
+            release: live.release,
+            description: live.description,
+        }
+    }
+
+    /// What `cat /dev/kcare` prints.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    pub(crate) fn print(&self, out: &mut dyn Write) -> fmt::Result {
+        let live = self.live.as_deref();
+        writeln!(out, "state: {}", live.map_or("none", |_| "applied"))?;
+        writeln!(out, "level: {}", live.map_or(0, |about| about.level))?;
+        if let Some(about) = live {
+            writeln!(out, "release: {}", unpadded(&about.release))?;
+            writeln!(out, "description: {}", unpadded(&about.description))?;
+            writeln!(out, "build-time: {}", about.build_time)?;
+            writeln!(out, "applied-time: {}", about.applied_time)?;
+            writeln!(out, "functions: {}", about.nr_funcs)?;
+            writeln!(out, "memory: {}", about.memory)?;
+        }
+        if let Some(previous) = &self.previous {
+            writeln!(out, "previous-level: {}", previous.level)?;
+        }
+        writeln!(out, "stop-last-ns: {}", self.stop_last)?;
+        writeln!(out, "stop-max-ns: {}", self.stop_max)?;
+        writeln!(out, "failures: {}", self.failures)?;
+        let fixes = live.map_or(&[][..], |about| &about.fixes);
+        out.write_str(core::str::from_utf8(fixes).unwrap_or_default())
+    }
+}
+
+fn fix_lines(payload: &Trusted<'_>) -> Result<KVec<u8>, Error> {
+    let mut lines = KVec::new();
+    for fix in payload.fixes() {
+        let id = payload.string(fix.id);
+        let title = payload.string(fix.title);
+        let id = if id.is_empty() { "-" } else { id };
+        for part in ["fix: ", id, " ", title, "\n"] {
+            lines
+                .extend_from_slice(part.as_bytes(), GFP_KERNEL)
+                .map_err(out_of_memory)?;
+        }
+    }
+    Ok(lines)
+}
+
+/// A string in a field of fixed size, cut between characters, with at least one NUL behind it.
+fn padded<const N: usize>(text: &str) -> [u8; N] {
+    let mut out = [0; N];
+    let room = N.saturating_sub(1);
+    let mut end = text.len().min(room);
+    while !text.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    for (byte, value) in out.iter_mut().zip(text.as_bytes().iter().take(end)) {
+        *byte = *value;
+    }
+    out
+}
+
+fn unpadded(field: &[u8]) -> &str {
+    let end = field.iter().position(|b| *b == 0).unwrap_or(field.len());
+    core::str::from_utf8(field.get(..end).unwrap_or_default()).unwrap_or_default()
+}
