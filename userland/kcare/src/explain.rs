@@ -146,7 +146,7 @@ fn compare(
             } => compare_object(payload, index, before),
             _ => None,
         },
-        Reason::LowerLevel | Reason::NoPrevious => {
+        Reason::LowerLevel => {
             let live = before.patch.as_ref()?;
             Some([
                 format!(

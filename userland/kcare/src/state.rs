@@ -187,7 +187,7 @@ mod tests {
                 level: 9,
                 nr_funcs: 7,
                 nr_fixes: 3,
-                reserved: 0,
+                previous: 0,
                 build_time: 1_795_428_720,
                 applied_time: 1_795_515_125,
                 stop_last: 45_049,
