@@ -4,7 +4,10 @@
 
 use crate::{
     kapi::{
-        miscdevice::Registration,
+        miscdevice::{
+            Registration,
+            Show, //
+        },
         system,
         tasks::Caller, //
     },
@@ -77,6 +80,12 @@ impl MiscDevice for Device {
     fn read_iter(mut kiocb: Kiocb<'_, Self::Ptr>, iov: &mut IovIterDest<'_>) -> Result<usize> {
         let text = kiocb.file().text()?;
         iov.simple_read_from_buffer(kiocb.ki_pos_mut(), &text)
+    }
+}
+
+impl Show for Arc<Core> {
+    fn show(&self, view: u32, out: &mut dyn Write) -> core::fmt::Result {
+        self.with_status(|status| status.show(view, out))
     }
 }
 

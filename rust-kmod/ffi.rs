@@ -12,7 +12,9 @@ use kernel::{
 };
 
 pub(crate) use kernel::bindings::{
+    attribute_group,
     key,
+    miscdevice,
     module,
     task_struct, //
 };
@@ -176,6 +178,8 @@ extern "C" {
         sig: *const c_void,
         sig_size: usize,
     ) -> c_int;
+
+    pub(crate) static mut kcare_sysfs_groups: [*const attribute_group; 2];
 
     pub(crate) static kcare_cert_start: u8;
     pub(crate) static kcare_cert_end: u8;

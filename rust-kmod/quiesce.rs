@@ -36,7 +36,10 @@ use crate::{
         ranges::Ranges,
         trampoline::Bodies, //
     },
-    report::Report,
+    report::{
+        out_of_memory,
+        Report, //
+    },
 };
 use kernel::{
     current,
@@ -126,6 +129,27 @@ impl Switch<'_> {
         }
     }
 
+    /// Says how many tasks are inside now, and which, without stopping or switching anything.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::OutOfMemory`].
+    pub(crate) fn probe(&self, report: &mut Report) -> Result<(), Error> {
+        let switches = Switches::watch().map_err(out_of_memory)?;
+        let mut blockers = Blockers::default();
+        switches.for_each_sleeping(|task| self.look(task, &mut blockers));
+        if blockers.count == 0 {
+            report.add(format_args!("no task is inside code that goes out of use"));
+        } else {
+            let count = blockers.count;
+            report.add(format_args!(
+                "{count} task(s) are inside code that goes out of use:"
+            ));
+            self.name_blockers(&blockers, report);
+        }
+        Ok(())
+    }
+
     /// One look at all tasks, and the switch if none is inside.
     fn attempt(&self, switched: &mut Switched, report: &mut Report) -> Result<Blockers, Error> {
         let mut blockers = Blockers::default();
@@ -189,7 +213,12 @@ impl Switch<'_> {
         report.add(format_args!(
             "after {limit} ms {count} task(s) are still inside code that goes out of use:"
         ));
-        for blocker in blockers.first.iter().take(count) {
+        self.name_blockers(blockers, report);
+        Error::new(Reason::Blocked, Place::Nowhere)
+    }
+
+    fn name_blockers(&self, blockers: &Blockers, report: &mut Report) {
+        for blocker in blockers.first.iter().take(blockers.count) {
             let end = blocker.comm.iter().position(|b| *b == 0).unwrap_or(16);
             let comm = blocker.comm.get(..end).unwrap_or_default();
             let comm = core::str::from_utf8(comm).unwrap_or("?");
@@ -198,6 +227,5 @@ impl Switch<'_> {
             (self.name)(blocker.word, report);
             report.add(format_args!(";"));
         }
-        Error::new(Reason::Blocked, Place::Nowhere)
     }
 }

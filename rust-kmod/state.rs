@@ -139,6 +139,14 @@ impl Level {
     }
 }
 
+/// Who asks for a switch, and how.
+#[derive(Clone, Copy)]
+struct Request {
+    /// Everything short of the switch; then there is no [`Switched`].
+    dry_run: bool,
+    caller: Caller,
+}
+
 /// What the ioctl lock protects.
 struct Engine {
     redirects: Redirects,
@@ -270,7 +278,16 @@ impl Core {
         policy(engine.live.as_ref(), payload.level(), downgrade, report)?;
         verify::preimages(&payload, self.ksyms, report)?;
         engine.reserve()?;
-        if let Some(level) = engine.previous.take_if(|p| p.number() == payload.level()) {
+        if flags & uapi::APPLY_DRY_RUN != 0 {
+            let taken = |p: &Level| p.number() == payload.level();
+            if engine.previous.as_ref().is_some_and(taken) {
+                return Err(report.refuse(
+                    Reason::NameTaken,
+                    Place::Nowhere,
+                    format_args!("it is the level that a rollback goes back to, and cannot be tried beside it"),
+                ));
+            }
+        } else if let Some(level) = engine.previous.take_if(|p| p.number() == payload.level()) {
             // Its name in the module list is wanted again. Nothing has led to it since it was replaced.
             engine.redirects.synchronize();
             drop(level);
@@ -292,10 +309,14 @@ impl Core {
         let Engine {
             redirects, live, ..
         } = engine;
-        let switched = self.arm_and_replace(redirects, live.as_ref(), &level, caller, report);
+        let request = Request {
+            dry_run: flags & uapi::APPLY_DRY_RUN != 0,
+            caller,
+        };
+        let switched = self.arm_and_replace(redirects, live.as_ref(), &level, request, report);
         let switched = match switched {
-            Ok(switched) => switched,
-            Err(error) => {
+            Ok(Some(switched)) => switched,
+            unswitched => {
                 // The flag has never been New, so no task has ever been in a new body.
                 if let Some(live) = &engine.live {
                     settle(&mut engine.redirects, live);
@@ -303,7 +324,13 @@ impl Core {
                 let live = engine.live.take();
                 engine.release(level, live.as_ref());
                 engine.live = live;
-                return Err(error);
+                unswitched?;
+                pr_info!(
+                    "patch level {} tried: {}\n",
+                    payload.level(),
+                    report.as_str()
+                );
+                return Ok(());
             }
         };
 
@@ -341,27 +368,28 @@ impl Core {
         Ok(())
     }
 
-    /// Leads all functions concerned to trampolines, and switches from `live` to `level`.
+    /// Leads all functions concerned to trampolines, and switches from `live` to `level`; a dry run does
+    /// not switch.
     fn arm_and_replace(
         &self,
         redirects: &mut Redirects,
         live: Option<&Level>,
         level: &Level,
-        caller: Caller,
+        request: Request,
         report: &mut Report,
-    ) -> Result<Switched, Error> {
+    ) -> Result<Option<Switched>, Error> {
         redirects.arm(level.functions().iter(), report)?;
         let Some(live) = live else {
             let ranges = leaving(level.functions().iter(), &[level.text()])?;
             let flags = [(level.flag(), Bodies::New)];
-            return self.switch(&flags, &ranges, &[level], caller, report);
+            return self.switch(&flags, &ranges, &[level], request, report);
         };
         redirects
             .lead(live.without(level), |f| f.trampoline)
             .map_err(|e| report.failed(Reason::RedirectFailed, "leading to the trampolines", e))?;
         let ranges = leaving(level.without(live), &[level.text(), live.text()])?;
         let flags = [(level.flag(), Bodies::New), (live.flag(), Bodies::Original)];
-        self.switch(&flags, &ranges, &[level, live], caller, report)
+        self.switch(&flags, &ranges, &[level, live], request, report)
     }
 
     /// Goes back to the level that the live one has replaced.
@@ -371,6 +399,10 @@ impl Core {
     /// [`Reason::NothingApplied`], [`Reason::NoPrevious`], and those of [`Switch::run`]; all is as before
     /// then.
     pub(crate) fn rollback(&self, caller: Caller, report: &mut Report) -> Result<(), Error> {
+        let request = Request {
+            dry_run: false,
+            caller,
+        };
         let mut engine = self.engine.try_lock().ok_or(Error::from(Reason::Busy))?;
         let engine = &mut *engine;
         engine.reserve()?;
@@ -398,10 +430,10 @@ impl Core {
                 (live.flag(), Bodies::Previous),
                 (previous.flag(), Bodies::New),
             ];
-            self.switch(&flags, &ranges, &[live, previous], caller, report)
+            self.switch(&flags, &ranges, &[live, previous], request, report)
         });
         let switched = match switched {
-            Ok(switched) => switched,
+            Ok(switched) => switched.unwrap_or_default(),
             Err(error) => {
                 settle(redirects, live);
                 if let Err(e) = redirects.remove(previous.without(live)) {
@@ -437,6 +469,10 @@ impl Core {
     ///
     /// [`Reason::NothingApplied`], and those of [`Switch::run`]; the level is still live then.
     pub(crate) fn unload(&self, caller: Caller, report: &mut Report) -> Result<(), Error> {
+        let request = Request {
+            dry_run: false,
+            caller,
+        };
         let mut engine = self.engine.try_lock().ok_or(Error::from(Reason::Busy))?;
         let engine = &mut *engine;
         engine.reserve()?;
@@ -449,9 +485,10 @@ impl Core {
             .map_err(|e| report.failed(Reason::RedirectFailed, "leading to the trampolines", e))
             .and_then(|()| {
                 let flags = [(level.flag(), Bodies::Original)];
-                self.switch(&flags, &[level.text()], &[level], caller, report)
+                self.switch(&flags, &[level.text()], &[level], request, report)
             })
-            .inspect_err(|_| settle(redirects, level))?;
+            .inspect_err(|_| settle(redirects, level))?
+            .unwrap_or_default();
         pr_info!(
             "patch level {} unloaded: {} functions switched back, stopped for {} us, {} retries\n",
             level.number(),
@@ -483,18 +520,21 @@ impl Core {
         flags: &[(&Flag, Bodies)],
         ranges: &[Range],
         levels: &[&Level],
-        caller: Caller,
+        request: Request,
         report: &mut Report,
-    ) -> Result<Switched, Error> {
-        Switch {
+    ) -> Result<Option<Switched>, Error> {
+        let switch = Switch {
             ksyms: self.ksyms,
-            caller,
+            caller: request.caller,
             flags,
             leaving: Ranges::new(ranges).ok_or(Error::from(Reason::Internal))?,
             limit_ms: self.options.limit_ms,
             name: &|word, report| name_address(levels, word, report),
+        };
+        if request.dry_run {
+            return switch.probe(report).map(|()| None);
         }
-        .run(report)
+        switch.run(report).map(Some)
     }
 }
 

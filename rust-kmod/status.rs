@@ -161,6 +161,68 @@ impl Status {
     }
 }
 
+/// A file in sysfs; the numbers are those of `enum kcare_view` in `shim/shim.h`.
+#[derive(Clone, Copy)]
+enum View {
+    State,
+    Level,
+    PreviousLevel,
+    Description,
+    Cves,
+    Failures,
+    StopLast,
+    StopMax,
+}
+
+impl View {
+    const ALL: [Self; 8] = [
+        Self::State,
+        Self::Level,
+        Self::PreviousLevel,
+        Self::Description,
+        Self::Cves,
+        Self::Failures,
+        Self::StopLast,
+        Self::StopMax,
+    ];
+}
+
+impl Status {
+    /// The content of file number `view` in sysfs.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    pub(crate) fn show(&self, view: u32, out: &mut dyn Write) -> fmt::Result {
+        let live = self.live.as_deref();
+        let level = |about: Option<&About>| about.map_or(0, |about| about.level);
+        let view = usize::try_from(view).ok().and_then(|i| View::ALL.get(i));
+        match view.ok_or(fmt::Error)? {
+            View::State => writeln!(out, "{}", live.map_or("none", |_| "applied")),
+            View::Level => writeln!(out, "{}", level(live)),
+            View::PreviousLevel => writeln!(out, "{}", level(self.previous.as_deref())),
+            View::Description => writeln!(out, "{}", live.map_or("", |a| unpadded(&a.description))),
+            View::Cves => live.map_or(Ok(()), |about| about.print_cves(out)),
+            View::Failures => writeln!(out, "{}", self.failures),
+            View::StopLast => writeln!(out, "{}", self.stop_last),
+            View::StopMax => writeln!(out, "{}", self.stop_max),
+        }
+    }
+}
+
+impl About {
+    /// One line for each fix that has an id.
+    fn print_cves(&self, out: &mut dyn Write) -> fmt::Result {
+        let lines = core::str::from_utf8(&self.fixes).unwrap_or_default();
+        let ids = lines.lines().filter_map(|line| line.split(' ').nth(1));
+        for id in ids.filter(|id| *id != "-") {
+            out.write_str(id)?;
+            out.write_str("\n")?;
+        }
+        Ok(())
+    }
+}
+
 fn fix_lines(payload: &Trusted<'_>) -> Result<KVec<u8>, Error> {
     let mut lines = KVec::new();
     for fix in payload.fixes() {

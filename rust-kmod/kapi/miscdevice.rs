@@ -5,10 +5,15 @@
 //! `kernel::miscdevice` of 7.2 leaves `file_operations.owner` empty, so that the module could be
 //! unloaded under an open file; 7.3 sets it. This wrapper sets it in both.
 
-use core::marker::PhantomPinned;
+use crate::ffi;
+use core::{
+    fmt::Write,
+    marker::PhantomPinned, //
+};
 use kernel::{
     bindings,
     error::to_result,
+    ffi::c_uint,
     miscdevice::{
         MiscDevice,
         MiscDeviceOptions,
@@ -64,6 +69,7 @@ impl<T: MiscDevice, D> Registration<T, D> {
                 let mut raw = MiscDeviceOptions { name }.into_raw::<T>();
                 raw.fops = fops.get();
                 raw.mode = 0o600;
+                raw.groups = (&raw mut ffi::kcare_sysfs_groups).cast();
                 // SAFETY: The initializer may write to its slot.
                 unsafe { slot.write(raw) };
                 // SAFETY: The structure is complete, pinned, and un-registered before it goes.
@@ -80,10 +86,19 @@ impl<T: MiscDevice, D> Registration<T, D> {
     /// A driver has no other way to a `MiscDeviceRegistration<T>` than the argument of its `open`, as
     /// only [`Registration::register`] registers a `T` here.
     pub(crate) fn data_of(misc: &MiscDeviceRegistration<T>) -> &D {
-        let this = core::ptr::from_ref(misc).cast::<Self>();
-        // SAFETY: `misc_open()` passes our `misc` field, which is the first of a `repr(C)` structure and
-        // has the layout of `MiscDeviceRegistration`, a transparent wrapper of the same.
-        unsafe { &(*this).data }
+        // SAFETY: `misc_open()` passes our `misc` field, which has the layout of `MiscDeviceRegistration`, a
+        // transparent wrapper of the same.
+        unsafe { Self::of(core::ptr::from_ref(misc).cast()) }
+    }
+
+    /// The data of the registration that `misc` belongs to.
+    ///
+    /// # Safety
+    ///
+    /// `misc` must be the miscdevice of a live `Registration<T, D>`.
+    unsafe fn of<'a>(misc: *const ffi::miscdevice) -> &'a D {
+        // SAFETY: By this function's contract; the field is the first of a `repr(C)` structure.
+        unsafe { &(*misc.cast::<Self>()).data }
     }
 
     /// The minor number; the major one is 10.
@@ -99,4 +114,52 @@ impl<T: MiscDevice, D> PinnedDrop for Registration<T, D> {
         // SAFETY: Registered by the type's invariant.
         unsafe { bindings::misc_deregister(self.misc.get()) };
     }
+}
+
+/// Data of a device that its sysfs files show.
+pub(crate) trait Show {
+    /// Writes the content of file number `view` to `out`.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`, when it is full.
+    fn show(&self, view: u32, out: &mut dyn Write) -> core::fmt::Result;
+}
+
+/// A file's content, which is cut where the buffer ends.
+struct Page<'a> {
+    buffer: &'a mut [u8],
+    len: usize,
+}
+
+impl Write for Page<'_> {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        let room = self.buffer.get_mut(self.len..).unwrap_or_default();
+        let room = room.get_mut(..text.len()).ok_or(core::fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.len = self.len.saturating_add(text.len());
+        Ok(())
+    }
+}
+
+/// What `shim/sysfs.c` calls.
+///
+/// # Safety
+///
+/// `misc` must be the miscdevice of the module's one registration, and `buf` valid for `size` bytes.
+#[no_mangle]
+unsafe extern "C" fn kcare_sysfs_show(
+    misc: *mut ffi::miscdevice,
+    view: c_uint,
+    buf: *mut u8,
+    size: usize,
+) -> isize {
+    // SAFETY: By this function's contract; sysfs files are gone before the registration is.
+    let data = unsafe { crate::device::DeviceRegistration::of(misc) };
+    // SAFETY: By this function's contract; sysfs zeroes the page first (`sysfs_kf_seq_show()`).
+    let buffer = unsafe { core::slice::from_raw_parts_mut(buf, size) };
+    let mut page = Page { buffer, len: 0 };
+    // What does not fit is left out, line by line.
+    let _ = data.show(view, &mut page);
+    isize::try_from(page.len).unwrap_or(0)
 }

@@ -26,8 +26,11 @@ pub const IOCTL_INFO: u32 = iowr(2, Info::SIZE);
 
 /// Flag of [`Apply`]: a lower level may replace a higher one.
 pub const APPLY_DOWNGRADE: u32 = 1 << 0;
+/// Flag of [`Apply`]: do everything short of the switch, say whether it would be possible now, and take
+/// everything back.
+pub const APPLY_DRY_RUN: u32 = 1 << 1;
 /// All flags of [`Apply`].
-pub const APPLY_FLAGS: u32 = APPLY_DOWNGRADE;
+pub const APPLY_FLAGS: u32 = APPLY_DOWNGRADE | APPLY_DRY_RUN;
 
 /// Nothing is applied.
 pub const STATE_NONE: u32 = 0;

@@ -156,6 +156,24 @@ void kcare_keyring_put(struct key *keyring);
 int kcare_keyring_verify(struct key *keyring, const void *data, size_t size,
 			 const void *sig, size_t sig_size);
 
+/* ---- sysfs.c ---- */
+
+/* The files, in the order of status::View. */
+#define KCARE_VIEWS(X) X(state) X(level) X(previous_level) X(description) X(cves) X(failures) X(stop_last_ns) X(stop_max_ns)
+
+#define KCARE_VIEW_ENUM(name) KCARE_VIEW_##name,
+enum kcare_view { KCARE_VIEWS(KCARE_VIEW_ENUM) KCARE_NR_VIEWS };
+#undef KCARE_VIEW_ENUM
+
+struct miscdevice;
+struct attribute_group;
+
+/* For struct miscdevice. */
+extern const struct attribute_group *kcare_sysfs_groups[];
+
+/* In Rust: writes a file's content to @buf and returns its length, or a negative error. */
+ssize_t kcare_sysfs_show(struct miscdevice *misc, unsigned int view, char *buf, size_t size);
+
 /* ---- cert.S ---- */
 
 extern const u8 kcare_cert_start[];
