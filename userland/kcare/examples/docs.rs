@@ -16,16 +16,17 @@ use clap_mangen::Man;
 use kcare::cli::{KcarePush, Kcarectl, Program};
 
 /// What the fields of `kcare::state::State` and `kcare::error::Failure` are.
-const JSON: &str = "\
+pub const JSON: &str = "\
 With --json a command prints one object. `protected` tells whether a patch is applied. `kernel` \
 has the running kernel's `release`, `version` (/proc/version) and `build_id`. `patch` is null \
-when nothing is applied, or has `level`, `release`, `description`, `build_time` and \
-`applied_time` (seconds since 1970), `functions`, `memory` (bytes) and `fixes`, each with `id` \
-(null if it has none) and `title`. `module` is null when the kcare module is not loaded, or has \
-`stop_last` and `stop_max` (nanoseconds for which the machine was stopped) and `failures`. A \
-command that fails prints an object with the one field `error`: `kind`, `exit_code`, `message`, \
-`details`, `causes`, `hints`, and `refusal`, which is null unless the kernel refused, or has \
-`errno`, `reason`, `name` (of the reason), `place` and `text` (the kernel's message).";
+when nothing is applied, or has `level`, `previous_level` (that a rollback goes back to; null if \
+there is none), `release`, `description`, `build_time` and `applied_time` (seconds since 1970), \
+`functions`, `memory` (bytes) and `fixes`, each with `id` (null if it has none) and `title`. \
+`module` is null when the kcare module is not loaded, or has `stop_last` and `stop_max` \
+(nanoseconds for which the machine was stopped) and `failures`. A command that fails prints an \
+object with the one field `error`: `kind`, `exit_code`, `message`, `details`, `causes`, `hints`, \
+and `refusal`, which is null unless the kernel refused, or has `errno`, `reason`, `name` (of the \
+reason), `place` and `text` (the kernel's message).";
 
 fn main() -> ExitCode {
     let Some(directory) = std::env::args_os().nth(1).map(PathBuf::from) else {

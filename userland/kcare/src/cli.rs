@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser};
 
-use crate::commands::{info, patch_info, push, status, unload};
+use crate::commands::{info, patch_info, push, rollback, status, unload};
 use crate::device::DEFAULT_PATH;
 use crate::error::{Kind, Result};
 use crate::Answer;
@@ -53,9 +53,11 @@ pub struct Common {
     pub device: PathBuf,
 }
 
-/// Show and remove the live patch of the running kernel
+/// Show, roll back and remove the live patch of the running kernel
 ///
 /// Works on this machine alone: it asks the kcare module in the running kernel.
+///
+/// The patch level that was replaced last stays in memory for --rollback; --unload frees it too.
 #[derive(Parser)]
 #[command(
     name = Self::NAME,
@@ -73,6 +75,8 @@ pub struct Kcarectl {
     status: status::Status,
     #[command(flatten)]
     unload: unload::Unload,
+    #[command(flatten)]
+    rollback: rollback::Rollback,
     #[command(flatten)]
     common: Common,
 }
@@ -97,6 +101,7 @@ impl Program for Kcarectl {
             () if self.patch_info.patch_info => patch_info::run(device),
             () if self.status.status => status::run(device),
             () if self.unload.unload => unload::run(device),
+            () if self.rollback.rollback => rollback::run(device),
             // PANIC: clap has made sure that one of the group is there.
             () => unreachable!("a command is required"),
         }
@@ -106,6 +111,8 @@ impl Program for Kcarectl {
 /// Push one payload into the running kernel
 ///
 /// The kernel verifies the payload and applies it, or refuses it and changes nothing.
+///
+/// It replaces the applied patch level in one step, and keeps that one for `kcarectl --rollback`.
 #[derive(Parser)]
 #[command(name = Self::NAME, version, max_term_width = 100, after_help = Self::exit_help())]
 pub struct KcarePush {
@@ -125,7 +132,7 @@ impl Program for KcarePush {
     }
 
     fn run(&self) -> Result<Answer> {
-        push::run(&self.common.device, &self.push.file)
+        push::run(&self.common.device, &self.push)
     }
 }
 
@@ -151,6 +158,7 @@ mod tests {
     fn commands_exclude_each_other() {
         assert!(Kcarectl::try_parse_from(["kcarectl"]).is_err());
         assert!(Kcarectl::try_parse_from(["kcarectl", "--info", "--unload"]).is_err());
+        assert!(Kcarectl::try_parse_from(["kcarectl", "--unload", "--rollback"]).is_err());
         assert!(
             Kcarectl::try_parse_from(["kcarectl", "-i", "--json"])
                 .unwrap()

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use kcare_payload::error::Reason;
 use kcare_payload::uapi::{
-    Apply, Info, Unload, ABI, IOCTL_APPLY, IOCTL_INFO, IOCTL_UNLOAD, STATE_APPLIED, STATE_NONE,
+    Apply, Info, Unload, ABI, IOCTL_APPLY, IOCTL_INFO, IOCTL_ROLLBACK, IOCTL_UNLOAD, STATE_APPLIED,
+    STATE_NONE,
 };
 use rustix::io::Errno;
 use rustix::ioctl::{ioctl, Opcode, Updater};
@@ -133,12 +134,13 @@ impl Device {
         Ok(text::from_kernel(&bytes))
     }
 
-    /// Applies a payload.
-    pub fn apply(&self, payload: &[u8]) -> std::result::Result<(), Refusal> {
+    /// Applies a payload; `flags` are `kcare_payload::uapi::APPLY_…`.
+    pub fn apply(&self, payload: &[u8], flags: u32) -> std::result::Result<(), Refusal> {
         let mut text = [0; TEXT_SIZE];
         let mut record = Apply {
             data: payload.as_ptr().expose_provenance() as u64,
             size: payload.len() as u64,
+            flags,
             text: text.as_mut_ptr().expose_provenance() as u64,
             text_size: TEXT_SIZE as u32,
             ..Apply::default()
@@ -153,6 +155,22 @@ impl Device {
 
     /// Takes the live level back.
     pub fn unload(&self) -> std::result::Result<(), Refusal> {
+        // SAFETY: the argument of this number is an `Unload`.
+        unsafe { self.take_back::<IOCTL_UNLOAD>() }
+    }
+
+    /// Goes back to the level that the live one has replaced.
+    pub fn rollback(&self) -> std::result::Result<(), Refusal> {
+        // SAFETY: the argument of this number is an `Unload`.
+        unsafe { self.take_back::<IOCTL_ROLLBACK>() }
+    }
+
+    /// Makes a request that has no payload.
+    ///
+    /// # Safety
+    ///
+    /// The argument of `NUMBER` must be an [`Unload`].
+    unsafe fn take_back<const NUMBER: Opcode>(&self) -> std::result::Result<(), Refusal> {
         let mut text = [0; TEXT_SIZE];
         let mut record = Unload {
             text: text.as_mut_ptr().expose_provenance() as u64,
@@ -160,9 +178,9 @@ impl Device {
             ..Unload::default()
         }
         .encode();
-        // SAFETY: `Unload` is the record of this number; `text` outlives the call, and the kernel writes
-        // at most `text_size` bytes of it.
-        let result = unsafe { update::<IOCTL_UNLOAD, { Unload::SIZE }>(&self.file, &mut record) };
+        // SAFETY: by the contract of this function `Unload` is the record of this number; `text` outlives
+        // the call, and the kernel writes at most `text_size` bytes of it.
+        let result = unsafe { update::<NUMBER, { Unload::SIZE }>(&self.file, &mut record) };
         let out = Unload::decode(&record);
         result.map_err(|e| refusal(e, out.reason, out.place, &text, out.text_len))
     }
@@ -253,8 +271,9 @@ mod tests {
             place: 0,
             text: String::new(),
         };
-        assert_eq!(device.apply(b"payload"), Err(expected.clone()));
-        assert_eq!(device.unload(), Err(expected));
+        assert_eq!(device.apply(b"payload", 0), Err(expected.clone()));
+        assert_eq!(device.unload(), Err(expected.clone()));
+        assert_eq!(device.rollback(), Err(expected));
     }
 
     #[test]

@@ -51,9 +51,10 @@ pub fn explain_apply(refusal: &Refusal, path: &Path, file: &[u8], before: &State
         .refused(refusal.clone())
 }
 
-/// Explains why the live level was not taken back; `before` is the state before the attempt.
-pub fn explain_unload(refusal: &Refusal, before: &State) -> Error {
-    let cannot = "cannot unload";
+/// Explains why the live level was not taken back or rolled back; `before` is the state before the attempt.
+///
+/// `cannot` is the first half of the message: `cannot unload`.
+pub fn explain_take_back(cannot: &str, refusal: &Refusal, before: &State) -> Error {
     let Ok(reason) = Reason::try_from(refusal.reason) else {
         return without_reason(cannot, refusal);
     };
@@ -99,11 +100,17 @@ fn facts(error: Error, refusal: &Refusal, name: Option<&str>) -> Error {
     }
 }
 
-/// Whether the kernel's message says more than the reason and the place do.
+/// Whether the kernel's message says more than the reason and the place do, with which it fills an empty one.
 fn is_own_message(refusal: &Refusal) -> bool {
-    let standard = Reason::try_from(refusal.reason)
-        .map(|reason| kcare_payload::error::Error::new(reason, place(refusal)).to_string());
-    Ok(&refusal.text) != standard.as_ref()
+    let Ok(reason) = Reason::try_from(refusal.reason) else {
+        return true;
+    };
+    let rest = refusal.text.strip_prefix(reason.explain());
+    let standard = match place(refusal) {
+        Place::Nowhere => rest == Some(""),
+        place => rest == Some(&format!(" ({place})")),
+    };
+    !standard
 }
 
 /// What the refusal is about; a place that this program cannot read is none.
@@ -146,7 +153,7 @@ fn compare(
             } => compare_object(payload, index, before),
             _ => None,
         },
-        Reason::LowerLevel => {
+        Reason::LowerLevel | Reason::AlreadyLive => {
             let live = before.patch.as_ref()?;
             Some([
                 format!(
@@ -233,11 +240,18 @@ fn hint(reason: Reason, release: &str, name: Option<&str>) -> String {
             let module = name.unwrap_or("MODULE");
             return format!("load it with `modprobe {module}`, and try again.");
         }
-        R::AlreadyLive => "nothing is left to do; `kcarectl --info` shows it.",
-        R::LowerLevel => {
-            "take a newer payload, or take the live one back with `kcarectl --unload` first."
+        R::AlreadyLive => {
+            "nothing is left to do; for another payload of this level, take the live one back with \
+             `kcarectl --unload` first."
         }
-        R::NoPrevious => "only a level that has replaced another can be rolled back; `kcarectl --unload` takes it back.",
+        R::LowerLevel => {
+            "take a newer payload, or replace the live level all the same with \
+             `kcare-push --downgrade FILE`."
+        }
+        R::NoPrevious => {
+            "apply the payload of a lower level with `kcare-push --downgrade FILE`, or take the \
+             live level back with `kcarectl --unload`."
+        }
         R::NothingApplied => "nothing is left to do; this kernel runs its original code.",
         R::NameTaken => {
             "wait until the module that `lsmod | grep kcare_` shows has gone, and try again."
@@ -301,7 +315,7 @@ mod tests {
             for (failure, cannot) in [
                 (push(&refusal, b""), "cannot apply fix.kpatch: "),
                 (
-                    Failure::from(&explain_unload(&refusal, &before)),
+                    Failure::from(&explain_take_back("cannot unload", &refusal, &before)),
                     "cannot unload: ",
                 ),
             ] {
@@ -334,6 +348,7 @@ mod tests {
             (Reason::SectionOverlap, Kind::User),
             (Reason::WrongRelease, Kind::User),
             (Reason::LowerLevel, Kind::User),
+            (Reason::NoPrevious, Kind::User),
             (Reason::NotPermitted, Kind::User),
             (Reason::ManifestVersion, Kind::Config),
             (Reason::SignatureMissing, Kind::Trust),
@@ -367,8 +382,10 @@ mod tests {
     fn a_malformed_payload_s_place_is_told() {
         let place = Place::Section(5);
         // What the kernel says when it has nothing to add.
-        let message = kcare_payload::error::Error::new(Reason::SectionOverlap, place).to_string();
-        for text in ["", &message] {
+        let message =
+            "a section overlaps the section in front of it, or the two are out of order in \
+                       the file (section 5)";
+        for text in ["", message] {
             let refusal = refusal(Reason::SectionOverlap, place, text);
             assert_eq!(push(&refusal, b"").details, ["at section 5"]);
         }
@@ -441,17 +458,43 @@ mod tests {
     }
 
     #[test]
-    fn a_lower_level_is_compared_with_the_live_one() {
-        let refusal = refusal(Reason::LowerLevel, Place::Nowhere, "");
+    fn a_level_that_may_not_go_live_is_compared_with_the_live_one() {
+        let why = "a higher patch level is live";
+        let next = "take a newer payload, or replace the live level all the same with \
+                    `kcare-push --downgrade FILE`";
+        refused_over_level_9(Reason::LowerLevel, why, next);
+        let why = "this patch level is live already";
+        let next = "nothing is left to do; for another payload of this level, take the live one \
+                    back with `kcarectl --unload` first";
+        refused_over_level_9(Reason::AlreadyLive, why, next);
+    }
+
+    fn refused_over_level_9(reason: Reason, why: &str, next: &str) {
+        let refusal = refusal(reason, Place::Nowhere, "the kernel's message");
         let path = Path::new("fix.kpatch");
         let error = explain_apply(&refusal, path, &sample::payload(), &fixtures::applied());
-        let failure = Failure::from(&error);
         assert_eq!(
-            failure.details,
-            [
-                "payload  level 7 (7;7.2.9-1)",
-                "live     level 9 (9;7.2.12-1)"
-            ]
+            Failure::from(&error).text("kcare-push"),
+            format!(
+                "kcare-push: cannot apply fix.kpatch: {why}.\n\
+                 \x20 payload  level 7 (7;7.2.9-1)\n\
+                 \x20 live     level 9 (9;7.2.12-1)\n\
+                 Hint: {next}.\n"
+            )
+        );
+    }
+
+    #[test]
+    fn without_a_previous_level_there_are_two_ways_down() {
+        // What the kernel says when it has nothing to add.
+        let message = "there is no previous level to go back to";
+        let refusal = refusal(Reason::NoPrevious, Place::Nowhere, message);
+        let error = explain_take_back("cannot roll back", &refusal, &fixtures::rolled_back());
+        assert_eq!(
+            Failure::from(&error).text("kcarectl"),
+            "kcarectl: cannot roll back: there is no previous level to go back to.\n\
+             Hint: apply the payload of a lower level with `kcare-push --downgrade FILE`, or take the \
+             live level back with `kcarectl --unload`.\n"
         );
     }
 

@@ -32,6 +32,8 @@ pub struct State {
 pub struct Patch {
     /// Patch level, 1 or more.
     pub level: u32,
+    /// Level that a rollback goes back to, if this one has replaced another.
+    pub previous_level: Option<u32>,
     /// Kernel release that the payload was built for.
     pub release: String,
     /// One line that the vendor wrote, `9;7.2.12-1` in the trade's form.
@@ -77,7 +79,7 @@ pub struct Module {
     pub stop_last: u64,
     /// Longest stop in nanoseconds.
     pub stop_max: u64,
-    /// Applies and unloads that failed.
+    /// Applies, rollbacks and unloads that failed.
     pub failures: u64,
 }
 
@@ -109,6 +111,7 @@ impl State {
         let head = &info.head;
         let patch = (head.state == STATE_APPLIED).then(|| Patch {
             level: head.level,
+            previous_level: (head.previous != 0).then_some(head.previous),
             release: text::from_kernel(&info.release),
             description: text::from_kernel(&info.description),
             build_time: head.build_time,
@@ -145,9 +148,19 @@ pub(crate) mod fixtures {
         serde_json::from_str(json).unwrap()
     }
 
-    /// Level 9 is live.
+    /// Level 9 is live, and has replaced level 8.
     pub(crate) fn applied() -> State {
         parse(include_str!("../tests/fixtures/applied.json"))
+    }
+
+    /// Level 8 is live again, and level 9 is gone.
+    pub(crate) fn rolled_back() -> State {
+        let mut state = applied();
+        let patch = state.patch.as_mut().unwrap();
+        patch.level = 8;
+        patch.previous_level = None;
+        patch.description = "8;7.2.12-1".to_owned();
+        state
     }
 
     /// The module is loaded and nothing is live.
@@ -173,7 +186,7 @@ mod tests {
     }
 
     /// What the device prints in that state, as far as it matters.
-    const TEXT: &str = "level: 9\ndescription: fix: none\n\
+    const TEXT: &str = "level: 9\ndescription: fix: none\nprevious-level: 8\n\
                         fix: CVE-2026-12345 net: check the length of the option\n\
                         fix: CVE-2026-12346 ext4: hold the lock over the resize\n\
                         fix: - x86: keep the flag over a nested fault\n";
@@ -187,7 +200,7 @@ mod tests {
                 level: 9,
                 nr_funcs: 7,
                 nr_fixes: 3,
-                previous: 0,
+                previous: 8,
                 build_time: 1_795_428_720,
                 applied_time: 1_795_515_125,
                 stop_last: 45_049,
@@ -215,6 +228,14 @@ mod tests {
         let info = Info::decode(&record().encode());
         let expected = fixtures::applied();
         assert_eq!(State::new(kernel(&expected), &info, TEXT), expected);
+    }
+
+    #[test]
+    fn a_level_that_has_replaced_none_has_no_previous_one() {
+        let mut info = record();
+        info.head.previous = 0;
+        let state = State::new(kernel(&fixtures::applied()), &info, TEXT);
+        assert_eq!(state.patch.unwrap().previous_level, None);
     }
 
     #[test]

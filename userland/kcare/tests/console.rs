@@ -61,7 +61,9 @@ fn an_ordinary_user_is_told_to_be_root() {
         (KCARECTL, ["--info"].as_slice()),
         (KCARECTL, &["--status"]),
         (KCARECTL, &["--unload"]),
+        (KCARECTL, &["--rollback"]),
         (KCARE_PUSH, &["fix.kpatch"]),
+        (KCARE_PUSH, &["--downgrade", "fix.kpatch"]),
     ] {
         let output = as_nobody(program, args);
         let name = Path::new(program).file_name().unwrap().to_str().unwrap();
@@ -96,6 +98,46 @@ fn a_broken_pipe_is_success() {
         .unwrap();
     assert_eq!(text(&output.stderr), "");
     assert_eq!(output.status.code(), Some(0));
+}
+
+/// Runs a program as a shell does behind `>&-`.
+fn with_stdout_closed(program: &str, args: &[&str]) -> Output {
+    Command::new("sh")
+        .args(["-c", "exec \"$@\" >&-", "sh", program])
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_closed_stdout_is_success() {
+    for args in [["--info"].as_slice(), &["--info", "--json"], &["--help"]] {
+        let output = with_stdout_closed(KCARECTL, &[args, &["--device", "missing"]].concat());
+        assert_eq!(text(&output.stderr), "", "{args:?}");
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+    }
+}
+
+#[test]
+fn a_closed_stdout_keeps_the_exit_code() {
+    for (program, args, expected) in [
+        (KCARECTL, ["--status"].as_slice(), 3),
+        (KCARECTL, &["--rollback", "--json"], 5),
+        (KCARE_PUSH, &["/proc/version", "--json"], 5),
+    ] {
+        let output = with_stdout_closed(program, &[args, &["--device", "missing"]].concat());
+        assert_eq!(output.status.code(), Some(expected), "{args:?}");
+    }
+}
+
+#[test]
+fn an_answer_never_goes_into_the_device() {
+    // It could be opened as the lowest free descriptor, which is stdout's.
+    let device = tempfile::NamedTempFile::new().unwrap();
+    let path = device.path().to_str().unwrap();
+    let output = with_stdout_closed(KCARECTL, &["--info", "--json", "--device", path]);
+    assert_eq!(output.status.code(), Some(5));
+    assert_eq!(fs::read(path).unwrap(), b"");
 }
 
 #[test]

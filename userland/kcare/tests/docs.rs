@@ -8,6 +8,7 @@ mod docs;
 
 use std::fs;
 
+use clap::CommandFactory;
 use kcare::cli::{KcarePush, Kcarectl, Program};
 
 #[test]
@@ -16,10 +17,11 @@ fn man_pages_and_completions_of_both_programs() {
     docs::write_all(dir.path()).unwrap();
     let read = |path: &str| fs::read_to_string(dir.path().join(path)).unwrap();
 
-    for (name, option, codes) in [
-        ("kcarectl", "unload", Kcarectl::exit_codes()),
-        ("kcare-push", "json", KcarePush::exit_codes()),
+    for (command, codes) in [
+        (Kcarectl::command(), Kcarectl::exit_codes()),
+        (KcarePush::command(), KcarePush::exit_codes()),
     ] {
+        let name = command.get_name();
         let page = read(&format!("man/man8/{name}.8"));
         assert!(page.contains(&format!(".TH {name} 8")), "{page}");
         assert!(!page.contains("PATH"), "{name} documents a hidden option");
@@ -29,13 +31,29 @@ fn man_pages_and_completions_of_both_programs() {
                 "{code}: {page}"
             );
         }
-        for path in [
+        let scripts = [
             format!("bash-completion/completions/{name}"),
             format!("zsh/site-functions/_{name}"),
             format!("fish/vendor_completions.d/{name}.fish"),
-        ] {
-            let script = read(&path);
-            assert!(script.contains(option), "{path}: {script}");
+        ]
+        .map(|path| read(&path));
+        let shown = command.get_arguments().filter(|arg| !arg.is_hide_set());
+        for option in shown.filter_map(|arg| arg.get_long()) {
+            let in_man = format!("\\-\\-{}\\fR", option.replace('-', "\\-"));
+            assert!(page.contains(&in_man), "--{option}: {page}");
+            for script in &scripts {
+                assert!(script.contains(option), "--{option}: {script}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_man_page_tells_every_field_of_the_json() {
+    for line in include_str!("fixtures/applied.json").lines() {
+        if let Some((key, _)) = line.split_once("\":") {
+            let key = key.trim_start_matches([' ', '"']);
+            assert!(docs::JSON.contains(&format!("`{key}`")), "{key}");
         }
     }
 }

@@ -5,5 +5,6 @@
 pub mod info;
 pub mod patch_info;
 pub mod push;
+pub mod rollback;
 pub mod status;
 pub mod unload;

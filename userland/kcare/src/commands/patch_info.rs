@@ -16,7 +16,7 @@ use super::info;
 #[derive(Args)]
 #[group(skip)]
 pub struct PatchInfo {
-    /// List the fixes that the applied patch carries
+    /// List the fixes of the applied patch, and the level that it has replaced
     #[arg(long, group = "command")]
     pub patch_info: bool,
 }
@@ -31,10 +31,16 @@ pub fn run(device: &Path) -> Result<Answer> {
     })
 }
 
-/// What `--info` says, and then one paragraph for each fix.
+/// What `--info` says, the previous level, and then one paragraph for each fix.
 fn render(state: &State) -> String {
     let mut text = info::render(state);
-    for fix in state.patch.iter().flat_map(|patch| &patch.fixes) {
+    let Some(patch) = &state.patch else {
+        return text;
+    };
+    if let Some(previous) = patch.previous_level {
+        text += &format!("kpatch-previous-level: {previous}\n");
+    }
+    for fix in &patch.fixes {
         text += "\n";
         if let Some(id) = &fix.id {
             text += &format!("kpatch-cve: {id}\n");
@@ -50,12 +56,13 @@ mod tests {
     use crate::state::fixtures;
 
     #[test]
-    fn fixes_follow_the_info() {
+    fn the_previous_level_and_the_fixes_follow_the_info() {
         let state = fixtures::applied();
         let text = render(&state);
         assert_eq!(
             text.strip_prefix(&info::render(&state)).unwrap(),
-            "\n\
+            "kpatch-previous-level: 8\n\
+             \n\
              kpatch-cve: CVE-2026-12345\n\
              kpatch-name: net: check the length of the option\n\
              \n\
@@ -64,6 +71,15 @@ mod tests {
              \n\
              kpatch-name: x86: keep the flag over a nested fault\n"
         );
+    }
+
+    #[test]
+    fn a_level_that_has_replaced_none_has_no_previous_one() {
+        let mut state = fixtures::applied();
+        let patch = state.patch.as_mut().unwrap();
+        patch.previous_level = None;
+        patch.fixes.clear();
+        assert_eq!(render(&state), info::render(&state));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use kcare_payload::uapi::APPLY_DOWNGRADE;
 
 use crate::device::Device;
 use crate::error::Result;
@@ -12,37 +13,48 @@ use crate::explain::explain_apply;
 use crate::state::State;
 use crate::{file, Answer};
 
-/// The program's argument.
+/// The program's argument and option.
 #[derive(Args)]
 #[group(skip)]
 pub struct Push {
     /// The payload, a file that ends in `.kpatch`
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+
+    /// Let a lower patch level replace the applied one
+    #[arg(long)]
+    pub downgrade: bool,
 }
 
 /// Gives a payload to the kernel, which decides.
-pub fn run(device: &Path, path: &Path) -> Result<Answer> {
+pub fn run(device: &Path, push: &Push) -> Result<Answer> {
+    let path = &push.file;
     let payload = file::read(path)?;
     let device = Device::open(device)?;
     // Asked first, so that a device that is not kcare's is never told to change something.
     let before = State::of(&device)?;
+    let flags = if push.downgrade { APPLY_DOWNGRADE } else { 0 };
     device
-        .apply(&payload)
+        .apply(&payload, flags)
         .map_err(|refusal| explain_apply(&refusal, path, &payload, &before))?;
     let state = State::of(&device)?;
     Ok(Answer {
-        text: render(&state),
+        text: render(&before, &state),
         state,
         exit_code: 0,
     })
 }
 
-fn render(state: &State) -> String {
-    match &state.patch {
-        Some(patch) => format!("Patch Level {} applied\nKernel is safe\n", patch.level),
+/// Not a word of safety behind a downgrade: the level that was left may have closed a hole.
+fn render(before: &State, state: &State) -> String {
+    match (&before.patch, &state.patch) {
+        (Some(former), Some(patch)) if former.level > patch.level => format!(
+            "Patch Level {} applied\nDowngraded from patch level {}\n",
+            patch.level, former.level
+        ),
+        (_, Some(patch)) => format!("Patch Level {} applied\nKernel is safe\n", patch.level),
         // Someone else took it back between our two questions.
-        None => "Patch applied, and taken back since\n".to_owned(),
+        (_, None) => "Patch applied, and taken back since\n".to_owned(),
     }
 }
 
@@ -53,16 +65,26 @@ mod tests {
 
     #[test]
     fn the_trade_s_form() {
+        for before in [fixtures::nothing(), fixtures::rolled_back()] {
+            assert_eq!(
+                render(&before, &fixtures::applied()),
+                "Patch Level 9 applied\nKernel is safe\n"
+            );
+        }
+    }
+
+    #[test]
+    fn a_downgrade_tells_both_levels() {
         assert_eq!(
-            render(&fixtures::applied()),
-            "Patch Level 9 applied\nKernel is safe\n"
+            render(&fixtures::applied(), &fixtures::rolled_back()),
+            "Patch Level 8 applied\nDowngraded from patch level 9\n"
         );
     }
 
     #[test]
     fn taken_back_in_between() {
         assert_eq!(
-            render(&fixtures::nothing()),
+            render(&fixtures::applied(), &fixtures::nothing()),
             "Patch applied, and taken back since\n"
         );
     }

@@ -59,6 +59,11 @@ fn render(state: &State) -> String {
             patch.fixes.len(),
             patch.functions
         ));
+        if let Some(previous) = patch.previous_level {
+            lines.push(format!(
+                "  previous   patch level {previous}, kept for `kcarectl --rollback`"
+            ));
+        }
         lines.push(format!(
             "  applied    {} UTC",
             text::ctime(patch.applied_time)

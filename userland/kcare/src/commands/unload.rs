@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::device::Device;
 use crate::error::Result;
-use crate::explain::explain_unload;
+use crate::explain::explain_take_back;
 use crate::state::State;
 use crate::Answer;
 
@@ -28,7 +28,7 @@ pub fn run(device: &Path) -> Result<Answer> {
     let before = State::of(&device)?;
     device
         .unload()
-        .map_err(|refusal| explain_unload(&refusal, &before))?;
+        .map_err(|refusal| explain_take_back("cannot unload", &refusal, &before))?;
     let state = State::of(&device)?;
     let text = "KernelCare protection disabled, kernel might not be safe\n".to_owned();
     Ok(Answer {
