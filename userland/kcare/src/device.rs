@@ -135,7 +135,7 @@ impl Device {
     }
 
     /// Applies a payload; `flags` are `kcare_payload::uapi::APPLY_…`.
-    pub fn apply(&self, payload: &[u8], flags: u32) -> std::result::Result<(), Refusal> {
+    pub fn apply(&self, payload: &[u8], flags: u32) -> std::result::Result<String, Refusal> {
         let mut text = [0; TEXT_SIZE];
         let mut record = Apply {
             data: payload.as_ptr().expose_provenance() as u64,
@@ -150,7 +150,10 @@ impl Device {
         // kernel reads `size` bytes of the one and writes at most `text_size` bytes of the other.
         let result = unsafe { update::<IOCTL_APPLY, { Apply::SIZE }>(&self.file, &mut record) };
         let out = Apply::decode(&record);
-        result.map_err(|e| refusal(e, out.reason, out.place, &text, out.text_len))
+        match result {
+            Ok(()) => Ok(message(&text, out.text_len)),
+            Err(e) => Err(refusal(e, out.reason, out.place, &text, out.text_len)),
+        }
     }
 
     /// Takes the live level back.
@@ -211,6 +214,12 @@ unsafe fn update<const NUMBER: Opcode, const N: usize>(
     unsafe { ioctl(file, call) }
 }
 
+/// What the kernel has written to a text buffer.
+fn message(text: &[u8; TEXT_SIZE], text_len: u32) -> String {
+    let len = TEXT_SIZE.min(text_len as usize);
+    text::from_kernel(&text[..len]).trim_end().to_owned()
+}
+
 /// Gathers what the kernel wrote.
 fn refusal(
     errno: Errno,
@@ -219,8 +228,7 @@ fn refusal(
     text: &[u8; TEXT_SIZE],
     text_len: u32,
 ) -> Refusal {
-    let len = TEXT_SIZE.min(text_len as usize);
-    let text = text::from_kernel(&text[..len]).trim_end().to_owned();
+    let text = message(text, text_len);
     let name = Reason::try_from(reason).map_or("", Reason::name).to_owned();
     Refusal {
         errno: errno.raw_os_error(),

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use kcare_payload::uapi::APPLY_DOWNGRADE;
+use kcare_payload::uapi::{APPLY_DOWNGRADE, APPLY_DRY_RUN};
 
 use crate::device::Device;
 use crate::error::Result;
@@ -24,6 +24,10 @@ pub struct Push {
     /// Let a lower patch level replace the applied one
     #[arg(long)]
     pub downgrade: bool,
+
+    /// Do everything short of the switch, tell what would stand in its way now, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Gives a payload to the kernel, which decides.
@@ -33,13 +37,18 @@ pub fn run(device: &Path, push: &Push) -> Result<Answer> {
     let device = Device::open(device)?;
     // Asked first, so that a device that is not kcare's is never told to change something.
     let before = State::of(&device)?;
-    let flags = if push.downgrade { APPLY_DOWNGRADE } else { 0 };
-    device
+    let flag = |wanted, flag| if wanted { flag } else { 0 };
+    let flags = flag(push.downgrade, APPLY_DOWNGRADE) | flag(push.dry_run, APPLY_DRY_RUN);
+    let said = device
         .apply(&payload, flags)
         .map_err(|refusal| explain_apply(&refusal, path, &payload, &before))?;
     let state = State::of(&device)?;
     Ok(Answer {
-        text: render(&before, &state),
+        text: if push.dry_run {
+            format!("The patch can be applied; nothing has changed\n{said}\n")
+        } else {
+            render(&before, &state)
+        },
         state,
         exit_code: 0,
     })
