@@ -24,7 +24,10 @@ use crate::{
         },
     },
     report::Report,
-    state::Core,
+    state::{
+        Core,
+        Request, //
+    },
     verify::Unverified,
 };
 use core::fmt::Write;
@@ -95,9 +98,10 @@ impl Device {
     fn apply(&self, arg: usize, caller: Caller) -> Result<isize> {
         let mut request = Apply::decode(&read(arg)?);
         let mut report = Report::new()?;
+        let how = Request::new(caller, request.flags);
         let result = known_flags(request.flags, uapi::APPLY_FLAGS)
             .and_then(|()| Unverified::copy_from_user(request.data, request.size))
-            .and_then(|payload| self.core.apply(payload, request.flags, caller, &mut report));
+            .and_then(|payload| self.core.apply(payload, how, &mut report));
         self.note("patch", &result, &mut report);
         (request.reason, request.place) = outcome(&result);
         request.text_len = write_text(request.text, request.text_size, report.as_str())?;
@@ -110,10 +114,11 @@ impl Device {
         let mut request = Unload::decode(&read(arg)?);
         let mut report = Report::new()?;
         let result = known_flags(request.flags, 0).and_then(|()| {
+            let how = Request::new(caller, 0);
             if rollback {
-                self.core.rollback(caller, &mut report)
+                self.core.rollback(how, &mut report)
             } else {
-                self.core.unload(caller, &mut report)
+                self.core.unload(how, &mut report)
             }
         });
         let what = if rollback { "rollback" } else { "unload" };

@@ -27,6 +27,15 @@ pub(crate) struct Redirect {
     pub(crate) target: u64,
 }
 
+/// `enum kcare_direct`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) enum Direct {
+    Add,
+    Retarget,
+    Remove,
+}
+
 /// `struct kcare_table`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -121,9 +130,11 @@ extern "C" {
 
     pub(crate) fn kcare_fentry_site(function: u64) -> u64;
     pub(crate) fn kcare_has_direct(site: u64) -> bool;
-    pub(crate) fn kcare_direct_add(redirects: *const Redirect, count: usize) -> c_int;
-    pub(crate) fn kcare_direct_retarget(redirects: *const Redirect, count: usize) -> c_int;
-    pub(crate) fn kcare_direct_remove(redirects: *const Redirect, count: usize) -> c_int;
+    pub(crate) fn kcare_direct_update(
+        how: Direct,
+        redirects: *const Redirect,
+        count: usize,
+    ) -> c_int;
     pub(crate) fn kcare_ipmodify_set(redirects: *const Redirect, count: usize) -> c_int;
     pub(crate) fn kcare_ipmodify_retarget(redirects: *const Redirect, count: usize) -> c_int;
     pub(crate) fn kcare_redirects_exit();

@@ -77,6 +77,10 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
+        lock::{
+            mutex::MutexBackend,
+            Guard, //
+        },
         Arc,
         Mutex, //
     },
@@ -139,12 +143,25 @@ impl Level {
     }
 }
 
-/// Who asks for a switch, and how.
+/// Who asks for a way, and how.
 #[derive(Clone, Copy)]
-struct Request {
+pub(crate) struct Request {
+    caller: Caller,
+    /// A lower level may replace a higher one.
+    downgrade: bool,
     /// Everything short of the switch; then there is no [`Switched`].
     dry_run: bool,
-    caller: Caller,
+}
+
+impl Request {
+    /// `flags` are those of [`uapi::Apply`].
+    pub(crate) fn new(caller: Caller, flags: u32) -> Self {
+        Self {
+            caller,
+            downgrade: flags & uapi::APPLY_DOWNGRADE != 0,
+            dry_run: flags & uapi::APPLY_DRY_RUN != 0,
+        }
+    }
 }
 
 /// What the ioctl lock protects.
@@ -165,13 +182,8 @@ impl Engine {
             level.number(),
             error.to_errno()
         );
-        // Every way reserves the room before it changes anything.
+        // `Core::lock` has reserved the room: nothing may need memory now.
         let _ = self.stuck.push(level, GFP_KERNEL);
-    }
-
-    /// Room for the levels that one way may have to keep: it must not need memory then.
-    fn reserve(&mut self) -> Result<(), Error> {
-        self.stuck.reserve(2, GFP_KERNEL).map_err(out_of_memory)
     }
 
     /// Releases functions and then frees the level that they led to.
@@ -244,6 +256,13 @@ impl Core {
         f(&self.status.lock())
     }
 
+    /// The one coarse lock, with room for the levels that one way may have to keep for ever.
+    fn lock(&self) -> Result<Guard<'_, Engine, MutexBackend>, Error> {
+        let mut engine = self.engine.try_lock().ok_or(Error::from(Reason::Busy))?;
+        engine.stuck.reserve(2, GFP_KERNEL).map_err(out_of_memory)?;
+        Ok(engine)
+    }
+
     /// Counts a failure and logs it with its message.
     pub(crate) fn failed(&self, what: &str, error: &Error, report: &mut Report) {
         report.explain(error);
@@ -256,7 +275,7 @@ impl Core {
         self.status.lock().failed();
     }
 
-    /// Applies a payload of user space; `flags` are those of [`uapi::Apply`]. A lower level that is live
+    /// Applies a payload of user space. A lower level that is live
     /// is replaced in the same stop, and kept for a rollback.
     ///
     /// # Errors
@@ -265,20 +284,22 @@ impl Core {
     pub(crate) fn apply(
         &self,
         payload: Unverified,
-        flags: u32,
-        caller: Caller,
+        request: Request,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let mut engine = self.engine.try_lock().ok_or(Error::from(Reason::Busy))?;
+        let mut engine = self.lock()?;
         let engine = &mut *engine;
         let verified = payload.verify(&self.keyring, report)?;
         let payload = verified.parse()?;
         verify::identity(&payload, self.ksyms, report)?;
-        let downgrade = flags & uapi::APPLY_DOWNGRADE != 0;
-        policy(engine.live.as_ref(), payload.level(), downgrade, report)?;
+        policy(
+            engine.live.as_ref(),
+            payload.level(),
+            request.downgrade,
+            report,
+        )?;
         verify::preimages(&payload, self.ksyms, report)?;
-        engine.reserve()?;
-        if flags & uapi::APPLY_DRY_RUN != 0 {
+        if request.dry_run {
             let taken = |p: &Level| p.number() == payload.level();
             if engine.previous.as_ref().is_some_and(taken) {
                 return Err(report.refuse(
@@ -309,10 +330,6 @@ impl Core {
         let Engine {
             redirects, live, ..
         } = engine;
-        let request = Request {
-            dry_run: flags & uapi::APPLY_DRY_RUN != 0,
-            caller,
-        };
         let switched = self.arm_and_replace(redirects, live.as_ref(), &level, request, report);
         let switched = match switched {
             Ok(Some(switched)) => switched,
@@ -398,14 +415,9 @@ impl Core {
     ///
     /// [`Reason::NothingApplied`], [`Reason::NoPrevious`], and those of [`Switch::run`]; all is as before
     /// then.
-    pub(crate) fn rollback(&self, caller: Caller, report: &mut Report) -> Result<(), Error> {
-        let request = Request {
-            dry_run: false,
-            caller,
-        };
-        let mut engine = self.engine.try_lock().ok_or(Error::from(Reason::Busy))?;
+    pub(crate) fn rollback(&self, request: Request, report: &mut Report) -> Result<(), Error> {
+        let mut engine = self.lock()?;
         let engine = &mut *engine;
-        engine.reserve()?;
         let Engine {
             redirects,
             live,
@@ -468,14 +480,9 @@ impl Core {
     /// # Errors
     ///
     /// [`Reason::NothingApplied`], and those of [`Switch::run`]; the level is still live then.
-    pub(crate) fn unload(&self, caller: Caller, report: &mut Report) -> Result<(), Error> {
-        let request = Request {
-            dry_run: false,
-            caller,
-        };
-        let mut engine = self.engine.try_lock().ok_or(Error::from(Reason::Busy))?;
+    pub(crate) fn unload(&self, request: Request, report: &mut Report) -> Result<(), Error> {
+        let mut engine = self.lock()?;
         let engine = &mut *engine;
-        engine.reserve()?;
         let Engine {
             redirects, live, ..
         } = engine;

@@ -3,7 +3,10 @@
 //! Redirected functions: direct jumps, and IPMODIFY for those that cannot have one.
 
 use super::ksyms::Ksyms;
-use crate::ffi;
+use crate::ffi::{
+    self,
+    Direct, //
+};
 use kernel::{
     error::to_result,
     prelude::*, //
@@ -56,8 +59,7 @@ impl Ftrace {
     /// `EBUSY` or `EINVAL` if another direct caller or IPMODIFY user holds one of the functions; those of
     /// ftrace.
     pub(crate) fn add_direct(&mut self, redirects: &[Redirect]) -> Result {
-        // SAFETY: The slice is valid for its length; one at a time by the type's invariant.
-        to_result(unsafe { ffi::kcare_direct_add(redirects.as_ptr(), redirects.len()) })
+        self.direct(Direct::Add, redirects)
     }
 
     /// Leads direct redirects somewhere else (`update_ftrace_direct_mod()`). While that happens a call may
@@ -67,8 +69,7 @@ impl Ftrace {
     ///
     /// `ENOMEM`; those of ftrace.
     pub(crate) fn retarget_direct(&mut self, redirects: &[Redirect]) -> Result {
-        // SAFETY: As for `add_direct`.
-        to_result(unsafe { ffi::kcare_direct_retarget(redirects.as_ptr(), redirects.len()) })
+        self.direct(Direct::Retarget, redirects)
     }
 
     /// Ends direct redirects, which must have the targets that they were given last.
@@ -77,8 +78,15 @@ impl Ftrace {
     ///
     /// `ENOMEM`, and those of ftrace when it has shut itself down (`ftrace_kill()`); they stay then.
     pub(crate) fn remove_direct(&mut self, redirects: &[Redirect]) -> Result {
-        // SAFETY: As for `add_direct`.
-        to_result(unsafe { ffi::kcare_direct_remove(redirects.as_ptr(), redirects.len()) })
+        self.direct(Direct::Remove, redirects)
+    }
+
+    fn direct(&mut self, how: Direct, redirects: &[Redirect]) -> Result {
+        if redirects.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: The slice is valid for its length; one at a time by the type's invariant.
+        to_result(unsafe { ffi::kcare_direct_update(how, redirects.as_ptr(), redirects.len()) })
     }
 
     /// From now on exactly these are redirected by IPMODIFY: more than before, or fewer. Ascending by site.
@@ -87,7 +95,7 @@ impl Ftrace {
     ///
     /// `EBUSY` if another IPMODIFY user holds one of the functions; those of ftrace. All is as before then.
     pub(crate) fn set_ipmodify(&mut self, redirects: &[Redirect]) -> Result {
-        // SAFETY: As for `add_direct`.
+        // SAFETY: As for `direct`.
         to_result(unsafe { ffi::kcare_ipmodify_set(redirects.as_ptr(), redirects.len()) })
     }
 
@@ -97,7 +105,7 @@ impl Ftrace {
     ///
     /// `ENOENT` if one of them is not redirected so.
     pub(crate) fn retarget_ipmodify(&mut self, redirects: &[Redirect]) -> Result {
-        // SAFETY: As for `add_direct`.
+        // SAFETY: As for `direct`.
         to_result(unsafe { ffi::kcare_ipmodify_retarget(redirects.as_ptr(), redirects.len()) })
     }
 }

@@ -47,38 +47,24 @@ static struct ftrace_hash *direct_hash(const struct kcare_redirect *redirects, s
 	return hash;
 }
 
-int kcare_direct_add(const struct kcare_redirect *redirects, size_t count)
+int kcare_direct_update(enum kcare_direct how, const struct kcare_redirect *redirects, size_t count)
 {
 	struct ftrace_hash *hash = direct_hash(redirects, count);
-	int err;
+	int err = -EINVAL;
 
 	if (!hash)
 		return -ENOMEM;
-	err = ksym(update_ftrace_direct_add)(&direct_ops, hash);
-	ksym(free_ftrace_hash)(hash);
-	return err;
-}
-
-int kcare_direct_retarget(const struct kcare_redirect *redirects, size_t count)
-{
-	struct ftrace_hash *hash = direct_hash(redirects, count);
-	int err;
-
-	if (!hash)
-		return -ENOMEM;
-	err = ksym(update_ftrace_direct_mod)(&direct_ops, hash, true);
-	ksym(free_ftrace_hash)(hash);
-	return err;
-}
-
-int kcare_direct_remove(const struct kcare_redirect *redirects, size_t count)
-{
-	struct ftrace_hash *hash = direct_hash(redirects, count);
-	int err;
-
-	if (!hash)
-		return -ENOMEM;
-	err = ksym(update_ftrace_direct_del)(&direct_ops, hash);
+	switch (how) {
+	case KCARE_DIRECT_ADD:
+		err = ksym(update_ftrace_direct_add)(&direct_ops, hash);
+		break;
+	case KCARE_DIRECT_RETARGET:
+		err = ksym(update_ftrace_direct_mod)(&direct_ops, hash, true);
+		break;
+	case KCARE_DIRECT_REMOVE:
+		err = ksym(update_ftrace_direct_del)(&direct_ops, hash);
+		break;
+	}
 	ksym(free_ftrace_hash)(hash);
 	return err;
 }

@@ -88,12 +88,18 @@ struct kcare_redirect {
 u64 kcare_fentry_site(u64 function);
 /* Whether a direct caller is registered at a fentry site. */
 bool kcare_has_direct(u64 site);
-/* All or none of them; @count is 1 or more. */
-int kcare_direct_add(const struct kcare_redirect *redirects, size_t count);
-/* They have been added; their targets change. */
-int kcare_direct_retarget(const struct kcare_redirect *redirects, size_t count);
-/* With the targets that they have. */
-int kcare_direct_remove(const struct kcare_redirect *redirects, size_t count);
+/* What is to be done with direct redirects. */
+enum kcare_direct {
+	/* They are new: all or none of them. */
+	KCARE_DIRECT_ADD,
+	/* They have been added; their targets change. */
+	KCARE_DIRECT_RETARGET,
+	/* They end; they come with the targets that they have. */
+	KCARE_DIRECT_REMOVE,
+};
+
+/* @count is 1 or more. */
+int kcare_direct_update(enum kcare_direct how, const struct kcare_redirect *redirects, size_t count);
 /* From now on exactly these, ascending by site: a superset or a subset of those before. */
 int kcare_ipmodify_set(const struct kcare_redirect *redirects, size_t count);
 /* They are in the set; their targets change. */
