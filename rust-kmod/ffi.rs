@@ -128,6 +128,7 @@ extern "C" {
     pub(crate) fn kcare_resident_unseal(m: *mut module);
     pub(crate) fn kcare_resident_unfinalize(m: *mut module);
 
+    pub(crate) fn kcare_ftrace_enabled() -> bool;
     pub(crate) fn kcare_fentry_site(function: u64) -> u64;
     pub(crate) fn kcare_has_direct(site: u64) -> bool;
     pub(crate) fn kcare_direct_update(

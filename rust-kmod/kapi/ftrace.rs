@@ -38,6 +38,12 @@ impl Ftrace {
         Self { _ksyms: ksyms }
     }
 
+    /// `sysctl kernel.ftrace_enabled`. While it is 0, ftrace takes no permanent redirects (`EBUSY`).
+    pub(crate) fn enabled(&self) -> bool {
+        // SAFETY: By the invariant of `Ksyms` the variable was found.
+        unsafe { ffi::kcare_ftrace_enabled() }
+    }
+
     /// Address of a function's fentry site, if ftrace has a record of one (`ftrace_location()`).
     pub(crate) fn fentry_site(&self, function: u64) -> Option<u64> {
         // SAFETY: By the invariant of `Ksyms`; ftrace looks any address up in its records.

@@ -14,6 +14,11 @@
 #include "ksyms.h"
 #include "shim.h"
 
+bool kcare_ftrace_enabled(void)
+{
+	return READ_ONCE(*kcare_ksym_vars.ftrace_enabled);
+}
+
 u64 kcare_fentry_site(u64 function)
 {
 	return ksym(ftrace_location)(function);

@@ -59,6 +59,7 @@ struct kcare_mod_tree_root {
 	X(char, _text)					\
 	X(char, _end)					\
 	X(unsigned char, vmlinux_build_id)		\
+	X(int, ftrace_enabled)				\
 	X(struct list_head, modules)			\
 	X(struct mutex, module_mutex)			\
 	X(struct blocking_notifier_head, module_notify_list) \

@@ -84,6 +84,8 @@ struct kcare_redirect {
 	u64 target;
 };
 
+/* sysctl kernel.ftrace_enabled. */
+bool kcare_ftrace_enabled(void);
 /* Address of a function's fentry site, 0 if ftrace knows none. */
 u64 kcare_fentry_site(u64 function);
 /* Whether a direct caller is registered at a fentry site. */
