@@ -162,6 +162,11 @@ impl Redirects {
     ) -> Result<(), Error> {
         match self.try_add(new, strategy) {
             Ok(()) => Ok(()),
+            Err(_) if !self.ftrace.enabled() => Err(report.refuse(
+                Reason::RedirectFailed,
+                Place::Nowhere,
+                format_args!("ftrace is switched off (sysctl kernel.ftrace_enabled is 0)"),
+            )),
             Err(e) if e == EBUSY || e == EINVAL => Err(self.conflict(new, strategy, report)),
             Err(e) => Err(report.failed(Reason::RedirectFailed, "redirecting functions", e)),
         }
