@@ -33,7 +33,7 @@ fails 1 kcarectl --status
 fails 4 kcarectl --unload
 like "unload" "$out" '^kcarectl: cannot unload: nothing is applied\.'
 is "read of the device" "$(head -2 /dev/kcare)" $'state: none\nlevel: 0'
-check_result "unload refused (nothing-applied): nothing-applied: nothing is applied"
+check_result "unload refused (nothing-applied): nothing is applied"
 
 start_test "a payload goes live"
 succeeds kcare-push "$(payload cmdline)"
@@ -142,9 +142,9 @@ is "a command that there is not" "$(kpush command 0x6b05 | cut -f2)" ENOTTY
 # The number of apply with another size of its argument.
 is "another size" "$(kpush command 0xc0286b00 | cut -f2)" ENOTTY
 is "state" "$(state)" "$state"
-check_result "patch refused (unknown-flags): unknown-flags: the request has unknown flags
-patch refused (unknown-flags): unknown-flags: the request has unknown flags
-unload refused (unknown-flags): unknown-flags: the request has unknown flags"
+check_result "patch refused (unknown-flags): the request has unknown flags
+patch refused (unknown-flags): the request has unknown flags
+unload refused (unknown-flags): the request has unknown flags"
 
 start_test "memory that is not there"
 is "payload" "$(kpush null 4096 | cut -f2,3)" $'EFAULT\tuser-memory'
@@ -152,10 +152,10 @@ is "nothing" "$(kpush null 0 | cut -f2,3)" $'ENOEXEC\ttoo-small'
 is "more than 64 MiB" "$(kpush null $(((64 << 20) + 1)) | cut -f2,3)" $'EFBIG\ttoo-large'
 is "all of the address space" "$(kpush null 0xffffffffffffffff | cut -f2,3)" $'EFBIG\ttoo-large'
 is "argument" "$(kpush command 0xc0306b00 | cut -f2)" EFAULT
-check_result "patch refused (user-memory): user-memory: the caller's memory cannot be read or written
-patch refused (too-small): too-small: the payload is shorter than an ELF header
-patch refused (too-large): too-large: the payload is larger than 64 MiB
-patch refused (too-large): too-large: the payload is larger than 64 MiB"
+check_result "patch refused (user-memory): the caller's memory cannot be read or written
+patch refused (too-small): the payload is shorter than an ELF header
+patch refused (too-large): the payload is larger than 64 MiB
+patch refused (too-large): the payload is larger than 64 MiB"
 
 start_test "no privilege, no patch"
 fails 4 setpriv --reuid=1 --clear-groups -- kcare-push "$(payload cmdline)"
@@ -183,9 +183,9 @@ head -c 2000 "$(payload cmdline)" >"$WORK/cut.kpatch"
 is "cut off" "$(kpush apply "$WORK/cut.kpatch" | cut -f2,3)" $'EKEYREJECTED\tsignature-missing'
 is "state" "$(state)" "$state"
 check_result "verifying patch...
-patch refused (signature-missing): signature-missing: the payload carries no signature
+patch refused (signature-missing): the payload carries no signature
 verifying patch...
-patch refused (signature-missing): signature-missing: the payload carries no signature"
+patch refused (signature-missing): the payload carries no signature"
 
 start_test "failures are counted"
 is "failures" "$(kpush info | sed -n 's/^failures //p')" 13

@@ -186,4 +186,4 @@ is "state" "$(state)" "$state"
 leaves 1
 check_result "registered device with node 10:N
 $(applied_log 1 1 1 0 | sed '$d')
-patch refused (interrupted): interrupted: the request was interrupted by a signal"
+patch refused (interrupted): the request was interrupted by a signal"

@@ -24,9 +24,9 @@ fails 6 kcare-push "$(payload cmdline.unsigned)"
 like "kcare-push" "$out" '^kcare-push: not trusted: .*signature'
 is "state" "$(state)" "$state"
 check_result "verifying patch...
-patch refused (signature-missing): signature-missing: the payload carries no signature
+patch refused (signature-missing): the payload carries no signature
 verifying patch...
-patch refused (signature-missing): signature-missing: the payload carries no signature"
+patch refused (signature-missing): the payload carries no signature"
 
 start_test "signed with another key"
 answer=$(kpush apply "$(payload cmdline.other-key)")

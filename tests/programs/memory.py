@@ -63,5 +63,6 @@ class Symbols:
         return self.names.get(address, set())
 
     def end(self, address):
-        """Where the next symbol starts."""
-        return self.addresses[bisect.bisect_right(self.addresses, address)]
+        """Where the next symbol starts; for the last one, the end of its page."""
+        after = bisect.bisect_right(self.addresses, address)
+        return self.addresses[after] if after < len(self.addresses) else (address | 0xFFF) + 1

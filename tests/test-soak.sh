@@ -1,0 +1,64 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Apply and unload many times while the machine is busy.
+#
+# - every call of the patched functions gives what the state at that time gives (programs/soak.c)
+# - nothing is refused, nothing is lost, nothing is logged that should not be
+#
+# SOAK_CYCLES is how many times; 200 by default.
+
+#@ timeout: 900
+#@ append: slab_nomerge
+
+. "${BASH_SOURCE[0]%/*}/functions.sh"
+
+cycles=${SOAK_CYCLES:-200}
+need_payloads soak
+command -v stress-ng >/dev/null || skip "there is no stress-ng"
+load_kcare
+state=$(state)
+
+# Once before the count, for what is kept.
+soak "$(payload soak)" 1 >/dev/null
+vmalloc >"$WORK/vmalloc.before"
+slabs >"$WORK/slabs.before"
+# Six lines for each cycle are not of interest on the console; warnings are.
+dmesg -n 5
+
+start_test "$cycles cycles on a busy machine"
+# All CPUs, and 400 threads that sleep and wake up; tasks come and go, and talk through pipes.
+stress-ng --quiet --cpu 0 --sleep 4 --sleep-max 100 --fork 1 --pipe 1 --switch 1 --temp-path "$WORK" --timeout 0 >"$WORK/stress" 2>&1 &
+stress=$!
+on_exit kill "$stress"
+threads() {
+	[[ $(ls -d /proc/[0-9]*/task/[0-9]* 2>/dev/null | wc -l) -ge 400 ]]
+}
+retry threads
+succeeds soak "$(payload soak)" "$cycles"
+printf '%s\n' "$out" | sed 's/^/# /'
+like "result" "$out" "^$cycles cycles, [1-9][0-9]* calls of cmdline_proc_show, [1-9][0-9]* of eventfd_read, 0 wrong$"
+is "still busy" "$(threads && ! gone "$stress" && echo yes)" yes
+printf '# longest stop: %s us\n' "$(kpush info >/dev/null && sed -n 's/^stop-max-ns: \([0-9]*\)...$/\1/p' /dev/kcare)"
+kill "$stress"
+wait "$stress" 2>/dev/null
+check_result
+
+start_test "nothing is left"
+no_stress() {
+	! pgrep -x 'stress-ng.*'
+}
+retry no_stress
+is "state" "$(state)" "$state"
+same_vmalloc() {
+	vmalloc >"$WORK/vmalloc.after"
+	[[ ! $(growth "$WORK/vmalloc.before" "$WORK/vmalloc.after") ]]
+}
+retry same_vmalloc || fail "vmalloc areas" "$(growth "$WORK/vmalloc.before" "$WORK/vmalloc.after")" "none more"
+slabs >"$WORK/slabs.after"
+# A cycle that loses one object makes as many more of a kind as there are cycles.
+is "objects lost" "$(growth "$WORK/slabs.before" "$WORK/slabs.after" | awk -v cycles="$cycles" '$2 >= cycles / 2')" ""
+printf '# objects more: %s\n' "$(growth "$WORK/slabs.before" "$WORK/slabs.after" | xargs)"
+is "failures" "$(kpush info | sed -n 's/^failures //p')" 0
+is "complaints" "$(dmesg | grep -E 'WARNING:|BUG:|Oops|rcu: INFO|hung|lockup')" ""
+check_result
