@@ -8,8 +8,7 @@ use crate::{
             Registration,
             Show, //
         },
-        system,
-        tasks::Caller, //
+        system, //
     },
     payload::{
         error::{
@@ -70,11 +69,10 @@ impl MiscDevice for Device {
         if !system::capable() {
             return Err(EPERM);
         }
-        let caller = Caller::here();
         match cmd {
-            uapi::IOCTL_APPLY => device.apply(arg, caller),
-            uapi::IOCTL_UNLOAD => device.take_back(arg, caller, false),
-            uapi::IOCTL_ROLLBACK => device.take_back(arg, caller, true),
+            uapi::IOCTL_APPLY => device.apply(arg),
+            uapi::IOCTL_UNLOAD => device.take_back(arg, false),
+            uapi::IOCTL_ROLLBACK => device.take_back(arg, true),
             uapi::IOCTL_INFO => device.info(arg),
             _ => Err(ENOTTY),
         }
@@ -93,12 +91,10 @@ impl Show for Arc<Core> {
 }
 
 impl Device {
-    // Never inlined, as is `take_back`: the frame of `ioctl` is the mark of `Caller::here`.
-    #[inline(never)]
-    fn apply(&self, arg: usize, caller: Caller) -> Result<isize> {
+    fn apply(&self, arg: usize) -> Result<isize> {
         let mut request = Apply::decode(&read(arg)?);
         let mut report = Report::new()?;
-        let how = Request::new(caller, request.flags);
+        let how = Request::new(request.flags);
         let result = known_flags(request.flags, uapi::APPLY_FLAGS)
             .and_then(|()| Unverified::copy_from_user(request.data, request.size))
             .and_then(|payload| self.core.apply(payload, how, &mut report));
@@ -109,12 +105,11 @@ impl Device {
         answer(result)
     }
 
-    #[inline(never)]
-    fn take_back(&self, arg: usize, caller: Caller, rollback: bool) -> Result<isize> {
+    fn take_back(&self, arg: usize, rollback: bool) -> Result<isize> {
         let mut request = Unload::decode(&read(arg)?);
         let mut report = Report::new()?;
         let result = known_flags(request.flags, 0).and_then(|()| {
-            let how = Request::new(caller, 0);
+            let how = Request::new(0);
             if rollback {
                 self.core.rollback(how, &mut report)
             } else {

@@ -7,6 +7,7 @@ use kernel::{
     ffi::{
         c_char,
         c_int,
+        c_uint,
         c_void, //
     },
 };
@@ -159,7 +160,12 @@ extern "C" {
         word: unsafe extern "C" fn(*mut c_void, u64) -> c_int,
         ctx: *mut c_void,
     ) -> c_int;
-    pub(crate) fn kcare_current(sp: *mut u64) -> *mut task_struct;
+    pub(crate) fn kcare_task_trace(
+        task: *mut task_struct,
+        entries: *mut u64,
+        size: c_uint,
+    ) -> c_int;
+    pub(crate) fn kcare_in_ftrace(address: u64) -> bool;
     pub(crate) fn kcare_task_pid(task: *mut task_struct) -> c_int;
     pub(crate) fn kcare_task_comm(task: *mut task_struct, comm: *mut c_char);
 

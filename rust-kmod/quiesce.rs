@@ -3,10 +3,11 @@
 //! The switch: with the machine stopped and no task inside the code that goes out of use, flags
 //! change, and every function of a level with them.
 //!
-//! Stacks are scanned conservatively: every word in use, whatever it means. That needs no unwinder and
-//! cannot miss a frame; at worst a number that looks like a return address makes us try again.
-//! Registers need no look: all tasks but the stoppers have saved theirs on their stacks, and an
-//! interrupted instruction pointer is saved there too.
+//! Stacks are scanned conservatively first: every word in use, whatever it means. That cannot miss a frame.
+//! Registers need no look: all tasks but the stoppers have saved theirs on their stacks, and an interrupted
+//! instruction pointer is saved there too. A hit may be a number that has been left over in an unused slot, and
+//! would stay there while a task goes the same way again and again; so of the few tasks with a hit the kernel's
+//! own unwinder is asked where they are, and if it knows for sure, that counts.
 //!
 //! All sleeping threads are looked at while the machine runs, and whatever runs from then on is noted. In
 //! the stop only the noted threads and the idle tasks are left to look at, so that its length does not
@@ -22,7 +23,7 @@ use crate::{
         },
         system,
         tasks::{
-            Caller,
+            self,
             Switches,
             Task, //
         },
@@ -52,6 +53,8 @@ use kernel::{
 
 /// Blockers that one refusal names.
 const MAX_BLOCKERS: usize = 8;
+/// Longest stack, in frames, of which the unwinder is asked.
+const MAX_ENTRIES: usize = 64;
 /// Longest pause between two attempts, in milliseconds.
 const MAX_PAUSE_MS: i64 = 100;
 
@@ -87,8 +90,6 @@ pub(crate) struct Switched {
 pub(crate) struct Switch<'a> {
     /// Proof that the idle tasks can be found.
     pub(crate) ksyms: Ksyms,
-    /// Who asked.
-    pub(crate) caller: Caller,
     /// The levels' flags, and what they become.
     pub(crate) flags: &'a [(&'a Flag, Bodies)],
     /// The code that goes out of use.
@@ -194,12 +195,31 @@ impl Switch<'_> {
     /// Is this task inside?
     fn look(&self, task: &Task<'_>, blockers: &mut Blockers) {
         let hit = |word| self.leaving.find(word).map(|_| word);
-        let Some(word) = task.find_word(self.caller, hit) else {
+        let Some(mut word) = task.find_word(hit) else {
             return;
         };
+        let mut entries = [0; MAX_ENTRIES];
+        if let Some(trace) = task.trace(&mut entries) {
+            let inside = trace.iter().find(|e| self.leaving.find(**e).is_some());
+            match inside {
+                Some(entry) => word = *entry,
+                // The word may be where ftrace is about to lead the task.
+                None if trace.iter().any(|e| tasks::in_ftrace(*e)) => {}
+                None => return,
+            }
+        }
+        let pid = task.pid();
+        if blockers
+            .first
+            .iter()
+            .take(blockers.count)
+            .any(|b| b.pid == pid)
+        {
+            return;
+        }
         if let Some(blocker) = blockers.first.get_mut(blockers.count) {
             *blocker = Blocker {
-                pid: task.pid(),
+                pid,
                 comm: task.comm(),
                 word,
             };

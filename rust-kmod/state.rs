@@ -29,8 +29,7 @@ use crate::{
         ksyms::Ksyms,
         module::ModuleRef,
         resident::Flag,
-        system,
-        tasks::Caller, //
+        system, //
     },
     loader::{
         self,
@@ -143,10 +142,9 @@ impl Level {
     }
 }
 
-/// Who asks for a way, and how.
+/// How a way is asked for.
 #[derive(Clone, Copy)]
 pub(crate) struct Request {
-    caller: Caller,
     /// A lower level may replace a higher one.
     downgrade: bool,
     /// Everything short of the switch; then there is no [`Switched`].
@@ -155,9 +153,8 @@ pub(crate) struct Request {
 
 impl Request {
     /// `flags` are those of [`uapi::Apply`].
-    pub(crate) fn new(caller: Caller, flags: u32) -> Self {
+    pub(crate) fn new(flags: u32) -> Self {
         Self {
-            caller,
             downgrade: flags & uapi::APPLY_DOWNGRADE != 0,
             dry_run: flags & uapi::APPLY_DRY_RUN != 0,
         }
@@ -532,7 +529,6 @@ impl Core {
     ) -> Result<Option<Switched>, Error> {
         let switch = Switch {
             ksyms: self.ksyms,
-            caller: request.caller,
             flags,
             leaving: Ranges::new(ranges).ok_or(Error::from(Reason::Internal))?,
             limit_ms: self.options.limit_ms,

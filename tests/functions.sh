@@ -25,6 +25,8 @@ WORK=$(mktemp -d)
 readonly WORK
 
 tests=0 failures=0 name='' good=1 exit_actions=()
+# What `run` leaves.
+out='' status=0
 
 # ------------------------------------------------------------------------------------------------- tests
 
@@ -290,7 +292,7 @@ state() {
 	echo "traceable: $(grep -c '\[kcare_[0-9]*\]' "$TRACING/available_filter_functions")"
 	echo "cmdline: $(cat /proc/cmdline)"
 	echo "eventfd: $(evfd value)"
-	kpush info | grep -E '^(state|level|functions) ' | sed 's/^/kcare: /'
+	kpush info | grep -E '^(state|level|previous|functions) ' | sed 's/^/kcare: /'
 }
 
 # ------------------------------------------------------------------------------------------------ memory
@@ -309,9 +311,9 @@ vmalloc() {
 # Objects that a CPU keeps for itself count as used. Shrinking a cache gives them back, and the CPU takes dozens at once
 # with the next allocation; so the least of several looks is the truth.
 slabs() {
-	local look cache count rest
+	local cache count rest
 	local -A least=()
-	for look in 1 2 3 4 5 6; do
+	for _ in 1 2 3 4 5 6; do
 		sleep 0.3
 		for cache in /sys/kernel/slab/kmalloc-*; do
 			[[ ${cache##*/} =~ ^kmalloc-(rnd-[0-9]+-)?[0-9]+k?$ ]] || continue

@@ -44,7 +44,7 @@ is "ends" "$(log | grep -c -- '---\[ end trace')" 2
 check_result
 
 start_test "WARN_ON_ONCE prints once"
-is "results" "$(for i in 1 2 3; do evfd poke 4204; done | xargs)" "4204 4204 4204"
+is "results" "$(for _ in 1 2 3; do evfd poke 4204; done | xargs)" "4204 4204 4204"
 is "warnings" "$(log | grep -c '^WARNING:')" 1
 like "place" "$(log | grep WARNING:)" "$location"
 check_result

@@ -8,32 +8,11 @@ use kernel::{
     error::to_result,
     ffi::{
         c_int,
+        c_uint,
         c_void, //
     },
     prelude::*, //
 };
-
-/// The task that asked for a switch, and where its stack stops being kcare's own.
-///
-/// Our own frames are full of the very addresses that the scan looks for; those of the system call
-/// above them are scanned like any other.
-#[derive(Clone, Copy)]
-pub(crate) struct Caller {
-    task: *mut ffi::task_struct,
-    sp: u64,
-}
-
-impl Caller {
-    /// Marks the frame of the function that calls this, which must outlive every use of the mark and keep
-    /// no address of code in its frame.
-    #[inline(always)]
-    pub(crate) fn here() -> Self {
-        let mut sp = 0;
-        // SAFETY: `sp` is valid for writing.
-        let task = unsafe { ffi::kcare_current(&mut sp) };
-        Self { task, sp }
-    }
-}
 
 /// A task that is being visited.
 ///
@@ -153,20 +132,12 @@ impl super::stop_machine::Stopped {
 impl Task<'_> {
     /// The first word for which `hit` returns something, of all that could be a return address: the
     /// stack in use, the function-graph tracer's stack, and addresses hidden by kretprobes.
-    pub(crate) fn find_word<R>(
-        &self,
-        caller: Caller,
-        mut hit: impl FnMut(u64) -> Option<R>,
-    ) -> Option<R> {
+    pub(crate) fn find_word<R>(&self, mut hit: impl FnMut(u64) -> Option<R>) -> Option<R> {
         let mut low = core::ptr::null();
         let mut high = core::ptr::null();
         // SAFETY: The task is valid by the type's invariant; both out-pointers are valid.
         unsafe { ffi::kcare_task_stack(self.raw, &mut low, &mut high) };
-        if self.raw == caller.task {
-            low = core::ptr::with_exposed_provenance(caller.sp as usize);
-        }
-        // SAFETY: The shim returns bounds inside the task's stack, which stays by the type's invariant; the
-        // caller's mark lies inside it, as its frame is still there.
+        // SAFETY: The shim returns bounds inside the task's stack, which stays by the type's invariant.
         if let Some(found) = unsafe { scan(low, high, &mut hit) } {
             return Some(found);
         }
@@ -177,6 +148,17 @@ impl Task<'_> {
             return Some(found);
         }
         self.find_rethook(&mut hit)
+    }
+
+    /// Where the kernel's own unwinder says that the task is (`stack_trace_save_tsk_reliable()`): return
+    /// addresses, and the instruction where it was interrupted. `None` if it cannot tell for sure, which
+    /// includes that the task runs.
+    pub(crate) fn trace<'e>(&self, entries: &'e mut [u64]) -> Option<&'e [u64]> {
+        let size = c_uint::try_from(entries.len()).ok()?;
+        // SAFETY: The task is valid by the type's invariant, and `entries` for its length. The unwinder
+        // checks each address against the task's stack, so that a task that runs meanwhile does no harm.
+        let count = unsafe { ffi::kcare_task_trace(self.raw, entries.as_mut_ptr(), size) };
+        entries.get(..usize::try_from(count).ok()?)
     }
 
     fn find_rethook<R>(&self, hit: &mut dyn FnMut(u64) -> Option<R>) -> Option<R> {
@@ -215,6 +197,13 @@ impl Task<'_> {
         unsafe { ffi::kcare_task_comm(self.raw, comm.as_mut_ptr().cast()) };
         comm
     }
+}
+
+/// Whether an address is in ftrace's own text, in which a task may be on its way to a direct target that no
+/// return address tells of.
+pub(crate) fn in_ftrace(address: u64) -> bool {
+    // SAFETY: The shim compares addresses only; the module's init has found its variables.
+    unsafe { ffi::kcare_in_ftrace(address) }
 }
 
 /// Looks at the words from `low` to `high`.

@@ -15,6 +15,7 @@
 #include <linux/rbtree_latch.h>
 #include <linux/sched.h>
 #include <linux/sched/task_stack.h>
+#include <linux/stacktrace.h>
 #include <linux/static_call.h>
 
 #define KCARE_KSYM_FUNCTIONS(X)			\
@@ -32,6 +33,7 @@
 	X(ftrace_module_init)			\
 	X(ftrace_release_mod)			\
 	X(idle_task)				\
+	X(is_ftrace_trampoline)			\
 	X(mod_tree_insert)			\
 	X(mod_tree_remove)			\
 	X(module_arch_cleanup)			\
@@ -44,6 +46,7 @@
 	X(module_finalize)			\
 	X(put_task_stack)			\
 	X(sort_extable)				\
+	X(stack_trace_save_tsk_reliable)	\
 	X(update_ftrace_direct_add)		\
 	X(update_ftrace_direct_del)		\
 	X(update_ftrace_direct_mod)
@@ -60,6 +63,8 @@ struct kcare_mod_tree_root {
 	X(char, _end)					\
 	X(unsigned char, vmlinux_build_id)		\
 	X(int, ftrace_enabled)				\
+	X(char, ftrace_stub)				\
+	X(char, ftrace_stub_direct_tramp)		\
 	X(struct list_head, modules)			\
 	X(struct mutex, module_mutex)			\
 	X(struct blocking_notifier_head, module_notify_list) \

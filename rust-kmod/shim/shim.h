@@ -124,8 +124,13 @@ void kcare_task_stack(struct task_struct *task, const u64 **low, const u64 **hig
 void kcare_task_graph(struct task_struct *task, const u64 **low, const u64 **high);
 /* Calls @word with each return address that a kretprobe hides, until it returns non-zero. */
 int kcare_task_rethooks(struct task_struct *task, int (*word)(void *ctx, u64 w), void *ctx);
-/* The running task, and the caller's stack pointer: what lies below it is the caller's own. */
-struct task_struct *kcare_current(u64 *sp);
+/*
+ * The kernel's own account of where a task is: return addresses, and the interrupted instruction. Their number, or
+ * negative if it cannot be told for sure (also if the task runs, or @size is too small).
+ */
+int kcare_task_trace(struct task_struct *task, u64 *entries, unsigned int size);
+/* Whether this is ftrace's own text, in which a task may be on its way to a direct target. */
+bool kcare_in_ftrace(u64 address);
 int kcare_task_pid(struct task_struct *task);
 /* Copies the name, NUL-terminated, to @comm of TASK_COMM_LEN (16) bytes. */
 void kcare_task_comm(struct task_struct *task, char *comm);

@@ -103,11 +103,18 @@ int kcare_task_rethooks(struct task_struct *task, int (*word)(void *ctx, u64 w),
 	return 0;
 }
 
-noinline struct task_struct *kcare_current(u64 *sp)
+int kcare_task_trace(struct task_struct *task, u64 *entries, unsigned int size)
 {
-	/* Behind the frame pointer lies the return address, and behind that the caller's frame. */
-	*sp = (u64)__builtin_frame_address(0) + 2 * sizeof(long);
-	return current;
+	return ksym(stack_trace_save_tsk_reliable)(task, (unsigned long *)entries, size);
+}
+
+bool kcare_in_ftrace(u64 address)
+{
+	/* arch/x86/kernel/ftrace_64.S, and the copies that an ops of its own gets. */
+	if (address >= (unsigned long)kcare_ksym_vars.ftrace_stub &&
+	    address < (unsigned long)kcare_ksym_vars.ftrace_stub_direct_tramp)
+		return true;
+	return ksym(is_ftrace_trampoline)(address);
 }
 
 int kcare_task_pid(struct task_struct *task)

@@ -40,7 +40,7 @@ struct unload {
 };
 
 struct info {
-	uint32_t abi, state, level, nr_funcs, nr_fixes, reserved;
+	uint32_t abi, state, level, nr_funcs, nr_fixes, previous;
 	uint64_t build_time, applied_time, stop_last, stop_max, memory, failures;
 	uint8_t build_id[20], pad[4];
 	char release[64], description[256];
@@ -51,6 +51,7 @@ _Static_assert(sizeof(struct apply) == 48 && sizeof(struct unload) == 32 && size
 
 #define APPLY _IOWR('k', 0, struct apply)
 #define UNLOAD _IOWR('k', 1, struct unload)
+#define ROLLBACK _IOWR('k', 3, struct unload)
 #define INFO _IOWR('k', 2, struct info)
 
 static const struct {
@@ -132,12 +133,13 @@ static void apply(const char *name, const void *data, size_t size, uint32_t flag
 	print(name, err, a.reason, a.place, a.text_len);
 }
 
-static void unload(uint32_t flags)
+/* Unload and rollback. */
+static void back(const char *name, unsigned long request, uint32_t flags)
 {
 	struct unload u = { .flags = flags, .text = (uintptr_t)text, .text_size = sizeof(text) };
-	int err = ioctl(device, UNLOAD, &u) ? errno : 0;
+	int err = ioctl(device, request, &u) ? errno : 0;
 
-	print("unload", err, u.reason, u.place, u.text_len);
+	print(name, err, u.reason, u.place, u.text_len);
 }
 
 static void info(void)
@@ -146,9 +148,9 @@ static void info(void)
 
 	if (ioctl(device, INFO, &i))
 		die("info");
-	printf("abi %u\nstate %u\nlevel %u\nfunctions %u\nfixes %u\nfailures %llu\nmemory %llu\nrelease %.64s\n"
+	printf("abi %u\nstate %u\nlevel %u\nprevious %u\nfunctions %u\nfixes %u\nfailures %llu\nmemory %llu\nrelease %.64s\n"
 	       "description %.256s\nbuild-id ",
-	       i.abi, i.state, i.level, i.nr_funcs, i.nr_fixes, (unsigned long long)i.failures,
+	       i.abi, i.state, i.level, i.previous, i.nr_funcs, i.nr_fixes, (unsigned long long)i.failures,
 	       (unsigned long long)i.memory, i.release, i.description);
 	for (size_t n = 0; n < sizeof(i.build_id); n++)
 		printf("%02x", i.build_id[n]);
@@ -205,7 +207,7 @@ static int usage(void)
 {
 	fprintf(stderr, "Usage: kpush apply [-f FLAGS] [-n TIMES] FILE...\n"
 			"       kpush flips FILE COUNT [FROM [TO]]\n"
-			"       kpush unload [-f FLAGS]\n"
+			"       kpush unload|rollback [-f FLAGS]\n"
 			"       kpush null SIZE             a payload at an address that cannot be read\n"
 			"       kpush command NUMBER        an ioctl of any number\n"
 			"       kpush info\n"
@@ -247,7 +249,9 @@ int main(int argc, char **argv)
 		      argc > optind + 2 ? strtoul(argv[optind + 2], NULL, 0) : 0,
 		      argc > optind + 3 ? strtoul(argv[optind + 3], NULL, 0) : 0);
 	} else if (!strcmp(what, "unload") && argc == optind) {
-		unload(flags);
+		back("unload", UNLOAD, flags);
+	} else if (!strcmp(what, "rollback") && argc == optind) {
+		back("rollback", ROLLBACK, flags);
 	} else if (!strcmp(what, "null") && argc == optind + 1) {
 		apply("null", NULL, strtoul(argv[optind], NULL, 0), flags);
 	} else if (!strcmp(what, "command") && argc == optind + 1) {
