@@ -56,7 +56,7 @@ vm-test: all ## Only the selftests in a virtual machine
 bench: all ## Measure in a virtual machine, as ratios within one run
 	@tests/bench/run --kernel $(KERNEL)
 
-demo: all ## Watch a real fix go live in a stock kernel and come back out
+demo: ## Watch a real fix go live in a stock kernel and come back out
 	@scripts/demo $(KERNEL)
 
 fmt: fmt-kmod ## Format all Rust sources

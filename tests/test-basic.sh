@@ -10,6 +10,7 @@
 # - a payload with new data, with functions of two files, with fixes
 # - requests that are refused: unknown flags and commands, no privilege, bad memory, bad files
 
+# shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"
 
 need_payloads cmdline new-data multi

@@ -8,6 +8,7 @@
 # - both again with the return address hidden by a kretprobe, and by the function-graph tracer
 # - more tasks than one message names; a task that leaves in time; a caller that gets a signal
 
+# shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"
 
 readonly LIMIT=1500

@@ -12,6 +12,7 @@
 
 #@ append: slab_nomerge
 
+# shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"
 
 [[ -e $KO ]] || skip "there is no kcare.ko for $RELEASE"

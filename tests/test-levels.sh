@@ -12,6 +12,7 @@
 
 #@ append: slab_nomerge
 
+# shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"
 
 readonly LIMIT=1500 DOWNGRADE=1 DRY_RUN=2

@@ -9,6 +9,7 @@
 
 #@ append: slab_nomerge
 
+# shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"
 
 # Each is pushed so often for the count of objects.

@@ -12,6 +12,7 @@
 # - a livepatch, before and after
 # With redirect=0: direct, and ipmodify where a BPF program has the function.
 
+# shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"
 
 readonly FUNCTION=cmdline_proc_show

@@ -13,6 +13,7 @@
 # The warnings are wanted; that there is no other one is the last test.
 #@ warnings: wanted
 
+# shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"
 
 need_payloads residency-eventfd

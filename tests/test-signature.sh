@@ -7,6 +7,7 @@
 # - 200 payloads with one wrong bit each, from the first byte to the last
 # - the right key, but another build of the kernel; another code than is running
 
+# shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"
 
 need_payloads cmdline cmdline.unsigned cmdline.other-key cmdline.other-build cmdline.other-code cmdline.build-id-cut

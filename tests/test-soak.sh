@@ -11,6 +11,7 @@
 #@ timeout: 900
 #@ append: slab_nomerge
 
+# shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"
 
 cycles=${SOAK_CYCLES:-200}

@@ -7,6 +7,7 @@
 #@ append: indirect_target_selection=force
 #@ append: mitigations=off
 
+# shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"
 
 need_payloads residency-eventfd

@@ -2,7 +2,7 @@
 
 //! One build from patches to payload.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
@@ -11,9 +11,10 @@ use serde::Serialize;
 
 use crate::compare::{compare, pair, Verdict};
 use crate::compile::{parallel, Compiler, Flavour, Unit};
+use crate::correlate::numbered_data;
 use crate::emit::{emit, About};
 use crate::kernel::Kernel;
-use crate::obj::{Layout, Obj};
+use crate::obj::{ItemId, Layout, Obj};
 use crate::patch::Patches;
 use crate::preimage::preimage;
 use crate::progress::Progress;
@@ -159,12 +160,15 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
                 .map(|f| (u, f))
             })
             .collect();
-        compiler.compile(&jobs)?;
+        if compiler.compile(&jobs).is_err() {
+            // The numbering of lines may be at fault, and hides the line of an error.
+            patches.write_plain(compiler.tree())?;
+            compiler.compile(&jobs)?;
+        }
         compile_around_links(&compiler, &units, &patches, kernel)
     })?;
 
     let mut states = Vec::new();
-    let mut exacts = Vec::new();
     let mut verified = 0;
     let source = kernel.source();
     progress.step("compare with vmlinux, and old with new", || {
@@ -179,9 +183,8 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
                 continue;
             };
             verified += placement.functions;
-            let state = compare_unit(&compiler, unit, &source, &exact, placement)
+            let state = compare_unit(&compiler, unit, &source, exact, placement)
                 .with_context(|| format!("cannot compare {}", unit.source))?;
-            exacts.push(exact);
             states.push(state);
         }
         Ok(())
@@ -222,7 +225,7 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
         let images = selection
             .redirects
             .iter()
-            .map(|r| preimage(r, &exacts[r.key.0], &vmlinux))
+            .map(|r| preimage(r, &states[r.key.0].exact, &vmlinux))
             .collect::<Result<Vec<_>>>()?;
         emit(&states, &selector, &vmlinux, &images, &about)
     })?;
@@ -249,10 +252,10 @@ fn compare_unit(
     compiler: &Compiler<'_>,
     unit: &Unit,
     source: &Path,
-    exact: &Obj,
+    exact: Obj,
     placement: Placement,
 ) -> Result<UnitState> {
-    let exact_special = Special::read(exact)?;
+    let exact_special = Special::read(&exact)?;
     let old = Obj::read(
         &compiler.object(unit, Flavour::Split),
         source,
@@ -273,7 +276,7 @@ fn compare_unit(
         Layout::Joint,
     )?;
     let exact_new_special = Special::read(&exact_new)?;
-    let shipped_diff = compare(exact, &exact_special, &exact_new, &exact_new_special)?;
+    let shipped_diff = compare(&exact, &exact_special, &exact_new, &exact_new_special)?;
     let shipped_changes = shipped_diff
         .changed(&exact_new)
         .filter_map(|(name, verdict)| match verdict {
@@ -283,13 +286,11 @@ fn compare_unit(
         })
         .collect();
 
-    let pairs = pair(exact, &exact_special, &old, &old_special)?;
-    let shipped = (0..old.items.len())
-        .filter_map(|id| Some((id, exact.items[pairs.old(id)?].name.clone())))
-        .collect();
+    let shipped = shipped_names(&exact, &exact_special, &old, &old_special)?;
     let source = unit.source.clone();
     Ok(UnitState {
         source,
+        exact,
         old,
         new,
         special,
@@ -298,6 +299,44 @@ fn compare_unit(
         diff,
         shipped_changes,
     })
+}
+
+/// The names that the items of the original object have in the unit as it was shipped.
+///
+/// The compiler numbers static variables, and the numbers decide where one is in vmlinux. Where code shows
+/// which is which, that counts; and only if it never contradicts the numbers, they count for the rest.
+fn shipped_names(
+    exact: &Obj,
+    exact_special: &Special,
+    old: &Obj,
+    old_special: &Special,
+) -> Result<HashMap<ItemId, String>> {
+    let pairs = pair(exact, exact_special, old, old_special)?;
+    let mut names = HashMap::new();
+    let mut open = Vec::new();
+    let mut consistent = true;
+    for (id, item) in old.items.iter().enumerate().filter(|(_, i)| i.named()) {
+        match pairs.old(id) {
+            Some(shipped) => {
+                let name = &exact.items[shipped].name;
+                consistent &= !numbered_data(item) || *name == item.name;
+                names.insert(id, name.clone());
+            }
+            None => open.push(id),
+        }
+    }
+    if consistent {
+        for id in open {
+            let name = &old.items[id].name;
+            let same = exact
+                .by_name(name)
+                .filter(|&e| exact.items[e].size == old.items[id].size);
+            if same.is_some_and(|e| pairs.new_of(e).is_none()) {
+                names.insert(id, name.clone());
+            }
+        }
+    }
+    Ok(names)
 }
 
 /// Refuses changes of modules.
@@ -313,15 +352,39 @@ fn check_modules(compiler: &Compiler<'_>, affected: &Affected, patches: &Patches
     }
     let units = compiler.units(&by_header)?;
     for unit in without_equal_text(compiler, units, &by_header)? {
-        refusals.push(Refusal::new(
-            unit.source,
-            "is built as a module, and a changed header may affect it",
-        ));
+        if changes(compiler, &unit)? {
+            refusals.push(Refusal::new(
+                unit.source,
+                "is built as a module, and the changed header changes it",
+            ));
+        }
     }
     if refusals.is_empty() {
         return Ok(());
     }
     Err(Ending::CannotPatch(refusals).into())
+}
+
+/// Whether the patches change what a unit compiles to.
+fn changes(compiler: &Compiler<'_>, unit: &Unit) -> Result<bool> {
+    compiler.compile(&[(unit, Flavour::Split), (unit, Flavour::Patched)])?;
+    let old = Obj::read(
+        &compiler.object(unit, Flavour::Split),
+        compiler.source(),
+        Layout::Split,
+    )?;
+    let new = Obj::read(
+        &compiler.object(unit, Flavour::Patched),
+        compiler.tree(),
+        Layout::Split,
+    )?;
+    let (old_special, new_special) = (Special::read(&old)?, Special::read(&new)?);
+    let diff = compare(&old, &old_special, &new, &new_special)?;
+    let functions = diff
+        .verdicts
+        .iter()
+        .any(|(_, verdict)| matches!(verdict, Verdict::Changed(_)));
+    Ok(functions || !diff.sections.is_empty())
 }
 
 /// Leaves units out that see the same text before and after, of those that only a header brought in.

@@ -150,6 +150,7 @@ impl Comparer<'_> {
                 break;
             }
         }
+        self.pair_debug_messages()?;
         loop {
             let mut progress = false;
             for (o, n) in self.pairs.all() {
@@ -159,6 +160,31 @@ impl Comparer<'_> {
             }
             if !progress {
                 break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Pairs the records of debug messages by what they say and where, so that the user's switches stay.
+    fn pair_debug_messages(&mut self) -> Result<()> {
+        let records = |obj: &Obj, taken: &dyn Fn(ItemId) -> bool| -> Vec<ItemId> {
+            (0..obj.items.len())
+                .filter(|&id| obj.secs[obj.items[id].sec].name == "__dyndbg" && !taken(id))
+                .filter(|&id| numbered_data(&obj.items[id]))
+                .collect()
+        };
+        let olds = records(self.old.obj, &|id| self.pairs.new_of(id).is_some());
+        let news = records(self.new.obj, &|id| self.pairs.old(id).is_some());
+        for &n in &news {
+            for &o in olds
+                .iter()
+                .filter(|&&o| self.pairs.new_of(o).is_none())
+                .collect::<Vec<_>>()
+            {
+                if self.difference(o, n, &mut Vec::new(), false)?.is_none() {
+                    self.pairs.add(o, n);
+                    break;
+                }
             }
         }
         Ok(())

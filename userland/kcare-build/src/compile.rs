@@ -60,6 +60,7 @@ impl Flavour {
 pub struct Compiler<'a> {
     kernel: &'a Kernel,
     work: &'a Path,
+    source: PathBuf,
     /// The patched source tree.
     tree: PathBuf,
     objtool: String,
@@ -72,9 +73,15 @@ impl<'a> Compiler<'a> {
         Ok(Self {
             kernel,
             work,
+            source: kernel.source(),
             tree: work.join("tree"),
             objtool,
         })
+    }
+
+    /// The kernel's source tree.
+    pub fn source(&self) -> &Path {
+        &self.source
     }
 
     /// The patched source tree.
@@ -187,8 +194,9 @@ impl<'a> Compiler<'a> {
         let object = self.object(unit, flavour);
         let deps = dep_file(&object);
         let command = self.command(unit, flavour, &object, &deps)?;
+        let module = if unit.module() { " --module" } else { "" };
         let script = format!(
-            "{command} && ./tools/objtool/objtool {} --link {}",
+            "{command} && ./tools/objtool/objtool {} --link{module} {}",
             self.objtool,
             quote(&object)?
         );

@@ -79,7 +79,9 @@ pub fn numbered_data(item: &Item) -> bool {
 /// Functions of one base name and several clones are paired by their whole name: whatever the pairing,
 /// a caller whose callee differs differs itself. Numbered variables stay open for [`pair_by_use`].
 pub fn pair_by_name(old: &Obj, new: &Obj) -> Pairs {
-    let mut groups: BTreeMap<(bool, &str), (Vec<ItemId>, Vec<ItemId>)> = BTreeMap::new();
+    /// Items of the old and of the new object.
+    type Group = (Vec<ItemId>, Vec<ItemId>);
+    let mut groups: BTreeMap<(bool, &str), Group> = BTreeMap::new();
     fn name(item: &Item) -> &str {
         // Numbers count in the names of global things.
         if item.global {
@@ -183,7 +185,7 @@ pub fn mark_ambiguous(old: &Obj, new: &Obj, pairs: &mut Pairs) {
             numbered_data(item)
                 && pairs.old(*id).is_none()
                 && new.secs[item.sec].writable()
-                && !once(&new.secs[item.sec].name)
+                && !expendable(&new.secs[item.sec].name)
                 && open.contains(base_name(&item.name))
         })
         .map(|(id, _)| id)
@@ -191,9 +193,10 @@ pub fn mark_ambiguous(old: &Obj, new: &Obj, pairs: &mut Pairs) {
     pairs.ambiguous.extend(found);
 }
 
-/// Whether a section holds flags of "only once" warnings, for which a fresh copy is as good.
-pub fn once(section: &str) -> bool {
-    section.starts_with(".data..once") || section.starts_with(".data.once")
+/// Whether a section holds records for which a fresh copy is as good: flags of "only once" warnings, and
+/// switches of debug messages.
+pub fn expendable(section: &str) -> bool {
+    section.starts_with(".data..once") || section.starts_with(".data.once") || section == "__dyndbg"
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 
 //! Just enough of C to tell which names a changed header defines, and who mentions a name.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::diff::matches;
+use crate::words::{in_word, PASTE};
 
 /// A token; comments and white space are gone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -284,70 +285,273 @@ impl Chunk {
 
     /// Whether it mentions one of the names, or may make one up by `##`.
     pub fn mentions(&self, wanted: &Wanted) -> bool {
-        self.tokens
+        let all: HashSet<&str> = self.texts().collect();
+        all.iter().any(|text| wanted.names.contains(*text)) || wanted.made_of(&all)
+    }
+
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        self.tokens.iter().map(|token| match token {
+            Token::Name(text) | Token::Other(text) => text.as_str(),
+        })
+    }
+
+    /// The words beside `##`, and the macro's own name, if it is a macro with that operator.
+    fn pasted(&self) -> Option<(String, Vec<&str>)> {
+        let Defines::Names(names) = self.directive_defines() else {
+            return None;
+        };
+        let texts: Vec<&str> = self.texts().collect();
+        // What stands for an argument is not written by the macro.
+        let parameters: HashSet<&str> = match texts.get(3) {
+            Some(&"(") => texts
+                .iter()
+                .skip(4)
+                .take_while(|t| **t != ")")
+                .copied()
+                .collect(),
+            _ => HashSet::new(),
+        };
+        let beside = texts
             .iter()
-            .filter_map(Token::name)
-            .any(|token| wanted.has(token.as_bytes()))
+            .enumerate()
+            .filter(|(_, t)| **t == "##")
+            .flat_map(|(i, _)| [i.checked_sub(1), Some(i + 1)])
+            .filter_map(|i| texts.get(i?).copied())
+            .filter(|text| !parameters.contains(text))
+            .collect();
+        Some((names.into_iter().next()?, beside))
+    }
+}
+
+/// Words of the source tree that are looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Words {
+    /// Those that occur at all.
+    pub all: BTreeSet<String>,
+    /// Those that stand beside `##`, with the macros that paste them and the macros that use these.
+    pub pasted: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Words {
+    /// Takes the words of others in.
+    pub fn extend(&mut self, other: Words) {
+        self.all.extend(other.all);
+        for (word, macros) in other.pasted {
+            self.pasted.entry(word).or_default().extend(macros);
+        }
     }
 }
 
 /// Names to look for, and the pieces from which `##` can make them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Wanted {
+    names: BTreeSet<String>,
+    /// Pieces that make a name where they stand together.
+    together: Vec<Vec<String>>,
+    /// A piece that makes a name where it is given to one of the macros.
+    given: Vec<(String, BTreeSet<String>)>,
+    /// Pieces written in macros that may be given the rest of a name.
+    tracked: HashSet<String>,
+    /// What was found so far.
+    found: Words,
+    /// Names, and every piece that a name may be made of.
     words: HashSet<Vec<u8>>,
     longest: usize,
     /// First bytes of the words.
-    first: [bool; 256],
+    first: Vec<bool>,
 }
 
 impl Wanted {
-    /// Looks for these names.
-    pub fn new(names: &BTreeSet<String>) -> Self {
+    /// Looks for these names; `found` is what [`Wanted::in_text`] found for the same names before.
+    ///
+    /// `ip_##x` makes a name only where `x` is given the rest of it, and the rest then stands there as a
+    /// word. Pieces that nobody has written make no name.
+    pub fn new(names: &BTreeSet<String>, found: &Words) -> Self {
         let mut words = HashSet::new();
+        let mut together = Vec::new();
+        let mut given = Vec::new();
+        let mut tracked = HashSet::new();
         for name in names {
             words.insert(name.clone().into_bytes());
-            // A piece of a name that stands alone is pasted to another one somewhere.
-            for (cut, _) in name.match_indices('_').filter(|&(cut, _)| cut > 0) {
-                words.insert(name[..=cut].as_bytes().to_vec());
-                if name.len() - cut > 2 {
-                    words.insert(name[cut..].as_bytes().to_vec());
+            for parting in partings(name) {
+                words.extend(parting.iter().map(|p| p.clone().into_bytes()));
+                if !parting.iter().all(|p| found.all.contains(p)) {
+                    continue;
+                }
+                // Any of the pieces may be written in the macro, and the others be given to it.
+                for mask in 0..1usize << parting.len() {
+                    let (mut own, mut rest) = (Vec::new(), Vec::new());
+                    for (i, piece) in parting.iter().enumerate() {
+                        if mask & 1 << i != 0 {
+                            own.push(piece);
+                        } else {
+                            rest.push(piece.clone());
+                        }
+                    }
+                    // An underscore between two pieces is in too many macros to tell anything.
+                    own.retain(|p| *p != "_");
+                    let macros: Option<Vec<_>> = own.iter().map(|p| found.pasted.get(*p)).collect();
+                    match (macros, rest.as_slice()) {
+                        (Some(macros), [one]) => {
+                            tracked.extend(own.into_iter().cloned());
+                            let macros = macros.into_iter().flatten().cloned().collect();
+                            given.push((one.clone(), macros));
+                        }
+                        (Some(_), [_, _, ..]) => together.push(rest),
+                        _ => {}
+                    }
                 }
             }
         }
-        let mut first = [false; 256];
+        let macros = found
+            .pasted
+            .iter()
+            .filter(|(word, _)| tracked.contains(*word));
+        words.extend(macros.flat_map(|(_, m)| m).map(|m| m.clone().into_bytes()));
+        let mut first = vec![false; 256];
         for word in &words {
             first[usize::from(word[0])] = true;
         }
         Wanted {
+            names: names.clone(),
+            together,
+            given,
+            tracked,
+            found: found.clone(),
             longest: words.iter().map(Vec::len).max().unwrap_or(0),
             words,
             first,
         }
     }
 
-    fn has(&self, word: &[u8]) -> bool {
-        word.len() <= self.longest && self.first[usize::from(word[0])] && self.words.contains(word)
+    /// Everything that is looked for, pieces included.
+    pub fn words(&self) -> impl Iterator<Item = &[u8]> {
+        self.words.iter().map(Vec::as_slice)
     }
 
-    /// Whether a text may mention one of the names; `false` is sure.
-    pub fn in_text(&self, text: &[u8]) -> bool {
-        let inside = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b >= 0x80;
+    /// Whether both look for the same.
+    pub fn same(&self, other: &Wanted) -> bool {
+        (&self.names, &self.together, &self.given) == (&other.names, &other.together, &other.given)
+    }
+
+    /// Whether a name can be made of these words.
+    fn made_of(&self, all: &HashSet<&str>) -> bool {
+        self.together
+            .iter()
+            .any(|pieces| pieces.iter().all(|p| all.contains(p.as_str())))
+            || self.given.iter().any(|(piece, macros)| {
+                all.contains(piece.as_str()) && macros.iter().any(|m| all.contains(m.as_str()))
+            })
+    }
+
+    /// Adds the words of a text that are looked for, names and pieces of names, to `found`.
+    ///
+    /// Returns whether the text may mention a name.
+    pub fn in_text(&self, text: &[u8], found: &mut Words) -> bool {
+        let mut here = BTreeSet::new();
         let mut i = 0;
         while i < text.len() {
-            if !inside(text[i]) {
+            if !in_word(text[i]) {
                 i += 1;
                 continue;
             }
             let start = i;
-            while i < text.len() && inside(text[i]) {
+            while i < text.len() && in_word(text[i]) {
                 i += 1;
             }
-            if self.has(&text[start..i]) {
-                return true;
+            let word = &text[start..i];
+            if word.len() <= self.longest
+                && self.first[usize::from(word[0])]
+                && self.words.contains(word)
+            {
+                here.insert(String::from_utf8_lossy(word).into_owned());
             }
         }
-        false
+        let all: HashSet<&str> = here.iter().map(String::as_str).collect();
+        let matters = self.matters(&all);
+        if self.may_paste(&all, text.windows(2).any(|w| w == PASTE)) {
+            self.find_macros(&String::from_utf8_lossy(text), &here, found);
+        }
+        found.all.append(&mut here);
+        matters
     }
+
+    /// Whether a text with these words may mention a name.
+    pub fn matters(&self, words: &HashSet<&str>) -> bool {
+        words.iter().any(|word| self.names.contains(*word)) || self.made_of(words)
+    }
+
+    /// Whether a text with these words, and with `##` or not, may have a macro that pastes one of them,
+    /// or that uses such a macro.
+    pub fn may_paste(&self, words: &HashSet<&str>, operator: bool) -> bool {
+        !words.is_empty()
+            && (operator
+                || self
+                    .found
+                    .pasted
+                    .values()
+                    .flatten()
+                    .any(|m| words.contains(m.as_str())))
+    }
+
+    /// Finds the macros that paste one of the words, or use a macro that does.
+    fn find_macros(&self, text: &str, here: &BTreeSet<String>, found: &mut Words) {
+        for chunk in chunks(text).iter().filter(|c| c.directive) {
+            let Some((name, beside)) = chunk.pasted() else {
+                continue;
+            };
+            for word in beside
+                .into_iter()
+                .filter(|w| *w != "_" && here.contains(*w))
+            {
+                found
+                    .pasted
+                    .entry(word.to_owned())
+                    .or_default()
+                    .insert(name.clone());
+            }
+            // Who uses such a macro matters only if there is a name to be made with it.
+            let tracked = self
+                .found
+                .pasted
+                .iter()
+                .filter(|(word, _)| self.tracked.contains(*word));
+            for (word, macros) in tracked {
+                if chunk.texts().any(|t| macros.contains(t)) {
+                    found
+                        .pasted
+                        .entry(word.clone())
+                        .or_default()
+                        .insert(name.clone());
+                }
+            }
+        }
+    }
+}
+
+/// The ways to part a name into two or three pieces, at underscores and in front of numbers.
+fn partings(name: &str) -> Vec<Vec<String>> {
+    let bytes = name.as_bytes();
+    let mut cuts: Vec<usize> = (1..bytes.len())
+        .filter(|&i| {
+            bytes[i] == b'_'
+                || bytes[i - 1] == b'_'
+                || (bytes[i].is_ascii_digit() != bytes[i - 1].is_ascii_digit())
+        })
+        .collect();
+    cuts.dedup();
+    let mut out = Vec::new();
+    for (i, &a) in cuts.iter().enumerate() {
+        out.push(vec![name[..a].to_owned(), name[a..].to_owned()]);
+        for &b in &cuts[i + 1..] {
+            out.push(vec![
+                name[..a].to_owned(),
+                name[a..b].to_owned(),
+                name[b..].to_owned(),
+            ]);
+        }
+    }
+    out
 }
 
 /// The chunks that only one of two files has.
@@ -429,17 +633,42 @@ mod tests {
         assert_eq!(difference(old, old), []);
     }
 
+    /// Reads a text until nothing new turns up.
+    fn wanted(names: &BTreeSet<String>, text: &str) -> Wanted {
+        let mut found = Words::default();
+        for _ in 0..5 {
+            let wanted = Wanted::new(names, &found);
+            wanted.in_text(text.as_bytes(), &mut found);
+        }
+        Wanted::new(names, &found)
+    }
+
     #[test]
     fn pasted_names_are_mentions() {
         let chunk = |text: &str| chunks(text).remove(0);
-        let wanted = Wanted::new(&set(&["ip_do_it"]));
+        let text =
+            "#define CALL(x) ip_ ## x()\n#define TWICE(x) CALL(x) + CALL(x)\nTWICE(do_it);\n";
+        let wanted = wanted(&set(&["ip_do_it"]), text);
+        assert!(wanted.in_text(text.as_bytes(), &mut Words::default()));
         assert!(chunk("int x(void) { return ip_do_it(); }").mentions(&wanted));
-        assert!(chunk("#define CALL(x) ip_##x()").mentions(&wanted));
-        assert!(chunk("#define CALL(x) x##_do_it()").mentions(&wanted));
+        assert!(chunk("CALL(do_it);").mentions(&wanted));
+        assert!(chunk("TWICE(do_it);").mentions(&wanted));
+        assert!(chunk("int PASTE(ip_, do_it)(void);").mentions(&wanted));
         assert!(!chunk("int x(void) { return ip_do(); }").mentions(&wanted));
-        assert!(wanted.in_text(b"PASTE(ip_, do_it)"));
-        assert!(!wanted.in_text(b"ip_do_that()"));
-        assert!(!wanted.in_text(b"skip_do_it()"));
+        assert!(!chunk("CALL(something);").mentions(&wanted));
+        assert!(!chunk("OTHER(do_it);").mentions(&wanted));
+    }
+
+    #[test]
+    fn pieces_that_nobody_wrote_make_no_name() {
+        let text = "#define BEGIN(x) x##_start\nBEGIN(ip_);\nint check;\n";
+        let wanted = wanted(&set(&["ip_check_start"]), text);
+        assert!(!chunks("BEGIN(ip_);")[0].mentions(&wanted));
+        assert!(!chunks("BEGIN(check);")[0].mentions(&wanted));
+        assert!(
+            chunks("BEGIN(ip_##check);")[0].mentions(&wanted),
+            "both in one place"
+        );
     }
 
     #[test]

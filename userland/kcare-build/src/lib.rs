@@ -34,3 +34,4 @@ pub mod special;
 pub mod units;
 pub mod verify;
 pub mod vmlinux;
+pub mod words;

@@ -249,6 +249,17 @@ impl Patches {
         })
     }
 
+    /// Writes the patched files as they are into the tree of links, without keeping line numbers.
+    pub fn write_plain(&self, tree: &Path) -> Result<()> {
+        for (file, change) in &self.files {
+            if *change != Change::Removed {
+                fs::copy(self.dir.join(file), tree.join(file))
+                    .with_context(|| format!("patched file {file} is missing"))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Builds the tree of links at `tree`, in which the folders `real` can be left by `..` too.
     pub fn link_tree(&self, source: &Path, tree: &Path, real: &BTreeSet<PathBuf>) -> Result<()> {
         let mut folders: BTreeSet<PathBuf> = BTreeSet::from([PathBuf::new()]);

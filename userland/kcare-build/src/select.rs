@@ -7,19 +7,24 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use anyhow::{ensure, Result};
 
 use crate::compare::{Diff, Verdict};
-use crate::correlate::{base_name, numbered, numbered_data, once};
-use crate::insn::ENDBR64;
+use crate::correlate::{base_name, expendable, numbered, numbered_data};
+use crate::insn::{Flow, ENDBR64};
 use crate::obj::{ItemId, Kind, Obj, Rel, Target};
 use crate::refuse::Refusal;
 use crate::special::{self, is_discarded, replacement, Special, ALT_AUX, REPLACEMENTS};
 use crate::verify::Placement;
 use crate::vmlinux::{Symbol, Vmlinux};
 
+/// Why init code and data is refused.
+const INIT: &str = "is init code or data, which the running kernel has used and freed";
+
 /// Everything known about one unit.
 #[derive(Debug)]
 pub struct UnitState {
     /// Source file relative to the source tree.
     pub source: String,
+    /// The original object as it was shipped.
+    pub exact: Obj,
     /// The original object, with sections split.
     pub old: Obj,
     /// The patched object, with sections split.
@@ -90,6 +95,8 @@ pub struct Selector<'a> {
     /// Global functions and variables of all units that are new or changed, by name.
     globals: HashMap<&'a str, Key>,
     queue: Vec<Key>,
+    /// Functions that are reached through their callers only, because they cannot be redirected.
+    direct: BTreeSet<Key>,
     /// What is selected so far.
     pub selection: Selection,
 }
@@ -102,6 +109,7 @@ impl<'a> Selector<'a> {
             vmlinux,
             globals: HashMap::new(),
             queue: Vec::new(),
+            direct: BTreeSet::new(),
             selection: Selection::default(),
         };
         for (u, unit) in units.iter().enumerate() {
@@ -117,7 +125,12 @@ impl<'a> Selector<'a> {
         for u in 0..units.len() {
             this.seed(u);
         }
-        this.close()?;
+        loop {
+            this.close()?;
+            if !this.include_callers()? {
+                break;
+            }
+        }
         for u in 0..units.len() {
             this.check_rest(u);
         }
@@ -150,10 +163,7 @@ impl<'a> Selector<'a> {
                     item.name
                 ));
             } else if section.starts_with(".init") {
-                self.refuse(
-                    &item.name,
-                    "is init code or data; the running kernel has used and freed it",
-                );
+                self.refuse(&item.name, INIT);
             } else if item.kind == Kind::Func {
                 if unit.placement.overridden.contains(&item.name) {
                     self.selection.notes.push(format!(
@@ -186,10 +196,7 @@ impl<'a> Selector<'a> {
                         continue;
                     }
                     if section.starts_with(".init") {
-                        self.refuse(
-                            name,
-                            "is init code; the running kernel has used and freed it",
-                        );
+                        self.refuse(name, INIT);
                         continue;
                     }
                     self.include((u, id), format!("changed in the shipped unit ({what})"));
@@ -213,7 +220,7 @@ impl<'a> Selector<'a> {
         let unit = &self.units[u];
         let item = &unit.new.items[id];
         let sec = &unit.new.secs[item.sec];
-        if sec.writable() && !once(&sec.name) {
+        if sec.writable() && !expendable(&sec.name) {
             self.refuse(
                 &item.name,
                 format!("is a variable whose initial value changed ({what}); the running kernel has its own copy"),
@@ -619,66 +626,155 @@ impl<'a> Selector<'a> {
         }
     }
 
+    /// Takes in the callers of selected functions that cannot be redirected themselves.
+    ///
+    /// Returns whether there were any that were not selected yet.
+    fn include_callers(&mut self) -> Result<bool> {
+        let before = self.selection.code.len();
+        for (u, id) in self.selection.code.clone() {
+            if !self.redirectable(u, id) || self.fentry(u, id)?.is_some() {
+                continue;
+            }
+            if !self.direct.insert((u, id)) {
+                continue;
+            }
+            let name = self.units[u].new.items[id].name.clone();
+            match self.callers(u, id) {
+                Ok(callers) => {
+                    for caller in callers {
+                        self.include((u, caller), format!("calls `{name}`, which has no fentry"));
+                    }
+                }
+                Err(why) => self.refuse(&name, why),
+            }
+        }
+        Ok(self.selection.code.len() > before)
+    }
+
+    /// Whether a selected item is a function of the running kernel.
+    fn redirectable(&self, u: usize, id: ItemId) -> bool {
+        let unit = &self.units[u];
+        let item = &unit.new.items[id];
+        item.kind == Kind::Func
+            && !item.name.ends_with(".cold")
+            && unit.diff.pairs.old(id).is_some()
+    }
+
+    /// Place of the original of a function in vmlinux: address and size.
+    fn placed(&self, u: usize, id: ItemId) -> Option<(&str, u64, u64)> {
+        let unit = &self.units[u];
+        let name = unit.shipped.get(&unit.diff.pairs.old(id)?)?;
+        let &(addr, size) = unit.placement.addr.get(name)?;
+        Some((name, addr, size))
+    }
+
+    /// Offset of the fentry site of the original of a function.
+    fn fentry(&self, u: usize, id: ItemId) -> Result<Option<u64>> {
+        let Some((_, addr, size)) = self.placed(u, id) else {
+            return Ok(None);
+        };
+        let code = self.vmlinux.read_addr(addr, size)?;
+        let offset = if code.starts_with(&ENDBR64) { 4 } else { 0 };
+        let sites = &self.vmlinux.sites.fentry;
+        let there = sites.binary_search(&(addr + offset)).is_ok() && size >= offset + 5;
+        Ok(there.then_some(offset))
+    }
+
+    /// The functions that call one without fentry, if these calls are all that leads to it.
+    fn callers(&self, u: usize, id: ItemId) -> Result<BTreeSet<ItemId>, String> {
+        let unit = &self.units[u];
+        let item = &unit.new.items[id];
+        let Some((name, addr, _)) = self.placed(u, id) else {
+            return Err("changed, but vmlinux has no such function of this unit".to_owned());
+        };
+        let section = self
+            .vmlinux
+            .section_at(addr)
+            .map_or("", |s| s.name.as_str());
+        let fault = |why: &str| format!("has no fentry and cannot be redirected ({why})");
+        if section.starts_with(".init") {
+            return Err(fault("it is init code"));
+        }
+        if item.global {
+            return Err(fault("it is notrace"));
+        }
+        // Every reference to it, in the shipped code and in the new one, must be a call.
+        let mut names = BTreeSet::new();
+        let forms = [
+            (&unit.exact, unit.exact.by_name(name)),
+            (&unit.old, unit.diff.pairs.old(id)),
+            (&unit.new, Some(id)),
+        ];
+        for (obj, target) in forms {
+            let Some(target) = target else { continue };
+            for (sec_id, sec) in obj.secs.iter().enumerate().filter(|(_, s)| s.alloc()) {
+                if special::is_table(&sec.name) || is_discarded(&sec.name) {
+                    continue;
+                }
+                for rel in sec.rels.iter().filter(|r| r.target == Target::Item(target)) {
+                    let Some(by) = obj.item_at(sec_id, rel.off).filter(|_| sec.exec()) else {
+                        return Err(fault("it is notrace, and data points to it"));
+                    };
+                    let by = &obj.items[by];
+                    if base_part(&by.name) == base_part(name) {
+                        continue;
+                    }
+                    let call = obj
+                        .insn_at(sec_id, rel.off)
+                        .is_some_and(|i| i.flow == Flow::Call);
+                    if !call {
+                        return Err(fault(&format!(
+                            "it is notrace, and `{}` does more than call it",
+                            by.name
+                        )));
+                    }
+                    names.insert(base_part(&by.name).to_owned());
+                }
+            }
+        }
+        let mut callers = BTreeSet::new();
+        for caller in names {
+            match unit.new.by_name(&caller) {
+                Some(id) => {
+                    let section = &unit.new.secs[unit.new.items[id].sec].name;
+                    // Init code has run, and nothing calls it any more.
+                    if !section.starts_with(".init") {
+                        callers.insert(id);
+                    }
+                }
+                None => {
+                    return Err(fault(&format!(
+                        "it is notrace, and its caller `{caller}` is gone"
+                    )));
+                }
+            }
+        }
+        Ok(callers)
+    }
+
     /// Finds the originals of the selected functions and checks that they can be redirected.
     fn find_redirects(&mut self) -> Result<()> {
         let mut redirects = Vec::new();
-        for &(u, id) in &self.selection.code.clone() {
+        for (u, id) in self.selection.code.clone() {
+            if !self.redirectable(u, id) || self.direct.contains(&(u, id)) {
+                continue;
+            }
             let unit = &self.units[u];
-            let item = &unit.new.items[id];
-            let Some(old) = unit.diff.pairs.old(id) else {
+            let (Some((name, addr, size)), Some(fentry)) =
+                (self.placed(u, id), self.fentry(u, id)?)
+            else {
                 continue;
             };
-            if item.kind != Kind::Func || item.name.ends_with(".cold") {
-                continue;
-            }
-            let old = &unit.old.items[old];
-            let Some(&(addr, size)) = unit.placement.addr.get(&old.name) else {
-                self.refuse(
-                    &old.name,
-                    "changed, but vmlinux has no such function of this unit",
-                );
-                continue;
-            };
-            let code = self.vmlinux.read_addr(addr, size)?;
-            let fentry = if code.starts_with(&ENDBR64) { 4 } else { 0 };
-            if self
-                .vmlinux
-                .sites
-                .fentry
-                .binary_search(&(addr + fentry))
-                .is_err()
-            {
-                let section = self
-                    .vmlinux
-                    .section_at(addr)
-                    .map_or("", |s| s.name.as_str());
-                let what = if section.starts_with(".init") {
-                    "is init code"
-                } else {
-                    "is notrace"
-                };
-                self.refuse(
-                    &old.name,
-                    format!("has no fentry and cannot be redirected ({what})"),
-                );
-                continue;
-            }
-            if size < fentry + 5 {
-                self.refuse(
-                    &old.name,
-                    format!("is too small to be redirected ({size} bytes)"),
-                );
-                continue;
-            }
-            let cold_name = format!("{}.cold", old.name);
+            let name = name.to_owned();
+            let cold_name = format!("{name}.cold");
             let cold = unit.placement.addr.get(&cold_name).copied();
-            if cold.is_none() && unit.old.by_name(&cold_name).is_some() {
+            if cold.is_none() && unit.exact.by_name(&cold_name).is_some() {
                 self.refuse(&cold_name, "cannot be found in vmlinux");
                 continue;
             }
             redirects.push(Redirect {
                 key: (u, id),
-                name: old.name.clone(),
+                name,
                 addr,
                 size,
                 fentry,

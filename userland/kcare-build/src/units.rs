@@ -6,17 +6,20 @@
 //! half of the kernel; but if all that changed in it are functions, declarations and macros, only who
 //! mentions one of them, or something that mentions one of them, can compile to something else.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::ctext::{chunks, difference, Defines, Wanted};
+use crate::compile::parallel;
+use crate::ctext::{chunks, difference, Defines, Wanted, Words};
 use crate::includes::Includes;
 use crate::kernel::Kernel;
 use crate::patch::{Change, Patches};
 use crate::refuse::{Ending, Refusal};
+use crate::words::{Index, PASTE};
 
 /// What a changed file is to the kernel's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +155,7 @@ fn by_include(
 ) -> Result<BTreeSet<String>> {
     let (source, build) = (kernel.source(), kernel.build());
     let mut includes = Includes::read(&source, &build, &kernel.dir.join("kcare-includes"))?;
+    let files: Vec<String> = includes.files().map(str::to_owned).collect();
     includes.apply(patches)?;
 
     let mut names = BTreeSet::new();
@@ -182,17 +186,33 @@ fn by_include(
     }
 
     // Who mentions a name that changed; a header's mention is as good as a change of what mentions it.
-    let files: Vec<&str> = includes.files().collect();
+    let text = SourceText {
+        source,
+        build,
+        files,
+        patches,
+    };
+    let index = text.index(&kernel.dir.join("kcare-words"))?;
     let mut more = BTreeSet::new();
     let mut mentioned = BTreeSet::new();
+    let mut wanted = Wanted::new(&names, &Words::default());
     loop {
-        let found = mentions(&files, &source, &build, patches, &names)?;
+        let found = text.mentions(&index, &wanted)?;
         mentioned.extend(found.units);
         more.extend(found.whole);
-        let before = names.len();
         names.extend(found.names);
-        if names.len() == before {
+        let next = Wanted::new(&names, &found.words);
+        if next.same(&wanted) {
             break;
+        }
+        wanted = next;
+        if names.len() > MAX_NAMES {
+            // Too much hangs on it to tell who does not.
+            return Ok(includes
+                .includers(targets)
+                .into_iter()
+                .filter(|f| is_unit(f))
+                .collect());
         }
     }
     let seeing = includes.includers(targets);
@@ -211,6 +231,9 @@ fn by_include(
     Ok(out)
 }
 
+/// Most names to follow through headers.
+const MAX_NAMES: usize = 500;
+
 /// What one pass over all files found.
 #[derive(Default)]
 struct Mentions {
@@ -220,45 +243,68 @@ struct Mentions {
     whole: BTreeSet<String>,
     /// Units that mention one.
     units: BTreeSet<String>,
+    /// Which names and pieces of names occur at all.
+    words: Words,
 }
 
-fn mentions(
-    files: &[&str],
-    source: &Path,
-    build: &Path,
-    patches: &Patches,
-    names: &BTreeSet<String>,
-) -> Result<Mentions> {
-    let parts: Vec<&[&str]> = files.chunks(files.len().div_ceil(8).max(1)).collect();
-    let wanted = Wanted::new(names);
-    let results = std::sync::Mutex::new(Mentions::default());
-    crate::compile::parallel(&parts, |part| {
-        let mut local = Mentions::default();
-        for file in *part {
-            let path = match file.strip_prefix("//") {
-                Some(output) => build.join(output),
-                None => source.join(file),
-            };
-            // A file that the patches add is only in the patched tree.
-            let mut text = fs::read(&path).unwrap_or_default();
-            if let Some(patched) = patches.patched(file)? {
+/// All text that the kernel may be made of.
+struct SourceText<'a> {
+    source: PathBuf,
+    build: PathBuf,
+    /// The files of the unpatched tree.
+    files: Vec<String>,
+    patches: &'a Patches,
+}
+
+impl SourceText<'_> {
+    fn path(&self, file: &str) -> PathBuf {
+        match file.strip_prefix("//") {
+            Some(output) => self.build.join(output),
+            None => self.source.join(file),
+        }
+    }
+
+    fn index(&self, cache: &Path) -> Result<Index> {
+        let paths: Vec<PathBuf> = self.files.iter().map(|file| self.path(file)).collect();
+        Index::read(&paths, cache)
+    }
+
+    /// Looks through all files that may have one of the words.
+    fn mentions(&self, index: &Index, wanted: &Wanted) -> Result<Mentions> {
+        let mut found = Mentions::default();
+        let mut files: BTreeSet<&str> = self.patches.files.keys().map(String::as_str).collect();
+        let words = wanted.words().chain([PASTE]);
+        for (number, words) in index.files_with(words) {
+            let operator = words.contains(&PASTE);
+            let words = words.into_iter().filter(|w| *w != PASTE);
+            let words: HashSet<&str> = words.filter_map(|w| std::str::from_utf8(w).ok()).collect();
+            if wanted.matters(&words) || wanted.may_paste(&words, operator) {
+                files.insert(&self.files[number]);
+            }
+            found.words.all.extend(words.into_iter().map(str::to_owned));
+        }
+        let files: Vec<&str> = files.into_iter().collect();
+        let results = Mutex::new(found);
+        parallel(&files, |file| {
+            let mut local = Mentions::default();
+            // What the patches add is only in the patched tree.
+            let mut text = fs::read(self.path(file)).unwrap_or_default();
+            if let Some(patched) = self.patches.patched(file)? {
                 text.push(b'\n');
                 text.extend_from_slice(patched.as_bytes());
             }
-            if wanted.in_text(&text) {
-                look(file, &String::from_utf8_lossy(&text), &wanted, &mut local);
+            if wanted.in_text(&text, &mut local.words) {
+                look(file, &String::from_utf8_lossy(&text), wanted, &mut local);
             }
-        }
-        let mut all = results.lock().unwrap_or_else(|e| e.into_inner());
-        all.names.extend(local.names);
-        all.whole.extend(local.whole);
-        all.units.extend(local.units);
-        Ok(())
-    })?;
-    results
-        .into_inner()
-        .map_err(|_| anyhow::anyhow!("a thread failed"))
-        .context("scan of headers")
+            let mut all = results.lock().unwrap_or_else(|e| e.into_inner());
+            all.names.extend(local.names);
+            all.whole.extend(local.whole);
+            all.units.extend(local.units);
+            all.words.extend(local.words);
+            Ok(())
+        })?;
+        Ok(results.into_inner().unwrap_or_else(|e| e.into_inner()))
+    }
 }
 
 fn look(file: &str, text: &str, wanted: &Wanted, out: &mut Mentions) {

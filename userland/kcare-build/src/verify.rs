@@ -179,7 +179,9 @@ fn place(obj: &Obj, source: &str, vmlinux: &Vmlinux) -> Result<Option<Placement>
         }
     }
 
-    let mut best: Vec<(usize, HashMap<String, (u64, u64)>)> = Vec::new();
+    /// Address and size by name.
+    type Places = HashMap<String, (u64, u64)>;
+    let mut best: Vec<(usize, Places)> = Vec::new();
     for unit in vmlinux.units(base) {
         let symbols = &vmlinux.symbols[unit.symbols.clone()];
         let mut found: HashMap<&str, Vec<(u64, u64)>> = HashMap::new();

@@ -56,7 +56,15 @@ proptest! {
 
 /// A trampoline at `TEXT` for its flag and its new, previous and original body.
 fn encode_all([flag, new, previous, original]: [u64; 4]) -> Option<[u8; TRAMPOLINE_SIZE]> {
-    encode(TEXT, flag, &Ways { original, new, previous })
+    encode(
+        TEXT,
+        flag,
+        &Ways {
+            original,
+            new,
+            previous,
+        },
+    )
 }
 
 #[test]
