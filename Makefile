@@ -19,7 +19,7 @@ kmod = $(target)/kmod/$(KERNEL)
 in_root = scripts/kernel exec $(KERNEL) --
 kbuild = $(in_root) make -s -C $(kernels)/$(KERNEL)/build M=$(CURDIR) MO=$(kmod) -j$(JOBS) \
 	KCARE_CERT_DER=$(kmod)/kcare-cert.der
-.PHONY: all help kernel keys kmod user test lint cargo-test vm-test bench demo fmt fmt-kmod clean
+.PHONY: all help kernel keys kmod user test lint cargo-test vm-test soak bench demo fmt fmt-kmod clean
 
 all: kmod user ## Build the module and the programs
 
@@ -53,6 +53,9 @@ cargo-test: all ## Only the unit and property tests
 vm-test: all ## Only the selftests in a virtual machine
 	@scripts/test $(KERNEL) vm
 
+soak: all ## Apply and unload 200 times under load (SOAK_CYCLES)
+	@tests/run --kernel $(KERNEL) soak
+
 bench: all ## Measure in a virtual machine, as ratios within one run
 	@tests/bench/run --kernel $(KERNEL)
 
@@ -68,4 +71,4 @@ fmt-kmod: kernel
 		--config-path $(kernels)/$(KERNEL)/source rust-kmod/*.rs rust-kmod/kapi/*.rs'
 
 clean: ## Remove what was built, but neither kernels nor build roots
-	rm -rf $(target)/kmod $(target)/release $(target)/debug $(target)/payloads
+	rm -rf $(target)/kmod $(target)/release $(target)/debug $(target)/payloads $(target)/tests $(target)/bench
