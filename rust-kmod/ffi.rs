@@ -145,6 +145,7 @@ extern "C" {
     pub(crate) fn kcare_idle_visit(visit: Visit, ctx: *mut c_void) -> c_int;
     pub(crate) fn kcare_task_hold(task: *mut task_struct) -> bool;
     pub(crate) fn kcare_task_release(task: *mut task_struct);
+    pub(crate) fn kcare_task_runnable(task: *mut task_struct) -> bool;
     pub(crate) fn kcare_task_stack(
         task: *mut task_struct,
         low: *mut *const u64,
@@ -171,6 +172,7 @@ extern "C" {
 
     pub(crate) fn kcare_switches_start() -> c_int;
     pub(crate) fn kcare_switches_stop();
+    pub(crate) fn kcare_switches_note(task: *mut task_struct);
     pub(crate) fn kcare_switches_visit(visit: Visit, ctx: *mut c_void) -> c_int;
 
     pub(crate) fn kcare_stop_machine(

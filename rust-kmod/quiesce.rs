@@ -55,7 +55,11 @@ use kernel::{
 const MAX_BLOCKERS: usize = 8;
 /// Longest stack, in frames, of which the unwinder is asked.
 const MAX_ENTRIES: usize = 64;
-/// Longest pause between two attempts, in milliseconds.
+/// Stops in a row before all sleeping threads are looked at anew.
+const MAX_STOPS: u32 = 50;
+/// Pause between two of them, in milliseconds.
+const STOP_PAUSE_MS: i64 = 2;
+/// Longest pause between two looks, in milliseconds.
 const MAX_PAUSE_MS: i64 = 100;
 
 /// A task inside code that goes out of use.
@@ -109,16 +113,16 @@ impl Switch<'_> {
     /// [`Reason::Blocked`] after the limit, naming tasks and functions; [`Reason::Interrupted`] if the
     /// caller gets a signal; [`Reason::StopFailed`]. The flags are unchanged.
     pub(crate) fn run(&self, report: &mut Report) -> Result<Switched, Error> {
-        let start = system::boot_ns();
         let limit_ns = u64::from(self.limit_ms).saturating_mul(1_000_000);
+        let deadline = system::boot_ns().saturating_add(limit_ns);
         let mut pause_ms = 1;
         let mut switched = Switched::default();
         loop {
-            let blockers = self.attempt(&mut switched, report)?;
+            let blockers = self.attempt(deadline, &mut switched, report)?;
             if blockers.count == 0 {
                 return Ok(switched);
             }
-            if system::boot_ns().saturating_sub(start) >= limit_ns {
+            if system::boot_ns() >= deadline {
                 return Err(self.blocked(&blockers, report));
             }
             if current!().signal_pending() {
@@ -151,25 +155,49 @@ impl Switch<'_> {
         Ok(())
     }
 
-    /// One look at all tasks, and the switch if none is inside.
-    fn attempt(&self, switched: &mut Switched, report: &mut Report) -> Result<Blockers, Error> {
-        let mut blockers = Blockers::default();
+    /// One look at all tasks, and the switch as soon as none is inside.
+    ///
+    /// A thread that sleeps inside is a blocker without any stop. One that only waits for a CPU moves on: it is
+    /// noted, and a few stops in a row have a good chance to find it, and all others like it, outside.
+    fn attempt(
+        &self,
+        deadline: u64,
+        switched: &mut Switched,
+        report: &mut Report,
+    ) -> Result<Blockers, Error> {
         // Without notes everything is looked at in the stop: slower, but as good.
         let switches = Switches::watch().ok();
+        let mut blockers = Blockers::default();
         if let Some(switches) = &switches {
-            switches.for_each_sleeping(|task| self.look(task, &mut blockers));
+            switches.for_each_sleeping(|task| {
+                if !task.runnable() {
+                    self.look(task, &mut blockers);
+                } else if self.inside(task).is_some() {
+                    switches.note(task);
+                }
+            });
             if blockers.count > 0 {
                 return Ok(blockers);
             }
         }
-        let before = system::boot_ns();
-        let blockers = stop_machine::stop(self.ksyms, |stopped| {
-            self.attempt_stopped(stopped, switches.as_ref())
-        })
-        .map_err(|e| report.failed(Reason::StopFailed, "stopping the machine", e))?;
-        switched.stop_ns = system::boot_ns().saturating_sub(before);
-        switched.longest_ns = switched.longest_ns.max(switched.stop_ns);
-        Ok(blockers)
+        let mut stops = 0u32;
+        loop {
+            let before = system::boot_ns();
+            let blockers = stop_machine::stop(self.ksyms, |stopped| {
+                self.attempt_stopped(stopped, switches.as_ref())
+            })
+            .map_err(|e| report.failed(Reason::StopFailed, "stopping the machine", e))?;
+            let after = system::boot_ns();
+            switched.stop_ns = after.saturating_sub(before);
+            switched.longest_ns = switched.longest_ns.max(switched.stop_ns);
+            stops = stops.saturating_add(1);
+            let again = stops < MAX_STOPS && after < deadline && !current!().signal_pending();
+            if blockers.count == 0 || switches.is_none() || !again {
+                return Ok(blockers);
+            }
+            switched.retries = switched.retries.saturating_add(1);
+            fsleep(Delta::from_millis(STOP_PAUSE_MS));
+        }
     }
 
     /// Runs on one CPU while all others spin.
@@ -192,22 +220,25 @@ impl Switch<'_> {
         blockers
     }
 
-    /// Is this task inside?
+    /// Where this task is inside the code that goes out of use, if it is.
+    fn inside(&self, task: &Task<'_>) -> Option<u64> {
+        let word = task.find_word(|word| self.leaving.find(word).map(|_| word))?;
+        let mut entries = [0; MAX_ENTRIES];
+        let Some(trace) = task.trace(&mut entries) else {
+            return Some(word);
+        };
+        let inside = trace.iter().find(|e| self.leaving.find(**e).is_some());
+        // In ftrace's text the word may be where the task is about to be led.
+        inside
+            .copied()
+            .or_else(|| trace.iter().any(|e| tasks::in_ftrace(*e)).then_some(word))
+    }
+
+    /// Adds a task that is inside to the blockers.
     fn look(&self, task: &Task<'_>, blockers: &mut Blockers) {
-        let hit = |word| self.leaving.find(word).map(|_| word);
-        let Some(mut word) = task.find_word(hit) else {
+        let Some(word) = self.inside(task) else {
             return;
         };
-        let mut entries = [0; MAX_ENTRIES];
-        if let Some(trace) = task.trace(&mut entries) {
-            let inside = trace.iter().find(|e| self.leaving.find(**e).is_some());
-            match inside {
-                Some(entry) => word = *entry,
-                // The word may be where ftrace is about to lead the task.
-                None if trace.iter().any(|e| tasks::in_ftrace(*e)) => {}
-                None => return,
-            }
-        }
         let pid = task.pid();
         if blockers
             .first

@@ -98,6 +98,14 @@ impl Switches {
     }
 }
 
+impl Switches {
+    /// Notes a task as if it had run: it is to be looked at in the stop.
+    pub(crate) fn note(&self, task: &Task<'_>) {
+        // SAFETY: The task is valid by the type's invariant, and the probe's notes exist by ours.
+        unsafe { ffi::kcare_switches_note(task.raw) };
+    }
+}
+
 impl Drop for Switches {
     fn drop(&mut self) {
         // SAFETY: Registered by the type's invariant.
@@ -182,6 +190,12 @@ impl Task<'_> {
         // reader, or nothing runs that could change the list.
         unsafe { ffi::kcare_task_rethooks(self.raw, run::<R>, (&raw mut call).cast()) };
         call.found
+    }
+
+    /// Whether it waits for a CPU only, and will soon be somewhere else.
+    pub(crate) fn runnable(&self) -> bool {
+        // SAFETY: The task is valid by the type's invariant.
+        unsafe { ffi::kcare_task_runnable(self.raw) }
     }
 
     /// Its thread id in the initial namespace.

@@ -118,6 +118,8 @@ int kcare_idle_visit(int (*visit)(void *ctx, struct task_struct *task), void *ct
 /* Keeps a task's stack from being freed; false if it has none or is on a CPU. */
 bool kcare_task_hold(struct task_struct *task);
 void kcare_task_release(struct task_struct *task);
+/* Whether a task waits for a CPU only. */
+bool kcare_task_runnable(struct task_struct *task);
 /* The words of a task's stack that are in use: from its saved stack pointer to its user registers. */
 void kcare_task_stack(struct task_struct *task, const u64 **low, const u64 **high);
 /* Words that the function-graph tracer keeps for it. */
@@ -140,6 +142,8 @@ void kcare_task_comm(struct task_struct *task, char *comm);
 /* From here on every task that leaves a CPU is noted; one user at a time. */
 int kcare_switches_start(void);
 void kcare_switches_stop(void);
+/* Notes a task that is being visited as if it had left a CPU. */
+void kcare_switches_note(struct task_struct *task);
 /* Calls @visit for the tasks noted, with the machine stopped; -EOVERFLOW if there were too many. */
 int kcare_switches_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx);
 

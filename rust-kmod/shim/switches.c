@@ -38,31 +38,46 @@ static void find_sched_switch(struct tracepoint *tp, void *unused)
 		sched_switch = tp;
 }
 
-static void notrace note_switch(void *unused, bool preempt, struct task_struct *prev,
-				struct task_struct *next, unsigned int prev_state)
+/* Called with interrupts off. */
+static void notrace note(struct task_struct *task)
 {
 	struct notes *notes = notes_of_cpu[smp_processor_id()];
-	unsigned int slot = hash_ptr(prev, INDEX_BITS);
+	unsigned int slot = hash_ptr(task, INDEX_BITS);
 	unsigned int i;
 	u16 *number;
 
 	/* Idle tasks are looked at in any case. */
-	if (is_idle_task(prev))
+	if (is_idle_task(task))
 		return;
 	for (i = 0; i < TRIES; i++) {
 		number = &notes->index[(slot + i) % ARRAY_SIZE(notes->index)];
 		if (!*number)
 			break;
-		if (notes->tasks[*number - 1] == prev)
+		if (notes->tasks[*number - 1] == task)
 			return;
 	}
 	if (notes->count == NOTES) {
 		notes->overflow = true;
 		return;
 	}
-	notes->tasks[notes->count++] = get_task_struct(prev);
+	notes->tasks[notes->count++] = get_task_struct(task);
 	if (i < TRIES)
 		*number = notes->count;
+}
+
+static void notrace note_switch(void *unused, bool preempt, struct task_struct *prev,
+				struct task_struct *next, unsigned int prev_state)
+{
+	note(prev);
+}
+
+void kcare_switches_note(struct task_struct *task)
+{
+	unsigned long flags;
+
+	local_irq_save(flags);
+	note(task);
+	local_irq_restore(flags);
 }
 
 static void free_notes(void)

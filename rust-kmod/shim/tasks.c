@@ -117,6 +117,11 @@ bool kcare_in_ftrace(u64 address)
 	return ksym(is_ftrace_trampoline)(address);
 }
 
+bool kcare_task_runnable(struct task_struct *task)
+{
+	return task_is_running(task);
+}
+
 int kcare_task_pid(struct task_struct *task)
 {
 	return task->pid;
