@@ -28,18 +28,16 @@ slabs >"$WORK/slabs.before"
 dmesg -n 5
 
 start_test "$cycles cycles on a busy machine"
-# All CPUs, and 400 threads that sleep and wake up; tasks come and go, and talk through pipes.
-stress-ng --quiet --cpu 0 --sleep 4 --sleep-max 100 --fork 1 --pipe 1 --switch 1 --temp-path "$WORK" --timeout 0 >"$WORK/stress" 2>&1 &
+# All CPUs compute, tasks come and go and talk through pipes; soak itself has 400 threads that sleep and wake up. Threads
+# that sleep for microseconds, as with stress-ng --sleep, would leave an emulated machine no time for anything else.
+stress-ng --quiet --cpu 0 --fork 1 --pipe 1 --temp-path "$WORK" --timeout 0 >"$WORK/stress" 2>&1 &
 stress=$!
 on_exit kill "$stress"
-threads() {
-	[[ $(ls -d /proc/[0-9]*/task/[0-9]* 2>/dev/null | wc -l) -ge 400 ]]
-}
-retry threads
+retry pgrep -x stress-ng-cpu
 succeeds soak "$(payload soak)" "$cycles"
 printf '%s\n' "$out" | sed 's/^/# /'
 like "result" "$out" "^$cycles cycles, [1-9][0-9]* calls of cmdline_proc_show, [1-9][0-9]* of eventfd_read, 0 wrong$"
-is "still busy" "$(threads && ! gone "$stress" && echo yes)" yes
+succeeds pgrep -x stress-ng-cpu
 printf '# longest stop: %s us\n' "$(kpush info >/dev/null && sed -n 's/^stop-max-ns: \([0-9]*\)...$/\1/p' /dev/kcare)"
 kill "$stress"
 wait "$stress" 2>/dev/null
@@ -58,7 +56,7 @@ same_vmalloc() {
 retry same_vmalloc || fail "vmalloc areas" "$(growth "$WORK/vmalloc.before" "$WORK/vmalloc.after")" "none more"
 slabs >"$WORK/slabs.after"
 # A cycle that loses one object makes as many more of a kind as there are cycles.
-is "objects lost" "$(growth "$WORK/slabs.before" "$WORK/slabs.after" | awk -v cycles="$cycles" '$2 >= cycles / 2')" ""
+is "objects lost" "$(growth "$WORK/slabs.before" "$WORK/slabs.after" | awk -v cycles="$cycles" '$2 >= cycles / 2 && $2 > 100')" ""
 printf '# objects more: %s\n' "$(growth "$WORK/slabs.before" "$WORK/slabs.after" | xargs)"
 is "failures" "$(kpush info | sed -n 's/^failures //p')" 0
 is "complaints" "$(dmesg | grep -E 'WARNING:|BUG:|Oops|rcu: INFO|hung|lockup')" ""

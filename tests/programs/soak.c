@@ -41,6 +41,8 @@ struct unload {
 
 /* Per function. */
 #define CHECKERS 2
+/* Threads that sleep most of the time, as those of servers do. */
+#define IDLERS 400
 
 /* The state is at least FLOOR and at most CEILING, says the one who switches; at least SEEN, say the results. */
 static _Atomic uint64_t floor_state, ceiling_state, seen;
@@ -121,6 +123,13 @@ static void *check_eventfd(void *arg)
 	return NULL;
 }
 
+static void *idle(void *arg)
+{
+	while (!atomic_load(&stop))
+		usleep(200000 + 1000 * (uintptr_t)arg);
+	return NULL;
+}
+
 static void *slurp(const char *path, size_t *size)
 {
 	struct stat st;
@@ -146,7 +155,7 @@ static void refused(const char *what, unsigned long cycle, uint32_t reason, cons
 int main(int argc, char **argv)
 {
 	static char text[2048];
-	pthread_t threads[2 * CHECKERS];
+	pthread_t threads[2 * CHECKERS + IDLERS];
 	unsigned long cycles, cycle;
 	size_t size;
 	void *data;
@@ -160,9 +169,12 @@ int main(int argc, char **argv)
 	if (device < 0)
 		die("/dev/kcare");
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	for (int i = 0; i < 2 * CHECKERS; i++)
-		if (pthread_create(&threads[i], NULL, i < CHECKERS ? check_cmdline : check_eventfd, NULL))
+	for (uintptr_t i = 0; i < 2 * CHECKERS + IDLERS; i++) {
+		void *(*run)(void *) = i < CHECKERS ? check_cmdline : i < 2 * CHECKERS ? check_eventfd : idle;
+
+		if (pthread_create(&threads[i], NULL, run, (void *)i))
 			die("pthread_create");
+	}
 
 	for (cycle = 0; cycle < cycles; cycle++) {
 		struct apply a = { .data = (uintptr_t)data, .size = size, .text = (uintptr_t)text, .text_size = sizeof(text) };
@@ -182,7 +194,7 @@ int main(int argc, char **argv)
 		usleep(1000);
 	}
 	atomic_store(&stop, true);
-	for (int i = 0; i < 2 * CHECKERS; i++)
+	for (int i = 0; i < 2 * CHECKERS + IDLERS; i++)
 		pthread_join(threads[i], NULL);
 	printf("%lu cycles, %llu calls of cmdline_proc_show, %llu of eventfd_read, %llu wrong\n", cycle,
 	       (unsigned long long)atomic_load(&calls[0]), (unsigned long long)atomic_load(&calls[1]),
