@@ -2,28 +2,28 @@
 
 //! One build from patches to payload.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{ensure, Context, Result};
 use serde::Serialize;
 
-use crate::compare::{compare, pair, Verdict};
+use crate::compare::{compare, Verdict};
 use crate::compile::{parallel, Compiler, Flavour, Unit};
-use crate::correlate::numbered_data;
 use crate::emit::{emit, About};
 use crate::kernel::Kernel;
-use crate::obj::{ItemId, Layout, Obj};
+use crate::obj::Layout;
 use crate::patch::Patches;
 use crate::preimage::preimage;
 use crate::progress::Progress;
 use crate::refuse::{refuse, Ending, Refusal};
-use crate::select::{Selector, UnitState};
+use crate::select::Selector;
 use crate::sign::Signer;
 use crate::special::Special;
+use crate::unit::UnitState;
 use crate::units::{self, Affected};
-use crate::verify::{verify, Placement};
+use crate::verify::verify;
 use crate::vmlinux::Vmlinux;
 
 /// What to build.
@@ -170,21 +170,24 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
 
     let mut states = Vec::new();
     let mut verified = 0;
-    let source = kernel.source();
     progress.step("compare with vmlinux, and old with new", || {
         for unit in &units {
-            let exact = Obj::read(
-                &compiler.object(unit, Flavour::Exact),
-                &source,
-                Layout::Joint,
-            )?;
+            let read = |flavour, layout| compiler.read(unit, flavour, layout);
+            let exact = read(Flavour::Exact, Layout::Joint)?;
             let Some(placement) = verify(&exact, &unit.source, &vmlinux)? else {
                 notes.push(format!("{} is not part of this kernel", unit.source));
                 continue;
             };
             verified += placement.functions;
-            let state = compare_unit(&compiler, unit, &source, exact, placement)
-                .with_context(|| format!("cannot compare {}", unit.source))?;
+            let state = UnitState::new(
+                &unit.source,
+                placement,
+                exact,
+                &read(Flavour::ExactPatched, Layout::Joint)?,
+                read(Flavour::Split, Layout::Split)?,
+                read(Flavour::Patched, Layout::Split)?,
+            )
+            .with_context(|| format!("cannot compare {}", unit.source))?;
             states.push(state);
         }
         Ok(())
@@ -247,98 +250,6 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
     Ok((bytes, report))
 }
 
-/// Compares the compilations of one unit.
-fn compare_unit(
-    compiler: &Compiler<'_>,
-    unit: &Unit,
-    source: &Path,
-    exact: Obj,
-    placement: Placement,
-) -> Result<UnitState> {
-    let exact_special = Special::read(&exact)?;
-    let old = Obj::read(
-        &compiler.object(unit, Flavour::Split),
-        source,
-        Layout::Split,
-    )?;
-    let old_special = Special::read(&old)?;
-    let new = Obj::read(
-        &compiler.object(unit, Flavour::Patched),
-        compiler.tree(),
-        Layout::Split,
-    )?;
-    let special = Special::read(&new)?;
-    let diff = compare(&old, &old_special, &new, &special)?;
-
-    let exact_new = Obj::read(
-        &compiler.object(unit, Flavour::ExactPatched),
-        compiler.tree(),
-        Layout::Joint,
-    )?;
-    let exact_new_special = Special::read(&exact_new)?;
-    let shipped_diff = compare(&exact, &exact_special, &exact_new, &exact_new_special)?;
-    let shipped_changes = shipped_diff
-        .changed(&exact_new)
-        .filter_map(|(name, verdict)| match verdict {
-            Verdict::Changed(what) => Some((name.to_owned(), what.clone())),
-            // What is new is found by the references to it.
-            Verdict::New | Verdict::Same => None,
-        })
-        .collect();
-
-    let shipped = shipped_names(&exact, &exact_special, &old, &old_special)?;
-    let source = unit.source.clone();
-    Ok(UnitState {
-        source,
-        exact,
-        old,
-        new,
-        special,
-        placement,
-        shipped,
-        diff,
-        shipped_changes,
-    })
-}
-
-/// The names that the items of the original object have in the unit as it was shipped.
-///
-/// The compiler numbers static variables, and the numbers decide where one is in vmlinux. Where code shows
-/// which is which, that counts; and only if it never contradicts the numbers, they count for the rest.
-fn shipped_names(
-    exact: &Obj,
-    exact_special: &Special,
-    old: &Obj,
-    old_special: &Special,
-) -> Result<HashMap<ItemId, String>> {
-    let pairs = pair(exact, exact_special, old, old_special)?;
-    let mut names = HashMap::new();
-    let mut open = Vec::new();
-    let mut consistent = true;
-    for (id, item) in old.items.iter().enumerate().filter(|(_, i)| i.named()) {
-        match pairs.old(id) {
-            Some(shipped) => {
-                let name = &exact.items[shipped].name;
-                consistent &= !numbered_data(item) || *name == item.name;
-                names.insert(id, name.clone());
-            }
-            None => open.push(id),
-        }
-    }
-    if consistent {
-        for id in open {
-            let name = &old.items[id].name;
-            let same = exact
-                .by_name(name)
-                .filter(|&e| exact.items[e].size == old.items[id].size);
-            if same.is_some_and(|e| pairs.new_of(e).is_none()) {
-                names.insert(id, name.clone());
-            }
-        }
-    }
-    Ok(names)
-}
-
 /// Refuses changes of modules.
 fn check_modules(compiler: &Compiler<'_>, affected: &Affected, patches: &Patches) -> Result<()> {
     let mut refusals = Vec::new();
@@ -368,16 +279,8 @@ fn check_modules(compiler: &Compiler<'_>, affected: &Affected, patches: &Patches
 /// Whether the patches change what a unit compiles to.
 fn changes(compiler: &Compiler<'_>, unit: &Unit) -> Result<bool> {
     compiler.compile(&[(unit, Flavour::Split), (unit, Flavour::Patched)])?;
-    let old = Obj::read(
-        &compiler.object(unit, Flavour::Split),
-        compiler.source(),
-        Layout::Split,
-    )?;
-    let new = Obj::read(
-        &compiler.object(unit, Flavour::Patched),
-        compiler.tree(),
-        Layout::Split,
-    )?;
+    let old = compiler.read(unit, Flavour::Split, Layout::Split)?;
+    let new = compiler.read(unit, Flavour::Patched, Layout::Split)?;
     let (old_special, new_special) = (Special::read(&old)?, Special::read(&new)?);
     let diff = compare(&old, &old_special, &new, &new_special)?;
     let functions = diff

@@ -122,16 +122,6 @@ pub fn pair(old: &Obj, old_special: &Special, new: &Obj, new_special: &Special) 
     Ok(comparer.pairs)
 }
 
-impl Diff {
-    /// Names of the functions and variables that are not the same.
-    pub fn changed<'a>(&'a self, new: &'a Obj) -> impl Iterator<Item = (&'a str, &'a Verdict)> {
-        self.verdicts
-            .iter()
-            .filter(|(_, verdict)| **verdict != Verdict::Same)
-            .map(|(&id, verdict)| (new.items[id].name.as_str(), verdict))
-    }
-}
-
 impl Comparer<'_> {
     /// Pairs numbered variables by what refers to them.
     fn pair_open(&mut self) -> Result<()> {

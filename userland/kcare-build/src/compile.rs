@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use anyhow::{bail, Context, Result};
 
 use crate::kernel::Kernel;
+use crate::obj::{Layout, Obj};
 
 /// A unit of the kernel and how it is compiled.
 #[derive(Clone, Debug)]
@@ -45,6 +46,11 @@ pub enum Flavour {
 }
 
 impl Flavour {
+    /// Whether the source is the patched one.
+    fn patched(self) -> bool {
+        matches!(self, Flavour::Patched | Flavour::ExactPatched)
+    }
+
     fn extension(self) -> &'static str {
         match self {
             Flavour::Exact => "exact",
@@ -77,11 +83,6 @@ impl<'a> Compiler<'a> {
             tree: work.join("tree"),
             objtool,
         })
-    }
-
-    /// The kernel's source tree.
-    pub fn source(&self) -> &Path {
-        &self.source
     }
 
     /// The patched source tree.
@@ -183,6 +184,16 @@ impl<'a> Compiler<'a> {
         ))
     }
 
+    /// Reads the object of a unit.
+    pub fn read(&self, unit: &Unit, flavour: Flavour, layout: Layout) -> Result<Obj> {
+        let root = if flavour.patched() {
+            &self.tree
+        } else {
+            &self.source
+        };
+        Obj::read(&self.object(unit, flavour), root, layout)
+    }
+
     /// Compiles, in parallel.
     pub fn compile(&self, jobs_list: &[(&Unit, Flavour)]) -> Result<()> {
         parallel(jobs_list, |&(unit, flavour)| {
@@ -243,12 +254,8 @@ impl<'a> Compiler<'a> {
             words.push(word.to_owned());
         }
         let mut command = words.join(" ");
-        if matches!(flavour, Flavour::Patched | Flavour::ExactPatched) {
-            command = replace_path(
-                &command,
-                &quote(&self.kernel.source())?,
-                &quote(&self.tree)?,
-            );
+        if flavour.patched() {
+            command = replace_path(&command, &quote(&self.source)?, &quote(&self.tree)?);
         }
         command.push_str(&format!(" -Wp,-MMD,{}", quote(deps)?));
         Ok(command)

@@ -74,6 +74,9 @@ pub fn numbered_data(item: &Item) -> bool {
     item.kind == Kind::Data && !item.global && numbered(&item.name)
 }
 
+/// Items of one name: original ones, patched ones.
+type Group = (Vec<ItemId>, Vec<ItemId>);
+
 /// Pairs what names alone decide.
 ///
 /// Functions of one base name and several clones are paired by their whole name: whatever the pairing,
@@ -144,7 +147,7 @@ pub fn pair_by_use(
     olds: &[ItemId],
     news: &[ItemId],
 ) -> bool {
-    let mut by_base: BTreeMap<&str, (Vec<ItemId>, Vec<ItemId>)> = BTreeMap::new();
+    let mut by_base: BTreeMap<&str, Group> = BTreeMap::new();
     for &o in olds.iter().filter(|&&o| pairs.new_of(o).is_none()) {
         let list = &mut by_base.entry(base_name(&old.items[o].name)).or_default().0;
         if !list.contains(&o) {

@@ -17,8 +17,9 @@ use object::elf as et;
 use crate::elf::{self, Numbers, Section, Symbol, SymbolRef};
 use crate::obj::{field_size, ItemId, Kind, Rel, SecId, Target};
 use crate::preimage::Preimage;
-use crate::select::{Goal, Key, Selector, UnitState};
+use crate::select::{Goal, Key, Selector};
 use crate::special::{replacement, Entry, Orc, ORC, ORC_IP, ORC_UNDEFINED, REPLACEMENTS, TABLES};
+use crate::unit::UnitState;
 use crate::vmlinux::Vmlinux;
 
 /// What the manifest says.

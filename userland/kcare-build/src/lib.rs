@@ -31,6 +31,7 @@ pub mod refuse;
 pub mod select;
 pub mod sign;
 pub mod special;
+pub mod unit;
 pub mod units;
 pub mod verify;
 pub mod vmlinux;

@@ -6,40 +6,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::{ensure, Result};
 
-use crate::compare::{Diff, Verdict};
+use crate::compare::Verdict;
 use crate::correlate::{base_name, expendable, numbered, numbered_data};
 use crate::insn::{Flow, ENDBR64};
 use crate::obj::{ItemId, Kind, Obj, Rel, Target};
 use crate::refuse::Refusal;
-use crate::special::{self, is_discarded, replacement, Special, ALT_AUX, REPLACEMENTS};
-use crate::verify::Placement;
+use crate::special::{self, is_discarded, replacement, ALT_AUX, REPLACEMENTS};
+use crate::unit::UnitState;
 use crate::vmlinux::{Symbol, Vmlinux};
 
 /// Why init code and data is refused.
 const INIT: &str = "is init code or data, which the running kernel has used and freed";
-
-/// Everything known about one unit.
-#[derive(Debug)]
-pub struct UnitState {
-    /// Source file relative to the source tree.
-    pub source: String,
-    /// The original object as it was shipped.
-    pub exact: Obj,
-    /// The original object, with sections split.
-    pub old: Obj,
-    /// The patched object, with sections split.
-    pub new: Obj,
-    /// Tables of the patched object.
-    pub special: Special,
-    /// Where the unit is in vmlinux.
-    pub placement: Placement,
-    /// The name in the unit as it was shipped, of the original object's items.
-    pub shipped: HashMap<ItemId, String>,
-    /// What differs.
-    pub diff: Diff,
-    /// Functions that differ when compiled as they were shipped, and how.
-    pub shipped_changes: BTreeMap<String, String>,
-}
 
 /// An item of a unit: index of the unit, item of its patched object.
 pub type Key = (usize, ItemId);

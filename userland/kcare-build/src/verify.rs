@@ -2,26 +2,27 @@
 
 //! Proves that the rebuilt unit is the shipped one, byte for byte, and places it in vmlinux.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use anyhow::{bail, Result};
+use anyhow::{bail, Context, Result};
 use object::elf;
 
 use crate::obj::{field_size, pc_relative, ItemId, Kind, Obj, Rel, Target};
 use crate::special::is_discarded;
-use crate::vmlinux::Vmlinux;
+use crate::vmlinux::{Unit, Vmlinux};
+
+/// Link-time address and size in bytes.
+pub type Place = (u64, u64);
 
 /// Where the things of a unit are in vmlinux.
 #[derive(Debug, Default)]
 pub struct Placement {
-    /// Link-time address and size by name, of the functions and variables of this unit.
-    pub addr: HashMap<String, (u64, u64)>,
+    /// The functions and variables of this unit, by name.
+    pub addr: HashMap<String, Place>,
     /// Weak functions that another unit overrides.
-    pub overridden: Vec<String>,
+    pub overridden: HashSet<String>,
     /// Functions of which every byte was compared.
     pub functions: usize,
-    /// Their bytes.
-    pub bytes: u64,
     /// References that were compared.
     pub references: usize,
 }
@@ -30,201 +31,199 @@ pub struct Placement {
 ///
 /// Returns `None` if nothing of it is in vmlinux.
 pub fn verify(obj: &Obj, source: &str, vmlinux: &Vmlinux) -> Result<Option<Placement>> {
-    let Some(mut placement) = place(obj, source, vmlinux)? else {
+    let Some(placement) = place(obj, source, vmlinux)? else {
         return Ok(None);
     };
-    let mut anonymous: BTreeMap<ItemId, u64> = BTreeMap::new();
+    let mut verifier = Verifier {
+        obj,
+        vmlinux,
+        placement,
+        anonymous: BTreeMap::new(),
+    };
     for (id, item) in obj.items.iter().enumerate() {
-        if item.kind != Kind::Func || is_discarded(&obj.secs[item.sec].name) {
-            continue;
+        if item.kind == Kind::Func && !is_discarded(&obj.secs[item.sec].name) {
+            verifier.function(id).with_context(|| {
+                format!("function `{}` of {source} does not compile to what was shipped; is this the kernel's compiler and configuration?", item.name)
+            })?;
         }
-        let Some(&(addr, _)) = placement.addr.get(&item.name) else {
-            continue;
-        };
-        let shipped = vmlinux.read_addr(addr, item.size)?;
-        let mut rebuilt = obj.bytes(id).to_vec();
-        let mut masked = shipped.clone();
-        for rel in obj.rels(id) {
-            if !check_reference(
-                obj,
-                id,
-                rel,
-                addr,
-                &shipped,
-                vmlinux,
-                &placement,
-                &mut anonymous,
-            )? {
-                continue;
-            }
-            placement.references += 1;
-            let at = (rel.off - item.start) as usize;
-            let size = field_size(rel.ty).unwrap_or(0);
-            rebuilt[at..at + size].fill(0);
-            masked[at..at + size].fill(0);
-        }
-        if let Some(at) = (0..rebuilt.len()).find(|&i| rebuilt[i] != masked[i]) {
-            bail!(
-                "function `{}` of {source} does not compile to what was shipped: byte {at:#x} is {:#04x}, in vmlinux {:#04x}; is this the kernel's compiler and configuration?",
-                item.name,
-                rebuilt[at],
-                masked[at],
-            );
-        }
-        placement.functions += 1;
-        placement.bytes += item.size;
     }
-    Ok(Some(placement))
+    Ok(Some(verifier.placement))
 }
 
-/// Compares one relocated field; `false` if it is no relocation but code of its own.
-#[allow(clippy::too_many_arguments)]
-fn check_reference(
-    obj: &Obj,
-    id: ItemId,
-    rel: &Rel,
-    addr: u64,
-    shipped: &[u8],
-    vmlinux: &Vmlinux,
-    placement: &Placement,
-    anonymous: &mut BTreeMap<ItemId, u64>,
-) -> Result<bool> {
-    let item = &obj.items[id];
-    let at = (rel.off - item.start) as usize;
-    let Some(size) = field_size(rel.ty) else {
-        bail!(
-            "`{}` has a relocation of the unknown type {}",
-            item.name,
-            rel.ty
-        );
-    };
-    if size == 1 || rel.target == Target::Abs {
-        // A branch that the assembler resolved; its bytes are compared as they are.
-        return Ok(false);
-    }
-    let field = &shipped[at..at + size];
-    let value = match size {
-        4 if rel.ty == elf::R_X86_64_32 => {
-            u64::from(u32::from_le_bytes([field[0], field[1], field[2], field[3]]))
-        }
-        4 => i64::from(i32::from_le_bytes([field[0], field[1], field[2], field[3]])) as u64,
-        8 => u64::from_le_bytes([
-            field[0], field[1], field[2], field[3], field[4], field[5], field[6], field[7],
-        ]),
-        _ => return Ok(false),
-    };
-    let place = if pc_relative(rel.ty) {
-        addr + at as u64
-    } else {
-        0
-    };
-    let start = value.wrapping_add(place).wrapping_sub(rel.addend as u64);
-    let matches = |expected: u64| {
-        expected == start || (rel.ty == elf::R_X86_64_32 && expected as u32 == start as u32)
-    };
-    let good = match rel.target {
-        Target::Undef(i) => {
-            let name = &obj.undefs[i];
-            let mut found = vmlinux.named(name).filter(|s| !s.local).peekable();
-            // An undefined weak reference that nobody defines is 0, or taken out by the linker.
-            found.peek().is_none() || found.any(|s| matches(s.addr))
-        }
-        Target::Item(target) if obj.items[target].named() => {
-            match placement.addr.get(&obj.items[target].name) {
-                Some(&(expected, _)) => matches(expected),
-                None => placement.overridden.contains(&obj.items[target].name),
+struct Verifier<'a> {
+    obj: &'a Obj,
+    vmlinux: &'a Vmlinux,
+    placement: Placement,
+    /// Addresses of things without a name, from the references to them.
+    anonymous: BTreeMap<ItemId, u64>,
+}
+
+impl Verifier<'_> {
+    /// Compares one function, if vmlinux has it.
+    fn function(&mut self, id: ItemId) -> Result<()> {
+        let item = &self.obj.items[id];
+        let Some(&(addr, _)) = self.placement.addr.get(&item.name) else {
+            return Ok(());
+        };
+        let mut shipped = self.vmlinux.read_addr(addr, item.size)?;
+        let mut rebuilt = self.obj.bytes(id).to_vec();
+        for rel in self.obj.rels(id) {
+            let size = field_size(rel.ty)
+                .with_context(|| format!("relocation of the unknown type {}", rel.ty))?;
+            if size < 4 || rel.target == Target::Abs {
+                // A branch that the assembler resolved; its bytes are compared as they are.
+                continue;
             }
+            let at = (rel.off - item.start) as usize;
+            let field = shipped.get_mut(at..at + size).context("short function")?;
+            let mut value = [0; 8];
+            value[..size].copy_from_slice(field);
+            field.fill(0);
+            rebuilt[at..at + size].fill(0);
+            self.reference(rel, addr + at as u64, u64::from_le_bytes(value))
+                .with_context(|| format!("at byte {at:#x}"))?;
+            self.placement.references += 1;
         }
-        Target::Item(target) if obj.items[target].kind == Kind::Blob => {
-            // The start of a blob is not known beforehand, but all references must agree on it.
-            let expected = *anonymous.entry(target).or_insert(start);
-            matches(expected)
+        if let Some(at) = (0..rebuilt.len()).find(|&i| rebuilt[i] != shipped[i]) {
+            let (is, was) = (rebuilt[at], shipped[at]);
+            bail!("byte {at:#x} is {is:#04x}, and in vmlinux {was:#04x}");
         }
-        // Strings and constants are merged across units.
-        Target::Item(_) | Target::Abs => true,
-    };
-    if !good {
-        bail!(
-            "function `{}`+{at:#x} refers to `{}`, but in vmlinux to address {start:#x}; is this the kernel's compiler and configuration?",
-            item.name,
-            obj.target_name(rel.target),
-        );
+        self.placement.functions += 1;
+        Ok(())
     }
-    Ok(true)
+
+    /// Compares what a relocated field holds with what it should; `value` is zero-extended.
+    fn reference(&mut self, rel: &Rel, place: u64, value: u64) -> Result<()> {
+        let value = match field_size(rel.ty) {
+            // CAST: the field is sign-extended, except of R_X86_64_32.
+            Some(4) if rel.ty != elf::R_X86_64_32 => i64::from(value as u32 as i32) as u64,
+            _ => value,
+        };
+        let place = if pc_relative(rel.ty) { place } else { 0 };
+        let start = value.wrapping_add(place).wrapping_sub(rel.addend as u64);
+        let matches = |expected: u64| {
+            expected == start || (rel.ty == elf::R_X86_64_32 && expected as u32 == start as u32)
+        };
+        let good = match rel.target {
+            Target::Undef(i) => {
+                let name = &self.obj.undefs[i];
+                let mut found = self.vmlinux.named(name).filter(|s| !s.local).peekable();
+                // The linker leaves 0 for an undefined weak symbol.
+                found.peek().is_none() || found.any(|s| matches(s.addr))
+            }
+            Target::Item(id) => {
+                let item = &self.obj.items[id];
+                match item.kind {
+                    Kind::Func | Kind::Data => match self.placement.addr.get(&item.name) {
+                        Some(&(expected, _)) => matches(expected),
+                        None => self.placement.overridden.contains(&item.name),
+                    },
+                    // All references must agree on where it is.
+                    Kind::Blob => matches(*self.anonymous.entry(id).or_insert(start)),
+                    // Merged across units, so that only the contents count.
+                    Kind::Str | Kind::Const => {
+                        let text = self.obj.bytes(id);
+                        rel.ty == elf::R_X86_64_32
+                            || self.vmlinux.read_addr(start, text.len() as u64)? == text
+                    }
+                }
+            }
+            Target::Abs => true,
+        };
+        if !good {
+            let name = self.obj.target_name(rel.target);
+            bail!("the reference to `{name}` goes to {start:#x} in vmlinux");
+        }
+        Ok(())
+    }
 }
 
 /// Finds the addresses of a unit's symbols.
 fn place(obj: &Obj, source: &str, vmlinux: &Vmlinux) -> Result<Option<Placement>> {
-    let base = source.rsplit('/').next().unwrap_or(source);
-    let locals: Vec<(&str, u64)> = obj
+    let mut placement = Placement::default();
+    let kept = |sec: usize| !is_discarded(&obj.secs[sec].name);
+    for item in obj
         .items
         .iter()
-        .filter(|i| i.named() && !i.global && !is_discarded(&obj.secs[i.sec].name))
-        .map(|i| (i.name.as_str(), i.size))
-        .collect();
-    let globals: Vec<_> = obj.items.iter().filter(|i| i.named() && i.global).collect();
-
-    let mut placement = Placement::default();
-    let mut seen_global = false;
-    for item in globals {
-        // A weak symbol may be defined elsewhere; then its size or its code differs.
-        let symbol = vmlinux.global(&item.name);
-        match symbol {
+        .filter(|i| i.named() && i.global && kept(i.sec))
+    {
+        match vmlinux.global(&item.name) {
             Some(s) if s.size == item.size => {
                 placement.addr.insert(item.name.clone(), (s.addr, s.size));
-                seen_global = true;
             }
-            Some(_) if item.weak => placement.overridden.push(item.name.clone()),
+            Some(_) if item.weak => {
+                placement.overridden.insert(item.name.clone());
+            }
+            Some(s) if item.kind == Kind::Func => bail!(
+                "function `{}` of {source} compiles to {} bytes, and in vmlinux it has {}; is this the kernel's compiler and configuration?",
+                item.name,
+                item.size,
+                s.size
+            ),
             _ => {}
         }
     }
 
-    /// Address and size by name.
-    type Places = HashMap<String, (u64, u64)>;
-    let mut best: Vec<(usize, Places)> = Vec::new();
-    for unit in vmlinux.units(base) {
-        let symbols = &vmlinux.symbols[unit.symbols.clone()];
-        let mut found: HashMap<&str, Vec<(u64, u64)>> = HashMap::new();
-        for s in symbols {
-            found.entry(&s.name).or_default().push((s.addr, s.size));
-        }
-        let mut addr = HashMap::new();
-        let mut missing = 0;
-        for &(name, size) in &locals {
-            match found.get(name).map(Vec::as_slice) {
-                Some([(a, s)]) if *s == size => {
-                    addr.insert(name.to_owned(), (*a, size));
-                }
-                _ => missing += 1,
-            }
-        }
-        // Things of `.exit` sections and the like may be dropped, code may not.
-        best.push((missing, addr));
-    }
-    best.sort_by_key(|(missing, _)| *missing);
-    let functions = |addr: &HashMap<String, (u64, u64)>| {
-        obj.items
-            .iter()
-            .filter(|i| i.kind == Kind::Func && !i.global && !is_discarded(&obj.secs[i.sec].name))
-            .all(|i| addr.contains_key(&i.name))
-    };
-    let good: Vec<_> = best.iter().filter(|(_, addr)| functions(addr)).collect();
-    match good.as_slice() {
-        [] if !seen_global => return Ok(None),
-        [] if locals.is_empty() => {}
-        [] => bail!("the local functions of {source} are in no unit `{base}` of vmlinux"),
-        [(_, addr)] => placement.addr.extend(addr.clone()),
-        [(a, addr), (b, _), ..] if a < b => placement.addr.extend(addr.clone()),
+    let base = source.rsplit('/').next().unwrap_or(source);
+    let locals: HashMap<&str, u64> = obj
+        .items
+        .iter()
+        .filter(|i| i.named() && !i.global && kept(i.sec))
+        .map(|i| (i.name.as_str(), i.size))
+        .collect();
+    let functions: Vec<&str> = obj
+        .items
+        .iter()
+        .filter(|i| i.kind == Kind::Func && !i.global && kept(i.sec))
+        .map(|i| i.name.as_str())
+        .collect();
+    // The unit that has all of the local functions, and most of the local variables.
+    let mut found: Vec<HashMap<String, Place>> = vmlinux
+        .units(base)
+        .map(|unit| local_places(unit, &locals, vmlinux))
+        .filter(|places| functions.iter().all(|f| places.contains_key(*f)))
+        .collect();
+    found.sort_by_key(|places| std::cmp::Reverse(places.len()));
+    match found.as_slice() {
         _ if locals.is_empty() => {}
-        many => bail!("{} units of vmlinux could be {source}", many.len()),
+        [] if placement.addr.is_empty() => return Ok(None),
+        [] => bail!("the local functions of {source} are in no unit `{base}` of vmlinux"),
+        [first, second, ..] if first.len() == second.len() => {
+            bail!("several units `{base}` of vmlinux could be {source}")
+        }
+        [first, ..] => placement.addr.extend(first.clone()),
+    }
+    if placement.addr.is_empty() {
+        return Ok(None);
     }
     // Other names of the same things.
     for item in obj.items.iter().filter(|i| i.named()) {
-        if let Some(&addr) = placement.addr.get(&item.name) {
+        if let Some(&place) = placement.addr.get(&item.name) {
             for alias in &item.aliases {
-                placement.addr.entry(alias.clone()).or_insert(addr);
+                placement.addr.entry(alias.clone()).or_insert(place);
             }
         }
     }
     Ok(Some(placement))
+}
+
+/// The symbols of a unit of vmlinux that have the names and sizes of `locals`, each once.
+fn local_places(
+    unit: &Unit,
+    locals: &HashMap<&str, u64>,
+    vmlinux: &Vmlinux,
+) -> HashMap<String, Place> {
+    let mut places = HashMap::new();
+    let mut twice = HashSet::new();
+    for symbol in &vmlinux.symbols[unit.symbols.clone()] {
+        if locals.get(symbol.name.as_str()) == Some(&symbol.size)
+            && places
+                .insert(symbol.name.clone(), (symbol.addr, symbol.size))
+                .is_some()
+        {
+            twice.insert(symbol.name.clone());
+        }
+    }
+    places.retain(|name, _| !twice.contains(name));
+    places
 }

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Builds payloads for a real kernel: `KCARE_TEST_KERNEL` names a prepared release.
+//!
+//! `KCARE_TEST_UNITS` is the number of units in which nothing but line numbers changes (default 12).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use kcare_build::inspect::Summary;
+use kcare_build::kernel::Kernel;
+use kcare_build::vmlinux::Vmlinux;
+use kcare_payload::trailer;
+
+/// The functions that each test patch redirects.
+const PATCHES: &[(&str, &[&str])] = &[
+    ("cmdline", &["cmdline_proc_show"]),
+    ("extable", &["__x64_sys_getcpu", "__ia32_sys_getcpu"]),
+    ("getpid", &["__x64_sys_getpid"]),
+    ("header", &["cmdline_proc_show"]),
+    ("meminfo", &["meminfo_proc_show"]),
+    ("multi", &["cmdline_proc_show", "meminfo_proc_show"]),
+    ("new-data", &["version_proc_show"]),
+    ("pipe-read", &["anon_pipe_read"]),
+    ("stack", &["__x64_sys_umask", "__ia32_sys_umask"]),
+    ("static-key", &["cmdline_proc_show"]),
+    ("warn", &["__x64_sys_umask", "__ia32_sys_umask"]),
+];
+
+fn release() -> Option<String> {
+    let release = std::env::var("KCARE_TEST_KERNEL").ok();
+    if release.is_none() {
+        println!("skipped: KCARE_TEST_KERNEL names no prepared kernel");
+    }
+    release
+}
+
+fn scratch(name: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+fn test_patch(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/patches");
+    root.join(format!("{name}.patch"))
+}
+
+fn build(release: &str, patch: &Path, out: &Path, more: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_kcare-build"))
+        .args(["build", "--quiet", "--kernel", release])
+        .args(more)
+        .arg("-o")
+        .arg(out)
+        .arg(patch)
+        .env_remove("SOURCE_DATE_EPOCH")
+        .output()
+        .unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Writes a patch that changes one file of the kernel's source.
+fn make_patch(kernel: &Kernel, dir: &Path, file: &str, edit: impl Fn(&str) -> String) -> PathBuf {
+    let old = kernel.source().join(file);
+    let text = String::from_utf8_lossy(&fs::read(&old).unwrap()).into_owned();
+    let edited = edit(&text);
+    assert_ne!(text, edited, "{file} is not as the test expects");
+    let new = dir.join("edited");
+    fs::write(&new, edited).unwrap();
+    let output = Command::new("diff")
+        .args(["-U1", "--label"])
+        .arg(format!("a/{file}"))
+        .arg("--label")
+        .arg(format!("b/{file}"))
+        .args([&old, &new])
+        .output()
+        .unwrap();
+    let patch = dir.join("edit.patch");
+    fs::write(&patch, output.stdout).unwrap();
+    patch
+}
+
+#[test]
+fn test_patches_redirect_what_they_should() {
+    let Some(release) = release() else { return };
+    let dir = scratch("patches");
+    for (name, functions) in PATCHES {
+        let out = dir.join(format!("{name}.kpatch"));
+        let output = build(
+            &release,
+            &test_patch(name),
+            &out,
+            &["--unsigned", "--level", "3"],
+        );
+        assert!(output.status.success(), "{name}: {}", stderr(&output));
+        let summary = Summary::new(&fs::read(&out).unwrap()).unwrap();
+        let mut found: Vec<&str> = summary.functions.iter().map(|f| f.name.as_str()).collect();
+        let mut wanted = functions.to_vec();
+        found.sort_unstable();
+        wanted.sort_unstable();
+        assert_eq!(found, wanted, "{name}");
+        assert_eq!(
+            (summary.level, summary.release.as_str()),
+            (3, release.as_str())
+        );
+        for func in &summary.functions {
+            assert!(
+                func.unchecked < func.old_size as usize,
+                "{name}: nothing is compared"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_payload_is_the_same_each_time() {
+    let Some(release) = release() else { return };
+    let dir = scratch("same");
+    // With source names of UBSAN, which hold the path of the tree, in the code.
+    let patch = test_patch("extable");
+    let (a, b) = (dir.join("a"), dir.join("b"));
+    for out in [&a, &b] {
+        let output = build(
+            &release,
+            &patch,
+            out,
+            &["--unsigned", "--fix", "CVE-2026-99999: a fix"],
+        );
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    assert!(fs::read(a).unwrap() == fs::read(b).unwrap());
+}
+
+#[test]
+fn the_signature_is_what_the_kernel_verifies() {
+    let Some(release) = release() else { return };
+    let dir = scratch("signed");
+    let (key, cert, out) = (
+        dir.join("key.pem"),
+        dir.join("cert.pem"),
+        dir.join("out.kpatch"),
+    );
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-subj",
+            "/CN=kcare test",
+            "-keyout",
+        ])
+        .arg(&key)
+        .arg("-out")
+        .arg(&cert)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", stderr(&made));
+    let (key_arg, cert_arg) = (key.to_str().unwrap(), cert.to_str().unwrap());
+    let more = ["--key", key_arg, "--cert", cert_arg];
+    let output = build(&release, &test_patch("cmdline"), &out, &more);
+    assert!(output.status.success(), "{}", stderr(&output));
+
+    let bytes = fs::read(&out).unwrap();
+    let (body, signature) = trailer::split(&bytes).unwrap();
+    fs::write(dir.join("body"), body).unwrap();
+    fs::write(dir.join("signature"), signature).unwrap();
+    let verify = |content: &str| {
+        Command::new("openssl")
+            .args([
+                "cms",
+                "-verify",
+                "-binary",
+                "-inform",
+                "DER",
+                "-noverify",
+                "-in",
+            ])
+            .arg(dir.join("signature"))
+            .arg("-certfile")
+            .arg(&cert)
+            .arg("-content")
+            .arg(dir.join(content))
+            .args(["-out", "/dev/null"])
+            .output()
+            .unwrap()
+    };
+    assert!(
+        verify("body").status.success(),
+        "{}",
+        stderr(&verify("body"))
+    );
+    let mut other = body.to_vec();
+    other[0x40] ^= 1;
+    fs::write(dir.join("other"), other).unwrap();
+    assert!(
+        !verify("other").status.success(),
+        "a changed payload verifies"
+    );
+
+    // Signing again replaces the signature, and inspect names the signer.
+    let again = Command::new(env!("CARGO_BIN_EXE_kcare-build"))
+        .args(["sign", "--key", key_arg, "--cert", cert_arg])
+        .arg(&out)
+        .output()
+        .unwrap();
+    assert!(again.status.success(), "{}", stderr(&again));
+    let bytes = fs::read(&out).unwrap();
+    assert_eq!(trailer::split(&bytes).unwrap().0, body);
+    let serial = Command::new("openssl")
+        .args(["x509", "-noout", "-serial", "-in"])
+        .arg(&cert)
+        .output()
+        .unwrap();
+    let serial = String::from_utf8(serial.stdout)
+        .unwrap()
+        .trim()
+        .to_lowercase();
+    let signer = Summary::new(&bytes).unwrap().signature.unwrap().signer;
+    assert_eq!(
+        format!("serial={}", signer.trim_start_matches("00")),
+        serial
+    );
+}
+
+#[test]
+fn nothing_changed_and_cannot_be_patched_are_told_apart() {
+    let Some(release) = release() else { return };
+    let kernel = Kernel::find(&release, None).unwrap();
+    let dir = scratch("endings");
+    let out = dir.join("out.kpatch");
+    let file = "fs/proc/cmdline.c";
+    let ending = |patch: &Path, code: i32, text: &str| {
+        let output = build(&release, patch, &out, &["--unsigned"]);
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{message}");
+        assert!(message.contains(text), "{message}");
+        assert!(!out.exists());
+    };
+
+    let comment = make_patch(&kernel, &dir, file, |t| format!("/* A remark. */\n{t}"));
+    ending(&comment, 3, "nothing changed: no function differs");
+
+    let init = make_patch(&kernel, &dir, file, |t| {
+        t.replace(
+            "\tpde_make_permanent(pde);\n",
+            "\tpde_make_permanent(pde);\n\tpr_info(\"x\");\n",
+        )
+    });
+    ending(&init, 4, "proc_cmdline_init: is init code or data");
+
+    let broken = make_patch(&kernel, &dir, file, |t| {
+        t.replace("seq_putc(m", "seq_putc(nobody")
+    });
+    ending(&broken, 1, "cannot compile fs/proc/cmdline.c");
+
+    let makefile = make_patch(&kernel, &dir, "fs/proc/Makefile", |t| {
+        format!("{t}# A remark.\n")
+    });
+    ending(&makefile, 4, "fs/proc/Makefile: is neither C nor a header");
+
+    let docs = make_patch(&kernel, &dir, "MAINTAINERS", |t| format!("{t}\n"));
+    ending(&docs, 3, "the patches touch no code");
+
+    let stale = dir.join("stale.patch");
+    let text = fs::read_to_string(test_patch("cmdline")).unwrap();
+    fs::write(&stale, text.replace("seq_putc(m", "seq_putc(n")).unwrap();
+    ending(&stale, 1, "does not apply");
+}
+
+#[test]
+fn moved_lines_change_nothing() {
+    let Some(release) = release() else { return };
+    let kernel = Kernel::find(&release, None).unwrap();
+    let count: usize = std::env::var("KCARE_TEST_UNITS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(12);
+    let units = Vmlinux::open(&kernel.vmlinux())
+        .unwrap()
+        .unit_names()
+        .unwrap();
+    let units: Vec<String> = units
+        .into_iter()
+        .filter(|u| u.ends_with(".c") && kernel.source().join(u).exists())
+        .filter(|u| !u.starts_with("arch/x86/boot/") && *u != "kernel/bounds.c")
+        .collect();
+    assert!(units.len() > 1000, "vmlinux has {} units", units.len());
+    let mut patch = String::new();
+    for unit in units.iter().step_by((units.len() / count.max(1)).max(1)) {
+        let text = fs::read(kernel.source().join(unit)).unwrap();
+        let text = String::from_utf8_lossy(&text);
+        let first = text.lines().next().unwrap();
+        patch += &format!("--- a/{unit}\n+++ b/{unit}\n@@ -1,1 +1,3 @@\n+\n+\n {first}\n");
+    }
+    let dir = scratch("lines");
+    let path = dir.join("lines.patch");
+    fs::write(&path, patch).unwrap();
+    let output = build(
+        &release,
+        &path,
+        &dir.join("out"),
+        &["--unsigned", "--max-units", "5000"],
+    );
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+}

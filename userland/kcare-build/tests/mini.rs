@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Builds payloads for a little kernel that the host's compiler makes: each C file in `mini/` is one
+//! unit, before the patch and (with `PATCHED` defined) after it, and says in `//#` lines what is expected.
+//!
+//! * `Func:` exactly these functions are redirected
+//! * `Extern:` these symbols are among the externals
+//! * `New:` these are defined in the payload
+//! * `Same:` these are not touched
+//! * `Cold:` these have a cold part in the original
+//! * `Nothing` nothing changed
+//! * `Refused:` the first refusal starts so
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{ensure, Context, Result};
+use kcare_build::emit::{emit, About};
+use kcare_build::obj::{Layout, Obj};
+use kcare_build::preimage::preimage;
+use kcare_build::select::Selector;
+use kcare_build::unit::UnitState;
+use kcare_build::verify::verify;
+use kcare_build::vmlinux::Vmlinux;
+use kcare_payload::check::Payload;
+use kcare_payload::layout::{MASK_ANY, MASK_MATCH};
+
+const FLAGS: &[&str] = &[
+    "-O2",
+    "-ffreestanding",
+    "-fcf-protection=branch",
+    "-mcmodel=kernel",
+    "-fno-pic",
+    "-fno-pie",
+    "-mno-red-zone",
+    "-mno-sse",
+    "-fno-asynchronous-unwind-tables",
+    "-fno-stack-protector",
+    "-fno-common",
+    "-fno-jump-tables",
+    "-fpatchable-function-entry=16,16",
+    "-Wall",
+    "-Wno-missing-prototypes",
+];
+const TRACED: &[&str] = &["-pg", "-mfentry", "-mrecord-mcount"];
+const SPLIT: &[&str] = &["-ffunction-sections", "-fdata-sections"];
+
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mini")
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command
+        .output()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+fn compile(source: &Path, object: &Path, more: &[&[&str]]) -> Result<()> {
+    let mut gcc = Command::new("gcc");
+    gcc.args(FLAGS).args(more.iter().copied().flatten());
+    run(gcc.arg("-c").arg(source).arg("-o").arg(object))
+}
+
+/// Whether the host has the tools; says what is missing.
+fn tools() -> bool {
+    for tool in ["gcc", "ld"] {
+        if Command::new(tool).arg("--version").output().is_err() {
+            println!("skipped: this machine has no {tool}");
+            return false;
+        }
+    }
+    true
+}
+
+/// The four compilations of a unit, and the kernel that the first one is linked into.
+struct Mini {
+    name: String,
+    dir: PathBuf,
+}
+
+impl Mini {
+    fn new(name: &str) -> Result<Self> {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::create_dir_all(&dir)?;
+        let this = Mini {
+            name: format!("{name}.c"),
+            dir,
+        };
+        let patched: &[&str] = &["-DPATCHED"];
+        for (object, more) in [
+            ("exact.o", &[TRACED][..]),
+            ("exact-patched.o", &[TRACED, patched]),
+            ("split.o", &[TRACED, SPLIT]),
+            ("patched.o", &[TRACED, SPLIT, patched]),
+        ] {
+            compile(&sources().join(&this.name), &this.dir.join(object), more)?;
+        }
+        compile(&sources().join("core.c"), &this.dir.join("core.o"), &[])?;
+        this.link("exact.o")?;
+        Ok(this)
+    }
+
+    fn link(&self, object: &str) -> Result<()> {
+        run(Command::new("ld")
+            .args(["--build-id=sha1", "--no-warn-rwx-segments", "-T"])
+            .arg(sources().join("link.ld"))
+            .arg("-o")
+            .arg(self.dir.join("vmlinux"))
+            .arg(self.dir.join("core.o"))
+            .arg(self.dir.join(object)))
+    }
+
+    fn object(&self, name: &str, layout: Layout) -> Result<Obj> {
+        Obj::read(&self.dir.join(name), &sources(), layout)
+    }
+
+    fn vmlinux(&self) -> Result<Vmlinux> {
+        Vmlinux::open(&self.dir.join("vmlinux"))
+    }
+
+    fn state(&self, vmlinux: &Vmlinux) -> Result<UnitState> {
+        let exact = self.object("exact.o", Layout::Joint)?;
+        let placement = verify(&exact, &self.name, vmlinux)?.context("not part of the kernel")?;
+        UnitState::new(
+            &self.name,
+            placement,
+            exact,
+            &self.object("exact-patched.o", Layout::Joint)?,
+            self.object("split.o", Layout::Split)?,
+            self.object("patched.o", Layout::Split)?,
+        )
+    }
+}
+
+fn about() -> About {
+    About {
+        level: 7,
+        time: 1_795_425_120,
+        release: "7.0-mini".to_owned(),
+        description: "7;mini".to_owned(),
+        fixes: vec![("CVE-2026-99999".to_owned(), "mini: an answer".to_owned())],
+    }
+}
+
+/// What a unit's `//#` lines say about a key; `None` if there is no such line.
+fn expected(text: &str, key: &str) -> Option<String> {
+    let mut found = text
+        .lines()
+        .filter_map(|l| l.strip_prefix("//#")?.strip_prefix(key));
+    found
+        .next()
+        .map(|rest| rest.trim_start_matches(':').trim().to_owned())
+}
+
+fn words(text: &str) -> BTreeSet<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+fn check(name: &str) -> Result<()> {
+    let text = std::fs::read_to_string(sources().join(format!("{name}.c")))?;
+    let mini = Mini::new(name)?;
+    let vmlinux = mini.vmlinux()?;
+    let states = [mini.state(&vmlinux)?];
+    let selector = Selector::run(&states, &vmlinux)?;
+    let selection = &selector.selection;
+
+    let refusals: Vec<String> = selection
+        .refusals
+        .iter()
+        .map(|r| format!("{}: {}", r.name, r.reason))
+        .collect();
+    if let Some(refused) = expected(&text, "Refused") {
+        ensure!(
+            refusals.iter().any(|r| r.starts_with(&refused)),
+            "expected `{refused}`, got {refusals:?}"
+        );
+        return Ok(());
+    }
+    ensure!(refusals.is_empty(), "refused: {refusals:?}");
+    if expected(&text, "Nothing").is_some() {
+        ensure!(
+            selection.redirects.is_empty(),
+            "changed: {:?}",
+            selection.why
+        );
+        return Ok(());
+    }
+
+    let images = selection
+        .redirects
+        .iter()
+        .map(|r| preimage(r, &states[0].exact, &vmlinux))
+        .collect::<Result<Vec<_>>>()?;
+    let bytes = emit(&states, &selector, &vmlinux, &images, &about())?;
+    let again = emit(&states, &selector, &vmlinux, &images, &about())?;
+    ensure!(bytes == again, "the same input gives other bytes");
+    let payload = Payload::parse(&bytes).map_err(|e| anyhow::anyhow!("{e}"))?;
+    ensure!(
+        payload.level() == 7 && payload.release() == "7.0-mini",
+        "manifest"
+    );
+
+    let funcs: BTreeSet<String> = payload
+        .funcs()
+        .map(|f| payload.string(f.name).to_owned())
+        .collect();
+    ensure!(
+        Some(&funcs) == expected(&text, "Func").map(|f| words(&f)).as_ref(),
+        "redirects {funcs:?}"
+    );
+    let symbols: Vec<_> = payload.symbols().collect();
+    let named = |undefined: bool| -> BTreeSet<String> {
+        let list = symbols.iter().filter(|s| s.is_undefined() == undefined);
+        list.map(|s| s.name.to_owned()).collect()
+    };
+    let (defined, externs) = (named(false), named(true));
+    let subset = |key: &str, of: &BTreeSet<String>| -> Result<()> {
+        let wanted = words(&expected(&text, key).unwrap_or_default());
+        ensure!(
+            wanted.is_subset(of),
+            "{key}: {wanted:?} are not all in {of:?}"
+        );
+        Ok(())
+    };
+    subset("Extern", &externs)?;
+    subset("New", &defined)?;
+    for same in words(&expected(&text, "Same").unwrap_or_default()) {
+        ensure!(!defined.contains(&same), "`{same}` is in the payload");
+    }
+    let cold: BTreeSet<String> = payload
+        .funcs()
+        .filter(|f| f.cold_size != 0)
+        .map(|f| payload.string(f.name).to_owned())
+        .collect();
+    ensure!(
+        cold == words(&expected(&text, "Cold").unwrap_or_default()),
+        "cold parts of {cold:?}"
+    );
+    check_code(&payload, &states[0], &vmlinux)
+}
+
+/// The payload's code is the patched object's, and its pre-images are vmlinux's code.
+fn check_code(payload: &Payload<'_>, state: &UnitState, vmlinux: &Vmlinux) -> Result<()> {
+    for symbol in payload.symbols().filter(|s| s.size > 0) {
+        let Some(section) = symbol.section().and_then(|s| payload.section(s)) else {
+            continue;
+        };
+        let Some(id) = state.new.by_name(symbol.name) else {
+            ensure!(
+                symbol.name.starts_with("redirect."),
+                "`{}` comes from nowhere",
+                symbol.name
+            );
+            continue;
+        };
+        if !section.is_exec() {
+            continue;
+        }
+        let start = symbol.value as usize;
+        let code = section.data[start..start + symbol.size as usize].to_vec();
+        let mut wanted = state.new.bytes(id).to_vec();
+        // Fields that are relocated are zero in a payload.
+        for rel in state.new.rels(id) {
+            let at = (rel.off - state.new.items[id].start) as usize;
+            wanted[at..at + 4].fill(0);
+        }
+        ensure!(code == wanted, "the code of `{}` differs", symbol.name);
+    }
+    for func in payload.funcs() {
+        let (image, mask) = payload.preimage(&func);
+        let code = vmlinux.read_addr(vmlinux.text + func.offset, u64::from(func.size))?;
+        ensure!(image == code, "pre-image");
+        let fentry = func.fentry as usize;
+        ensure!(func.fentry == 4, "fentry behind ENDBR");
+        ensure!(
+            mask[fentry..fentry + 5] == [MASK_ANY; 5],
+            "fentry is not free"
+        );
+        ensure!(mask[..4] == [MASK_MATCH; 4], "ENDBR is not compared");
+        ensure!(
+            mask[fentry + 5..].contains(&MASK_MATCH),
+            "nothing is compared"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn units_give_the_payloads_that_they_announce() {
+    if !tools() {
+        return;
+    }
+    let mut names: Vec<String> = std::fs::read_dir(sources())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter_map(|file| file.strip_suffix(".c").map(str::to_owned))
+        .filter(|name| name != "core")
+        .collect();
+    names.sort();
+    assert!(names.len() > 15);
+    let failed: Vec<String> = names
+        .iter()
+        .filter_map(|name| check(name).err().map(|error| format!("{name}: {error:#}")))
+        .collect();
+    assert!(failed.is_empty(), "\n{}", failed.join("\n"));
+}
+
+#[test]
+fn another_compilation_is_not_the_shipped_unit() {
+    if !tools() {
+        return;
+    }
+    let mini = Mini::new("cold").unwrap();
+    let vmlinux = mini.vmlinux().unwrap();
+    // The kernel is linked from what was compiled with other flags.
+    compile(
+        &sources().join("cold.c"),
+        &mini.dir.join("other.o"),
+        &[TRACED, &["-O1"]],
+    )
+    .unwrap();
+    let other = mini.object("other.o", Layout::Joint).unwrap();
+    let error = format!("{:#}", verify(&other, "cold.c", &vmlinux).unwrap_err());
+    assert!(
+        error.contains("is this the kernel's compiler and configuration?"),
+        "{error}"
+    );
+}
+
+#[test]
+fn one_byte_in_vmlinux_is_noticed() {
+    if !tools() {
+        return;
+    }
+    let mini = Mini::new("inlined").unwrap();
+    let vmlinux = mini.vmlinux().unwrap();
+    let exact = mini.object("exact.o", Layout::Joint).unwrap();
+    let (addr, size) = verify(&exact, "inlined.c", &vmlinux).unwrap().unwrap().addr["answer"];
+    let path = mini.dir.join("vmlinux");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let code = vmlinux.read_addr(addr, size).unwrap();
+    let at = bytes.windows(code.len()).position(|w| w == code).unwrap();
+    // The last instruction is the return, which no relocation covers.
+    bytes[at + code.len() - 1] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let error = verify(&exact, "inlined.c", &mini.vmlinux().unwrap()).unwrap_err();
+    let error = format!("{error:#}");
+    assert!(
+        error.starts_with("function `answer` of inlined.c does not compile"),
+        "{error}"
+    );
+    assert!(
+        error.contains(&format!("byte {:#x}", code.len() - 1)),
+        "{error}"
+    );
+}
