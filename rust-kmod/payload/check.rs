@@ -24,12 +24,15 @@ use super::{
         Table, //
     },
     layout::{
+        Callback,
         Extern,
         Fix,
         Func,
         Manifest,
         Object,
+        State,
         BUILD_ID_MAX,
+        CALLBACK_POST_UNPATCH,
         MAGIC,
         MASK_ANY,
         MASK_MATCH,
@@ -39,13 +42,19 @@ use super::{
         MAX_FUNC_SIZE,
         MAX_OBJECTS,
         MAX_RELEASE,
+        MAX_STATES,
         MAX_SYMBOLS,
+        OBJECT_OUTER,
+        REGION_PERCPU,
+        SEC_CALLBACKS,
         SEC_EXTERNS,
         SEC_FIXES,
         SEC_FUNCS,
         SEC_MANIFEST,
         SEC_OBJECTS,
+        SEC_PART,
         SEC_PREIMAGES,
+        SEC_STATES,
         SEC_STRINGS,
         SEC_TRAMPOLINES,
         TRAMPOLINE_FILL,
@@ -76,14 +85,14 @@ const UNSUPPORTED: [&str; 9] = [
     ".gnu.linkonce",
 ];
 
-/// A payload that is right in form.
+/// A payload, or a module's part of one, that is right in form.
 ///
 /// # Invariants
 ///
 /// * `elf` is what [`Elf::parse`] accepts.
 /// * Each table is as long as the manifest says, and every entry refers to an object, symbol, string
 ///   and pre-image that exist.
-/// * Functions are ascending and do not overlap; their pre-images tile their table; fentry sites are
+/// * Functions are ascending, all in the object that is patched, and do not overlap; their pre-images tile their table; fentry sites are
 ///   free in the masks.
 /// * The external symbols are exactly the undefined symbols.
 /// * `trampolines` is the index of [`SEC_TRAMPOLINES`], which is as [`Payload::trampolines`] says.
@@ -95,13 +104,16 @@ pub struct Payload<'a> {
     funcs: &'a [u8],
     externs: &'a [u8],
     fixes: &'a [u8],
+    callbacks: &'a [u8],
+    states: &'a [u8],
     preimages: &'a [u8],
     strings: Strings<'a>,
     trampolines: u32,
 }
 
 impl<'a> Payload<'a> {
-    /// Walks a payload without its signature and checks all of it.
+    /// Walks a payload without its signature and checks all of it, but for what is in its parts
+    /// ([`super::bundle::Bundle::parse`]).
     ///
     /// # Errors
     ///
@@ -125,16 +137,21 @@ impl<'a> Payload<'a> {
             funcs: data(Table::Funcs),
             externs: data(Table::Externs),
             fixes: data(Table::Fixes),
+            callbacks: data(Table::Callbacks),
+            states: data(Table::States),
             preimages: data(Table::Preimages),
             strings,
             trampolines: sections.trampolines,
         };
         payload.check_names()?;
         payload.check_objects()?;
+        payload.check_target()?;
         payload.check_funcs()?;
         payload.check_cold_parts()?;
         payload.check_externs()?;
         payload.check_fixes()?;
+        payload.check_callbacks()?;
+        payload.check_states()?;
         payload.check_trampolines()?;
         Ok(payload)
     }
@@ -177,7 +194,12 @@ impl<'a> Payload<'a> {
 
     /// Object with an index; 0 is vmlinux.
     pub fn object(&self, index: u32) -> Option<Object> {
-        entry(self.objects, index).map(|bytes| Object::decode(bytes).0)
+        entry(self.objects, index).map(Object::decode)
+    }
+
+    /// Index of the object that is patched; 0 is vmlinux.
+    pub fn target(&self) -> u32 {
+        self.manifest.target
     }
 
     /// All objects; the first is vmlinux.
@@ -186,7 +208,7 @@ impl<'a> Payload<'a> {
         (0..payload.nr_objects()).filter_map(move |index| payload.object(index))
     }
 
-    /// Number of redirected functions, 1 or more.
+    /// Number of redirected functions; 0 only if there are parts or callbacks.
     pub fn nr_funcs(&self) -> u32 {
         self.manifest.nr_funcs
     }
@@ -222,6 +244,26 @@ impl<'a> Payload<'a> {
         let table = self.fixes;
         let range = 0..self.manifest.nr_fixes;
         range.filter_map(move |index| entry(table, index).map(Fix::decode))
+    }
+
+    /// All callbacks, at most one of each kind, ascending by kind.
+    pub fn callbacks(&self) -> impl Iterator<Item = Callback> + 'a {
+        let table = self.callbacks;
+        let range = 0..self.manifest.nr_callbacks;
+        range.filter_map(move |index| entry(table, index).map(Callback::decode))
+    }
+
+    /// All states, ascending by id.
+    pub fn states(&self) -> impl Iterator<Item = State> + 'a {
+        let table = self.states;
+        let range = 0..self.manifest.nr_states;
+        range.filter_map(move |index| entry(table, index).map(State::decode))
+    }
+
+    /// The sections that hold the parts for modules, with the names of the modules; not yet looked into.
+    pub fn part_sections(&self) -> impl Iterator<Item = (&'a str, Section<'a>)> + 'a {
+        let named = |s: Section<'a>| Some((s.name.strip_prefix(SEC_PART)?, s));
+        self.sections().filter_map(named)
     }
 
     /// The ELF object.
@@ -323,10 +365,7 @@ impl<'a> Payload<'a> {
 
     fn check_object(&self, index: u32, previous: &str) -> Result<&'a str, Reason> {
         let bytes = entry(self.objects, index).ok_or(Reason::TableSize)?;
-        let (object, reserved) = Object::decode(bytes);
-        if reserved != 0 {
-            return Err(Reason::Reserved);
-        }
+        let object = Object::decode(bytes);
         let name = self.checked_name(object.name, MODULE_NAME_LEN.saturating_sub(1))?;
         let len = usize::try_from(object.build_id_len).map_err(|_| Reason::ObjectBuildId)?;
         let rest = object.build_id.get(len..).ok_or(Reason::ObjectBuildId)?;
@@ -335,7 +374,8 @@ impl<'a> Payload<'a> {
         }
         if index == 0 {
             return match name {
-                VMLINUX => Ok(name),
+                VMLINUX if object.note == 0 => Ok(name),
+                VMLINUX => Err(Reason::ObjectNote),
                 _ => Err(Reason::ObjectFirst),
             };
         }
@@ -346,7 +386,18 @@ impl<'a> Payload<'a> {
         if name <= previous {
             return Err(Reason::ObjectOrder);
         }
+        if object.note == 0 {
+            return Err(Reason::ObjectNote);
+        }
         Ok(name)
+    }
+
+    fn check_target(&self) -> Result<(), Error> {
+        if self.target() < self.nr_objects() {
+            return Ok(());
+        }
+        let (reason, table) = (Reason::ManifestTarget, Table::Manifest);
+        Err(Error::entry(reason, table, field::TARGET))
     }
 
     fn check_funcs(&self) -> Result<(), Error> {
@@ -378,7 +429,7 @@ impl<'a> Payload<'a> {
         if func.flags != 0 {
             return Err(Reason::FuncFlags);
         }
-        if func.object >= self.nr_objects() {
+        if func.object != self.target() {
             return Err(Reason::FuncObject);
         }
         if func.region != Region::Text as u32 {
@@ -517,17 +568,17 @@ impl<'a> Payload<'a> {
         if symbol.name.is_empty() {
             return Err(Reason::ExternName);
         }
-        if external.object >= self.nr_objects() {
-            return Err(Reason::ExternObject);
-        }
-        let last = match external.object {
-            0 => Region::Text,
-            _ => Region::RoAfterInit,
+        let kept = external.region <= Region::RoAfterInit as u32;
+        let known = match external.object {
+            0 => external.region == Region::Text as u32,
+            OBJECT_OUTER if self.target() != 0 => kept,
+            module if module < self.nr_objects() => kept || external.region == REGION_PERCPU,
+            _ => return Err(Reason::ExternObject),
         };
-        if external.region > last as u32 {
-            return Err(Reason::ExternRegion);
+        match known {
+            true => Ok(()),
+            false => Err(Reason::ExternRegion),
         }
-        Ok(())
     }
 
     fn check_fixes(&self) -> Result<(), Error> {
@@ -540,6 +591,41 @@ impl<'a> Payload<'a> {
             }
             self.checked(fix.id, usize::MAX).map_err(fail)?;
             self.checked_name(fix.title, usize::MAX).map_err(fail)?;
+        }
+        Ok(())
+    }
+
+    fn check_callbacks(&self) -> Result<(), Error> {
+        let mut next = 0;
+        for (index, callback) in (0u32..).zip(self.callbacks()) {
+            let fail = |reason| Error::entry(reason, Table::Callbacks, index);
+            if callback.reserved != 0 {
+                return Err(fail(Reason::Reserved));
+            }
+            if callback.kind > CALLBACK_POST_UNPATCH {
+                return Err(fail(Reason::CallbackKind));
+            }
+            if callback.kind < next {
+                return Err(fail(Reason::CallbackOrder));
+            }
+            next = callback.kind.saturating_add(1);
+            self.check_replacement(callback.symbol)
+                .map_err(|_| fail(Reason::CallbackSymbol))?;
+        }
+        Ok(())
+    }
+
+    fn check_states(&self) -> Result<(), Error> {
+        let mut previous = None;
+        for (index, state) in (0u32..).zip(self.states()) {
+            let fail = |reason| Error::entry(reason, Table::States, index);
+            if state.reserved != 0 {
+                return Err(fail(Reason::Reserved));
+            }
+            if previous.is_some_and(|id| state.id <= id) {
+                return Err(fail(Reason::StateOrder));
+            }
+            previous = Some(state.id);
         }
         Ok(())
     }
@@ -568,12 +654,14 @@ impl<'a> Payload<'a> {
 }
 
 /// The tables and the names of their sections, in the order of [`Table`].
-const TABLES: [(&str, Table); 7] = [
+const TABLES: [(&str, Table); 9] = [
     (SEC_MANIFEST, Table::Manifest),
     (SEC_OBJECTS, Table::Objects),
     (SEC_FUNCS, Table::Funcs),
     (SEC_EXTERNS, Table::Externs),
     (SEC_FIXES, Table::Fixes),
+    (SEC_CALLBACKS, Table::Callbacks),
+    (SEC_STATES, Table::States),
     (SEC_PREIMAGES, Table::Preimages),
     (SEC_STRINGS, Table::Strings),
 ];
@@ -582,6 +670,7 @@ const TABLES: [(&str, Table); 7] = [
 struct Sections {
     tables: [u32; TABLES.len()],
     trampolines: u32,
+    parts: u32,
 }
 
 impl Sections {
@@ -590,6 +679,7 @@ impl Sections {
         let mut found = Self {
             tables: [0; TABLES.len()],
             trampolines: 0,
+            parts: 0,
         };
         for section in elf.sections().filter(|s| s.kind != SectionKind::Null) {
             found
@@ -623,6 +713,13 @@ impl Sections {
         if section.name == SEC_TRAMPOLINES {
             let slot = &mut self.trampolines;
             return claim(slot, section.index, Reason::TrampolinesDuplicate);
+        }
+        if section.name.starts_with(SEC_PART) {
+            if !content || section.is_alloc() {
+                return Err(Reason::PartForm);
+            }
+            self.parts = self.parts.saturating_add(1);
+            return Ok(());
         }
         if section.name.starts_with(PREFIX) {
             return Err(Reason::TableUnknown);
@@ -664,6 +761,8 @@ impl Sections {
             (Table::Funcs, manifest.nr_funcs, Func::SIZE),
             (Table::Externs, manifest.nr_externs, Extern::SIZE),
             (Table::Fixes, manifest.nr_fixes, Fix::SIZE),
+            (Table::Callbacks, manifest.nr_callbacks, Callback::SIZE),
+            (Table::States, manifest.nr_states, State::SIZE),
             (Table::Preimages, manifest.preimage_bytes, 1),
             (Table::Strings, manifest.string_bytes, 1),
         ];
@@ -673,6 +772,10 @@ impl Sections {
             if !whole || count(data, size) != entries {
                 return Err(Error::section(Reason::TableSize, self.index(table)));
             }
+        }
+        if self.parts != manifest.nr_parts {
+            let (reason, table) = (Reason::TableCount, Table::Manifest);
+            return Err(Error::entry(reason, table, field::NR_PARTS));
         }
         Ok(())
     }
@@ -700,7 +803,11 @@ mod field {
     pub(super) const NR_FUNCS: u32 = 44;
     pub(super) const NR_EXTERNS: u32 = 48;
     pub(super) const NR_FIXES: u32 = 52;
-    pub(super) const RESERVED: u32 = 64;
+    pub(super) const NR_CALLBACKS: u32 = 64;
+    pub(super) const NR_STATES: u32 = 68;
+    pub(super) const NR_PARTS: u32 = 72;
+    pub(super) const TARGET: u32 = 76;
+    pub(super) const RESERVED: u32 = 80;
 }
 
 /// Reads a manifest; `size` is the refusal of a section of another size.
@@ -719,8 +826,8 @@ fn check_manifest(data: &[u8], size: Error) -> Result<Manifest, Error> {
     let bytes: &[u8; Manifest::SIZE] = rest.try_into().map_err(|_| size)?;
     let manifest = Manifest::decode(bytes);
 
-    let reserved =
-        manifest.reserved0 | manifest.reserved1 | manifest.reserved2 | manifest.reserved3;
+    let reserved = manifest.reserved0 | manifest.reserved1;
+    let something = manifest.nr_funcs | manifest.nr_parts | manifest.nr_callbacks;
     let limited =
         |entries: u32, limit: usize| usize::try_from(entries).is_ok_and(|entries| entries <= limit);
     let checks = [
@@ -752,7 +859,22 @@ fn check_manifest(data: &[u8], size: Error) -> Result<Manifest, Error> {
             field::NR_FIXES,
             Reason::TableCount,
         ),
-        (manifest.nr_funcs != 0, field::NR_FUNCS, Reason::NoFunctions),
+        (
+            limited(manifest.nr_callbacks, 4),
+            field::NR_CALLBACKS,
+            Reason::TableCount,
+        ),
+        (
+            limited(manifest.nr_states, MAX_STATES),
+            field::NR_STATES,
+            Reason::TableCount,
+        ),
+        (
+            limited(manifest.nr_parts, MAX_OBJECTS),
+            field::NR_PARTS,
+            Reason::TableCount,
+        ),
+        (something != 0, field::NR_FUNCS, Reason::NoFunctions),
     ];
     match checks.iter().find(|(good, ..)| !good) {
         Some(&(_, field, reason)) => Err(at(reason, field)),

@@ -178,7 +178,8 @@ reasons! {
     153 ManifestSize "manifest-size" ENOEXEC "the manifest's size is wrong",
     154 ManifestLevel "manifest-level" EINVAL "the patch level is zero",
     155 ManifestFlags "manifest-flags" EOPNOTSUPP "the manifest has unknown flags",
-    156 NoFunctions "no-functions" EINVAL "the payload redirects no function",
+    156 NoFunctions "no-functions" EINVAL "the payload redirects no function, and has no parts",
+    157 ManifestTarget "manifest-target" EINVAL "the object that is patched does not exist, or is not the one that it must be",
 
     // Strings.
     160 StringsForm "strings-form" ENOEXEC "the string table is not UTF-8, or does not start and end with NUL",
@@ -193,8 +194,11 @@ reasons! {
     170 ObjectName "object-name" EINVAL "an object's name cannot be the name of a module",
     171 ObjectBuildId "object-build-id" EINVAL "a build-id's length is not between 4 and 20 bytes, or bytes behind it are not zero",
 
+    172 ObjectNote "object-note" EINVAL "vmlinux has a place for its build-id, or a module has none",
+    173 ObjectUnused "object-unused" EINVAL "the payload names a module outside of the module's part",
+
     // Functions and their pre-images.
-    176 FuncObject "func-object" EINVAL "a function is in an object that does not exist",
+    176 FuncObject "func-object" EINVAL "a function is not in the object that is patched",
     177 FuncRegion "func-region" EINVAL "a function is not in its object's text",
     178 FuncFlags "func-flags" EOPNOTSUPP "a function has unknown flags",
     179 FuncSize "func-size" EINVAL "a function's size is zero or above 1 MiB",
@@ -227,6 +231,19 @@ reasons! {
     // Layout in memory.
     208 RegionSize "region-size" EFBIG "a kind of memory (text, read-only, data) takes more than 128 MiB",
 
+    // Callbacks and states.
+    212 CallbackKind "callback-kind" EOPNOTSUPP "a callback is of an unknown kind",
+    213 CallbackOrder "callback-order" EINVAL "callbacks are not in strictly ascending order of their kinds",
+    214 CallbackSymbol "callback-symbol" EINVAL "a callback is no function symbol in executable memory",
+    215 StateOrder "state-order" EINVAL "states are not in strictly ascending order",
+
+    // The parts for modules.
+    220 PartForm "part-form" ENOEXEC "a module's part takes memory, or has no content",
+    221 PartOrder "part-order" EINVAL "the modules' parts are not in strictly ascending order of their names",
+    222 PartName "part-name" EINVAL "a part is not named as the module that it patches",
+    223 PartForeign "part-foreign" EINVAL "a part differs from its payload in level, build time, release, description or vmlinux",
+    224 PartNested "part-nested" EINVAL "a part has fixes, states or parts of its own",
+
     // The request.
     256 NotPermitted "not-permitted" EPERM "the caller lacks CAP_SYS_MODULE, or lockdown forbids it",
     257 UserMemory "user-memory" EFAULT "the caller's memory cannot be read or written",
@@ -254,12 +271,16 @@ reasons! {
     292 RedirectConflict "redirect-conflict" EBUSY "another tool has redirected a function already",
     293 KernelFunctionMissing "kernel-function-missing" EOPNOTSUPP "a function of the kernel that kcare needs is missing",
 
+    294 ExternMoved "extern-moved" EINVAL "a module's symbol is not where the payload expects it",
+    295 StateIncompatible "state-incompatible" EINVAL "the live level has changed a state of the system that the new one cannot take over",
+
     // The steps that change something.
     304 LoadFailed "load-failed" ENOEXEC "the kernel could not take the payload's code in",
     305 RedirectFailed "redirect-failed" EINVAL "the kernel refused to redirect a function",
     306 StopFailed "stop-failed" EBUSY "the machine could not be stopped",
     307 Blocked "blocked" ETIMEDOUT "tasks stayed inside functions that change",
     308 ShuttingDown "shutting-down" EBUSY "kcare is being unloaded, or the system goes down",
+    309 CallbackFailed "callback-failed" EINVAL "a pre-patch callback of the payload refused",
 }
 
 impl fmt::Display for Reason {
@@ -286,6 +307,10 @@ pub enum Table {
     Preimages = 6,
     /// The strings; the index is the byte offset in its section.
     Strings = 7,
+    /// [`super::layout::Callback`] entries.
+    Callbacks = 8,
+    /// [`super::layout::State`] entries.
+    States = 9,
 }
 
 impl Table {
@@ -299,6 +324,8 @@ impl Table {
             Self::Fixes => "fixes",
             Self::Preimages => "preimages",
             Self::Strings => "strings",
+            Self::Callbacks => "callbacks",
+            Self::States => "states",
         }
     }
 
@@ -311,6 +338,8 @@ impl Table {
             5 => Self::Fixes,
             6 => Self::Preimages,
             7 => Self::Strings,
+            8 => Self::Callbacks,
+            9 => Self::States,
             _ => return None,
         })
     }

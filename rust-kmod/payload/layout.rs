@@ -17,10 +17,17 @@ pub const SEC_FUNCS: &str = ".kcare.funcs";
 pub const SEC_EXTERNS: &str = ".kcare.externs";
 /// Array of [`Fix`].
 pub const SEC_FIXES: &str = ".kcare.fixes";
+/// Array of [`Callback`], strictly ascending by kind.
+pub const SEC_CALLBACKS: &str = ".kcare.callbacks";
+/// Array of [`State`], strictly ascending by id; only the outer payload has any.
+pub const SEC_STATES: &str = ".kcare.states";
 /// Pre-images: for each [`Func`], in order, `size` code bytes and then `size` mask bytes.
 pub const SEC_PREIMAGES: &str = ".kcare.preimages";
 /// NUL-terminated UTF-8 strings.
 pub const SEC_STRINGS: &str = ".kcare.strings";
+/// Start of the name of a section that holds the part of a payload for one module, a whole payload in
+/// itself ([`super::bundle`]); the module's name follows.
+pub const SEC_PART: &str = ".kcare.part.";
 /// Executable section that the kernel fills with one trampoline per [`Func`], in order. In the file it
 /// is filled with [`TRAMPOLINE_FILL`]. The builder gives it symbols and an ORC entry (function entry).
 pub const SEC_TRAMPOLINES: &str = ".text.kcare_trampolines";
@@ -44,6 +51,8 @@ pub const MAX_SYMBOLS: usize = 1 << 18;
 pub const MAX_FUNCS: usize = 8192;
 /// Largest number of objects.
 pub const MAX_OBJECTS: usize = 256;
+/// Largest number of states.
+pub const MAX_STATES: usize = 1024;
 /// Largest number of fixes.
 pub const MAX_FIXES: usize = 8192;
 /// Largest size of one redirected function, in bytes.
@@ -58,6 +67,11 @@ pub const MAX_STRING: usize = 1024;
 pub const MAX_RELEASE: usize = 64;
 /// Longest description, in bytes, so that it fits into [`super::uapi::Info`].
 pub const MAX_DESCRIPTION: usize = 256;
+
+/// [`Extern::object`] in a module's part: the symbol is one of the outer payload's own.
+pub const OBJECT_OUTER: u32 = u32::MAX;
+/// [`Extern::region`]: the offset is one in the module's per-CPU area.
+pub const REGION_PERCPU: u32 = 8;
 
 /// Bytes of a pre-image mask: this byte must match.
 pub const MASK_MATCH: u8 = 0xff;
@@ -143,14 +157,18 @@ record! {
         48 preimage_bytes: u32,
         /// Bytes of [`SEC_STRINGS`].
         52 string_bytes: u32,
+        /// Entries of [`SEC_CALLBACKS`].
+        56 nr_callbacks: u32,
+        /// Entries of [`SEC_STATES`].
+        60 nr_states: u32,
+        /// Sections that start with [`SEC_PART`].
+        64 nr_parts: u32,
+        /// Index of the object that this payload, or this part of one, patches; 0 in the outer payload.
+        68 target: u32,
         /// Zero.
-        56 reserved0: u64,
+        72 reserved0: u64,
         /// Zero.
-        64 reserved1: u64,
-        /// Zero.
-        72 reserved2: u64,
-        /// Zero.
-        80 reserved3: u64,
+        80 reserved1: u64,
     }
 }
 
@@ -173,10 +191,13 @@ pub struct Object {
     pub build_id_len: u32,
     /// GNU build-id; zero behind `build_id_len`.
     pub build_id: [u8; BUILD_ID_MAX],
+    /// Where a loaded module has its build-id: offset of its first byte in the module's read-only memory
+    /// (`MOD_RODATA`, where `.note.gnu.build-id` goes); 0 for vmlinux.
+    pub note: u32,
 }
 
 impl Object {
-    /// Size of the record in bytes; the last four are reserved.
+    /// Size of the record in bytes.
     pub const SIZE: usize = 32;
 
     /// The bytes of the build-id that count.
@@ -185,16 +206,16 @@ impl Object {
         self.build_id.get(..len).unwrap_or(&[])
     }
 
-    /// Decodes a record, and its reserved field.
-    pub fn decode(b: &[u8; Self::SIZE]) -> (Self, u32) {
+    /// Decodes a record.
+    pub fn decode(b: &[u8; Self::SIZE]) -> Self {
         let mut build_id = [0; BUILD_ID_MAX];
         build_id.copy_from_slice(&b[8..28]);
-        let object = Self {
+        Self {
             name: u32::from_le_bytes([b[0], b[1], b[2], b[3]]),
             build_id_len: u32::from_le_bytes([b[4], b[5], b[6], b[7]]),
             build_id,
-        };
-        (object, u32::from_le_bytes([b[28], b[29], b[30], b[31]]))
+            note: u32::from_le_bytes([b[28], b[29], b[30], b[31]]),
+        }
     }
 
     /// Encodes a record.
@@ -203,6 +224,7 @@ impl Object {
         b[0..4].copy_from_slice(&self.name.to_le_bytes());
         b[4..8].copy_from_slice(&self.build_id_len.to_le_bytes());
         b[8..28].copy_from_slice(&self.build_id);
+        b[28..32].copy_from_slice(&self.note.to_le_bytes());
         b
     }
 }
@@ -244,11 +266,11 @@ record! {
     pub struct Extern, 24 {
         /// Symbol index; the symbol is undefined (`SHN_UNDEF`) and has a name for diagnostics.
         0 symbol: u32,
-        /// Index into [`SEC_OBJECTS`].
+        /// Index into [`SEC_OBJECTS`], or [`OBJECT_OUTER`].
         4 object: u32,
         /// Offset from the object's base, as in [`Func::offset`].
         8 offset: u64,
-        /// As in [`Func::region`].
+        /// As in [`Func::region`], or [`REGION_PERCPU`].
         16 region: u32,
         /// Zero.
         20 reserved: u32,
@@ -264,5 +286,40 @@ record! {
         4 title: u32,
         /// Zero.
         8 reserved: u64,
+    }
+}
+
+/// [`Callback::kind`]: before the switch; an error of it ends the apply.
+pub const CALLBACK_PRE_PATCH: u32 = 0;
+/// [`Callback::kind`]: after the switch.
+pub const CALLBACK_POST_PATCH: u32 = 1;
+/// [`Callback::kind`]: before the switch back.
+pub const CALLBACK_PRE_UNPATCH: u32 = 2;
+/// [`Callback::kind`]: after the switch back.
+pub const CALLBACK_POST_UNPATCH: u32 = 3;
+
+record! {
+    /// One function that the kernel calls around a switch (`struct klp_callbacks` in
+    /// include/linux/livepatch_external.h).
+    pub struct Callback, 16 {
+        /// `CALLBACK_…`.
+        0 kind: u32,
+        /// Symbol index of the function, which is defined in an executable section.
+        4 symbol: u32,
+        /// Zero.
+        8 reserved: u64,
+    }
+}
+
+record! {
+    /// One state of the system that a level changes beyond code (`struct klp_state` in
+    /// include/linux/livepatch.h).
+    pub struct State, 16 {
+        /// Number of the state.
+        0 id: u64,
+        /// Version of the change; a level takes over from one with the same or a lower version.
+        8 version: u32,
+        /// Zero.
+        12 reserved: u32,
     }
 }

@@ -6,11 +6,13 @@
 //! behind it. [`layout`] is the binary layout of what kcare adds to ELF, [`trailer`] splits the
 //! signature off, [`cms`] is the form that it must have, [`elf`] is a bounds-checked view of the rest,
 //! and [`check::Payload::parse`] walks the whole input once and establishes every invariant that later
-//! code relies on. [`place`] lays sections out in memory, [`reloc`] is the relocation arithmetic, [`preimage`] the masked code
-//! comparison, [`ranges`] the search for stack words and [`uapi`] the border with user space.
+//! code relies on; [`bundle::Bundle::parse`] does so for the parts for modules too. [`place`] lays sections
+//! out in memory, [`reloc`] is the relocation arithmetic, [`preimage`] the masked code comparison,
+//! [`ranges`] the search for stack words and [`uapi`] the border with user space.
 //!
 //! Rules of this tree: `core` only, no `unsafe`, no allocation, no panic on any input.
 
+pub mod bundle;
 pub mod check;
 pub mod cms;
 pub mod elf;

@@ -8,9 +8,9 @@ use anyhow::{bail, ensure, Context, Result};
 use kcare_payload::check::Payload;
 use kcare_payload::elf::{SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE};
 use kcare_payload::layout::{
-    Extern, Fix, Func, Manifest, Object, BUILD_ID_MAX, MAGIC, SEC_EXTERNS, SEC_FIXES, SEC_FUNCS,
-    SEC_MANIFEST, SEC_OBJECTS, SEC_PREIMAGES, SEC_STRINGS, SEC_TRAMPOLINES, TRAMPOLINE_FILL,
-    TRAMPOLINE_SIZE, VERSION,
+    Extern, Fix, Func, Manifest, Object, BUILD_ID_MAX, MAGIC, SEC_CALLBACKS, SEC_EXTERNS,
+    SEC_FIXES, SEC_FUNCS, SEC_MANIFEST, SEC_OBJECTS, SEC_PREIMAGES, SEC_STATES, SEC_STRINGS,
+    SEC_TRAMPOLINES, TRAMPOLINE_FILL, TRAMPOLINE_SIZE, VERSION,
 };
 use object::elf as et;
 
@@ -577,6 +577,7 @@ impl Emitter<'_> {
             name: strings.add("vmlinux")?,
             build_id_len: u32::try_from(self.vmlinux.build_id.len())?,
             build_id: [0; BUILD_ID_MAX],
+            note: 0,
         };
         objects
             .build_id
@@ -658,6 +659,8 @@ impl Emitter<'_> {
             (SEC_FUNCS, funcs),
             (SEC_EXTERNS, externs),
             (SEC_FIXES, fixes),
+            (SEC_CALLBACKS, Vec::new()),
+            (SEC_STATES, Vec::new()),
             (SEC_PREIMAGES, images),
             (SEC_STRINGS, strings.bytes),
         ] {

@@ -17,6 +17,9 @@ use crate::error::{Error, Kind};
 use crate::state::State;
 use crate::{kernel, signer, text};
 
+/// What the kernel's message about the part for a module starts with.
+const PART: &str = "part ";
+
 /// Explains why a payload was not applied; `before` is the state in which the kernel refused it.
 pub fn explain_apply(refusal: &Refusal, path: &Path, file: &[u8], before: &State) -> Error {
     let cannot = format!("cannot apply {}", path.display());
@@ -26,6 +29,8 @@ pub fn explain_apply(refusal: &Refusal, path: &Path, file: &[u8], before: &State
     let payload = trailer::split(file)
         .and_then(|(body, _)| Payload::parse(body))
         .ok();
+    // A place in the part for a module is not one of the payload around it.
+    let payload = payload.filter(|_| !refusal.text.starts_with(PART));
     let name = payload.as_ref().and_then(|p| name_of(p, place(refusal)));
     let why = match (reason, name.as_deref()) {
         // The build-id of vmlinux says the same as the release, only more precisely.
@@ -272,6 +277,17 @@ fn hint(reason: Reason, release: &str, name: Option<&str>) -> String {
         R::KernelFunctionMissing => "boot a kernel that this kcare module supports.",
         R::LoadFailed | R::RedirectFailed => {
             "see `dmesg` for the step that failed; nothing has changed."
+        }
+        R::ExternMoved => {
+            "the module was not loaded as the kernel's own loader does it; report this with the \
+             output of `dmesg`."
+        }
+        R::StateIncompatible => {
+            "take a payload that knows the states of the live level, or take that back with \
+             `kcarectl --unload` first."
+        }
+        R::CallbackFailed => {
+            "see `dmesg` for what the payload's callback says; nothing has changed."
         }
         R::StopFailed => "try again; if that does not help, see `dmesg`; nothing has changed.",
         R::Blocked => "try again when these tasks are idle, or end them; nothing has changed.",

@@ -92,14 +92,15 @@ fn section(kind: u32, flags: u64, addralign: u64) -> SectionHeader {
 pub(crate) fn payload() -> Vec<u8> {
     const SIZE: u32 = 16;
     let mut strings = Strings(vec![0]);
-    let object = |name, build_id, len| Object {
+    let object = |name, build_id, note| Object {
         name,
-        build_id_len: len,
+        build_id_len: 20,
         build_id,
+        note,
     };
     let objects = [
-        object(strings.add("vmlinux"), VMLINUX_ID, 20),
-        object(strings.add("nf_tables"), [0; BUILD_ID_MAX], 20),
+        object(strings.add("vmlinux"), VMLINUX_ID, 0),
+        object(strings.add("nf_tables"), [0; BUILD_ID_MAX], 16),
     ];
     let func = Func {
         name: strings.add("tcp_sendmsg"),
@@ -162,10 +163,12 @@ pub(crate) fn payload() -> Vec<u8> {
     file.add(SEC_FUNCS, table, &func.encode());
     file.add(SEC_EXTERNS, table, &external.encode());
     file.add(SEC_FIXES, table, &[]);
+    file.add(SEC_CALLBACKS, table, &[]);
+    file.add(SEC_STATES, table, &[]);
     file.add(SEC_PREIMAGES, table, &[MASK_ANY; 2 * SIZE as usize]);
     file.add(SEC_STRINGS, table, &strings.0);
     let symtab = SectionHeader {
-        link: 11,
+        link: 13,
         info: 1,
         entsize: SymbolEntry::SIZE as u64,
         ..section(elf::SHT_SYMTAB, 0, 8)

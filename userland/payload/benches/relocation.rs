@@ -135,6 +135,7 @@ fn main() {
         externs: 300,
         fixes: 4,
         relocations: 200_000,
+        parts: 0,
     };
     let many = Spec {
         funcs: 1500,

@@ -11,7 +11,7 @@ use kcare_payload::elf::{
     self, Header, RelaEntry, SectionHeader, SymbolEntry, SHT_NOBITS, SHT_NULL, SHT_RELA, SHT_SYMTAB,
 };
 use kcare_payload::error::Place;
-use kcare_payload::layout::{Extern, Fix, Func, Manifest, Object};
+use kcare_payload::layout::{Callback, Extern, Fix, Func, Manifest, Object, State};
 
 /// A fixed-size record of a table.
 pub trait Record: Sized {
@@ -36,17 +36,7 @@ macro_rules! records {
         }
     )* };
 }
-records! { Header SectionHeader SymbolEntry RelaEntry Extern Fix Func Manifest }
-
-impl Record for Object {
-    const LEN: usize = Object::SIZE;
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        Some(Object::decode(bytes.try_into().ok()?).0)
-    }
-    fn to_bytes(&self) -> Vec<u8> {
-        self.encode().to_vec()
-    }
-}
+records! { Header SectionHeader SymbolEntry RelaEntry Callback Extern Fix Func Manifest Object State }
 
 /// A section: its header, and its content if that is in the file.
 #[derive(Clone, Debug)]

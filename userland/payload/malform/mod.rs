@@ -19,6 +19,7 @@ use image::{Image, Made};
 use kcare_payload::check::Payload;
 use kcare_payload::elf::{Home, SectionKind};
 use kcare_payload::error::{Error, Place, Reason};
+use kcare_payload::layout::OBJECT_OUTER;
 use kcare_payload::place::{self, Layout, Region, Slot};
 use kcare_payload::reloc;
 
@@ -76,6 +77,7 @@ pub fn region_base(region: Region) -> u64 {
 pub fn object_base(object: u32, region: u32) -> u64 {
     match object {
         0 => VMLINUX,
+        OBJECT_OUTER => LEVEL - (1 << 20) + (u64::from(region) << 18),
         _ => MODULES + (u64::from(object) << 20) + (u64::from(region) << 18),
     }
 }

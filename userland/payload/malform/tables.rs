@@ -5,9 +5,9 @@
 use kcare_payload::elf::{SymbolEntry, SHF_ALLOC, SHF_EXECINSTR, SHN_ABS, SHN_UNDEF, SHT_NOBITS};
 use kcare_payload::error::{Place, Table};
 use kcare_payload::layout::{
-    Extern, Fix, Func, Manifest, Object, MAX_FUNC_SIZE, SEC_EXTERNS, SEC_FIXES, SEC_FUNCS,
-    SEC_MANIFEST, SEC_OBJECTS, SEC_PREIMAGES, SEC_STRINGS, SEC_TRAMPOLINES, TRAMPOLINE_FILL,
-    TRAMPOLINE_SIZE,
+    Callback, Extern, Fix, Func, Manifest, Object, State, MAX_FUNC_SIZE, SEC_CALLBACKS,
+    SEC_EXTERNS, SEC_FIXES, SEC_FUNCS, SEC_MANIFEST, SEC_OBJECTS, SEC_PART, SEC_PREIMAGES,
+    SEC_STATES, SEC_STRINGS, SEC_TRAMPOLINES, TRAMPOLINE_FILL, TRAMPOLINE_SIZE,
 };
 
 use super::image::{content, edit, Image, Made, Record};
@@ -149,11 +149,56 @@ fn more_objects(image: &Image, names: &[&str]) -> Option<Made> {
         for name in names {
             let mut object: Object = image.section(SEC_OBJECTS)?.get(0)?;
             object.name = image.add_string(name)?;
+            object.note = 0x34;
             last = image.section(SEC_OBJECTS)?.push(&object);
             image.manifest(|m| m.nr_objects += 1)?;
         }
         at(Table::Objects, last)
     })
+}
+
+/// Replaces the callbacks by ones of these kinds, all with the first replacement; the last one is changed,
+/// and must be refused.
+fn callbacks(image: &Image, kinds: &[u32], change: impl FnOnce(&mut Callback)) -> Option<Made> {
+    edit(image, |image| {
+        let symbol = image.section(SEC_FUNCS)?.get::<Func>(0)?.symbol;
+        let all = kinds.iter().map(|&kind| Callback {
+            kind,
+            symbol,
+            reserved: 0,
+        });
+        let last = replace(image, SEC_CALLBACKS, all, change)?;
+        image.manifest(|m| m.nr_callbacks = last + 1)?;
+        at(Table::Callbacks, last)
+    })
+}
+
+/// Replaces the states by ones with these ids; the last one is changed, and must be refused.
+fn states(image: &Image, ids: &[u64], change: impl FnOnce(&mut State)) -> Option<Made> {
+    edit(image, |image| {
+        let all = ids.iter().map(|&id| State {
+            id,
+            version: 1,
+            reserved: 0,
+        });
+        let last = replace(image, SEC_STATES, all, change)?;
+        image.manifest(|m| m.nr_states = last + 1)?;
+        at(Table::States, last)
+    })
+}
+
+/// Replaces a table, changes its last entry, and returns the index of that.
+fn replace<T: Record>(
+    image: &mut Image,
+    name: &str,
+    all: impl Iterator<Item = T>,
+    change: impl FnOnce(&mut T),
+) -> Option<u32> {
+    let section = image.section(name)?;
+    section.data.clear();
+    let last = all.map(|record| section.push(&record)).last()?;
+    section.change(last, change)?;
+    Some(last)
 }
 
 /// Index of a symbol that is in memory and not a function.
@@ -189,7 +234,7 @@ cases! {
     "funcs-twice" TableDuplicate |image| twice(image, SEC_FUNCS);
     "strings-twice" TableDuplicate |image| twice(image, SEC_STRINGS);
     "table-of-the-future" TableUnknown |image| edit(image, |image| {
-        let index = image.push(".kcare.callbacks", super::image::table(), vec![0; 16]);
+        let index = image.push(".kcare.of_the_future", super::image::table(), vec![0; 16]);
         at_section(index)
     });
     "table-in-memory" TableForm |image| edit(image, |image| {
@@ -217,6 +262,9 @@ cases! {
     "externs-torn" TableSize |image| shorten(image, SEC_EXTERNS, 1);
     "externs-shorter" TableSize |image| shorten(image, SEC_EXTERNS, Extern::LEN);
     "fixes-longer" TableSize |image| lengthen(image, SEC_FIXES, Fix::LEN);
+    "callbacks-longer" TableSize |image| lengthen(image, SEC_CALLBACKS, Callback::LEN);
+    "callbacks-torn" TableSize |image| lengthen(image, SEC_CALLBACKS, 3);
+    "states-longer" TableSize |image| lengthen(image, SEC_STATES, State::LEN);
     "fixes-one-byte-more" TableSize |image| lengthen(image, SEC_FIXES, 1);
     "preimages-torn" TableSize |image| shorten(image, SEC_PREIMAGES, 1);
     "strings-torn" TableSize |image| shorten(image, SEC_STRINGS, 1);
@@ -233,6 +281,10 @@ cases! {
     "count-of-objects-max" TableCount |image| manifest(image, 40, |m| m.nr_objects = u32::MAX);
     "count-of-funcs-max" TableCount |image| manifest(image, 44, |m| m.nr_funcs = u32::MAX);
     "count-of-externs-max" TableCount |image| manifest(image, 48, |m| m.nr_externs = u32::MAX);
+    "count-of-callbacks-max" TableCount |image| manifest(image, 64, |m| m.nr_callbacks = u32::MAX);
+    "count-of-states-max" TableCount |image| manifest(image, 68, |m| m.nr_states = u32::MAX);
+    "count-of-parts-max" TableCount |image| manifest(image, 72, |m| m.nr_parts = u32::MAX);
+    "count-of-parts" TableCount |image| manifest(image, 72, |m| m.nr_parts += 1);
     "count-of-fixes-max" TableCount |image| manifest(image, 52, |m| m.nr_fixes = u32::MAX);
     "count-of-funcs-above-limit" TableCount |image| manifest(image, 44, |m| m.nr_funcs = 8193);
     "manifest-magic" ManifestMagic |image| {
@@ -246,12 +298,19 @@ cases! {
     "manifest-level-zero" ManifestLevel |image| manifest(image, 16, |m| m.level = 0);
     "manifest-flags" ManifestFlags |image| manifest(image, 20, |m| m.flags = 1);
     "manifest-flags-highest-bit" ManifestFlags |image| manifest(image, 20, |m| m.flags = 1 << 31);
-    "manifest-reserved-first" Reserved |image| manifest(image, 64, |m| m.reserved0 = 1);
-    "manifest-reserved-last" Reserved |image| manifest(image, 64, |m| m.reserved3 = 1 << 63);
+    "manifest-reserved-first" Reserved |image| manifest(image, 80, |m| m.reserved0 = 1);
+    "manifest-reserved-last" Reserved |image| manifest(image, 80, |m| m.reserved1 = 1 << 63);
+    "manifest-target-outside" ManifestTarget |image| {
+        let objects = image.manifest_now()?.nr_objects;
+        manifest(image, 76, |m| m.target = objects)
+    };
+    "manifest-target-max" ManifestTarget |image| manifest(image, 76, |m| m.target = u32::MAX);
     "no-functions" NoFunctions |image| edit(image, |image| {
         image.section(SEC_FUNCS)?.data.clear();
         image.section(SEC_PREIMAGES)?.data.clear();
+        image.section(SEC_CALLBACKS)?.data.clear();
         image.manifest(|m| {
+            m.nr_callbacks = 0;
             m.nr_funcs = 0;
             m.preimage_bytes = 0;
         })?;
@@ -268,7 +327,14 @@ cases! {
         image.section(SEC_OBJECTS)?.change(0, |o: &mut Object| o.name = name)?;
         at(Table::Objects, 0)
     });
-    "object-reserved" Reserved |image| reserved::<Object>(image, SEC_OBJECTS, Table::Objects);
+    "object-vmlinux-note" ObjectNote |image| vmlinux(image, |o| o.note = 1);
+    "object-module-no-note" ObjectNote |image| edit(image, |image| {
+        let mut object: Object = image.section(SEC_OBJECTS)?.get(0)?;
+        object.name = image.add_string("zzz_one")?;
+        let last = image.section(SEC_OBJECTS)?.push(&object);
+        image.manifest(|m| m.nr_objects += 1)?;
+        at(Table::Objects, last)
+    });
     "object-vmlinux-again" ObjectName |image| more_objects(image, &["vmlinux"]);
     "object-name-path" ObjectName |image| more_objects(image, &["a/b"]);
     "object-name-dash" ObjectName |image| more_objects(image, &["nf-tables"]);
@@ -334,8 +400,7 @@ cases! {
         // Far behind everything, and the same for both.
         let cold = |f: &mut Func| (f.cold_offset, f.cold_size) = (1 << 40, 16);
         let funcs = image.section(SEC_FUNCS)?;
-        let (first, second): (Func, Func) = (funcs.get(0)?, funcs.get(1)?);
-        if first.object != second.object {
+        if funcs.len::<Func>() < 2 {
             return None;
         }
         funcs.change(0, cold)?;
@@ -433,7 +498,7 @@ cases! {
         let objects = image.manifest_now()?.nr_objects;
         external(image, |e| e.object = objects)
     };
-    "extern-object-max" ExternObject |image| external(image, |e| e.object = u32::MAX);
+    "extern-object-max" ExternObject |image| external(image, |e| e.object = u32::MAX - 1);
     "extern-region-of-vmlinux" ExternRegion |image| external(image, |e| {
         e.object = 0;
         e.region = 1;
@@ -451,6 +516,29 @@ cases! {
         let name = image.symbols()?.get::<SymbolEntry>(1)?.name.max(1);
         let symbol = SymbolEntry { name, info: 0x10, ..Default::default() };
         Some(Place::Symbol(image.symbols()?.push(&symbol)))
+    });
+
+    "callback-kind" CallbackKind |image| callbacks(image, &[4], |_| {});
+    "callback-kind-max" CallbackKind |image| callbacks(image, &[u32::MAX], |_| {});
+    "callback-twice" CallbackOrder |image| callbacks(image, &[1, 1], |_| {});
+    "callback-order" CallbackOrder |image| callbacks(image, &[0, 3, 2], |_| {});
+    "callback-reserved" Reserved |image| callbacks(image, &[0], |c| c.reserved = 1);
+    "callback-symbol-max" CallbackSymbol |image| callbacks(image, &[2], |c| c.symbol = u32::MAX);
+    "callback-symbol-no-function" CallbackSymbol |image| {
+        let symbol = no_function(image)?;
+        callbacks(image, &[0, 1], |c| c.symbol = symbol)
+    };
+    "callback-symbol-undefined" CallbackSymbol |image| {
+        let undefined = image.symbol(|s| s.shndx == SHN_UNDEF)?;
+        callbacks(image, &[3], |c| c.symbol = undefined)
+    };
+    "state-twice" StateOrder |image| states(image, &[5, 5], |_| {});
+    "state-order" StateOrder |image| states(image, &[5, 6, 0], |_| {});
+    "state-reserved" Reserved |image| states(image, &[5], |s| s.reserved = 1);
+    "part-in-memory" PartForm |image| edit(image, |image| {
+        let name = format!("{SEC_PART}ext4");
+        let index = image.push(&name, content(0, 16), vec![0; 64]);
+        at_section(index)
     });
 
     "fix-reserved" Reserved |image| reserved::<Fix>(image, SEC_FIXES, Table::Fixes);

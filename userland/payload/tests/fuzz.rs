@@ -115,6 +115,7 @@ fn small() -> Vec<u8> {
         externs: 2,
         fixes: 1,
         relocations: 3,
+        parts: 0,
     })
 }
 

@@ -29,6 +29,7 @@ fn specs() -> impl Strategy<Value = Spec> {
             externs,
             fixes,
             relocations,
+            parts: 0,
         },
     )
 }
@@ -48,6 +49,10 @@ proptest! {
         prop_assert_eq!(payload.funcs().count(), spec.funcs as usize);
         prop_assert_eq!(payload.externs().count(), spec.externs as usize);
         prop_assert_eq!(payload.fixes().count(), spec.fixes as usize);
+        prop_assert_eq!(payload.callbacks().map(|c| c.kind).collect::<Vec<_>>(), [0, 3]);
+        let states = if spec.modules == 0 { 2 } else { 0 };
+        prop_assert_eq!(payload.states().count(), states);
+        prop_assert_eq!(payload.target(), spec.modules);
         let relocations = (spec.funcs * spec.relocations) as usize;
         prop_assert_eq!(payload.nr_relocations(), relocations);
 

@@ -4,9 +4,10 @@
 
 use kcare_payload::elf::{self, Header, RelaEntry, SectionHeader, SymbolEntry};
 use kcare_payload::layout::{
-    Extern, Fix, Func, Manifest, Object, MAGIC, MASK_ANY, MASK_MATCH, SEC_EXTERNS, SEC_FIXES,
-    SEC_FUNCS, SEC_MANIFEST, SEC_OBJECTS, SEC_PREIMAGES, SEC_STRINGS, SEC_TRAMPOLINES,
-    TRAMPOLINE_FILL, TRAMPOLINE_SIZE, VERSION,
+    Callback, Extern, Fix, Func, Manifest, Object, State, MAGIC, MASK_ANY, MASK_MATCH,
+    SEC_CALLBACKS, SEC_EXTERNS, SEC_FIXES, SEC_FUNCS, SEC_MANIFEST, SEC_OBJECTS, SEC_PART,
+    SEC_PREIMAGES, SEC_STATES, SEC_STRINGS, SEC_TRAMPOLINES, TRAMPOLINE_FILL, TRAMPOLINE_SIZE,
+    VERSION,
 };
 use kcare_payload::reloc::Kind;
 
@@ -15,7 +16,7 @@ use crate::malform::image::{add_string, content, table, Chunk, Image};
 /// How much of everything a payload has.
 #[derive(Clone, Debug)]
 pub struct Spec {
-    /// Modules besides vmlinux.
+    /// Modules besides vmlinux; the last one is patched. With none, vmlinux is.
     pub modules: u32,
     /// Redirected functions, 1 or more.
     pub funcs: u32,
@@ -25,6 +26,8 @@ pub struct Spec {
     pub fixes: u32,
     /// Relocations in each function.
     pub relocations: u32,
+    /// Parts, each for a module and much like the payload itself; only for vmlinux's payload.
+    pub parts: u32,
 }
 
 /// A payload with a little of everything.
@@ -34,7 +37,34 @@ pub const SAMPLE: Spec = Spec {
     externs: 4,
     fixes: 2,
     relocations: 6,
+    parts: 0,
 };
+
+/// The kinds of the callbacks that each payload has.
+const CALLBACKS: [u32; 2] = [0, 3];
+/// The states that a payload for vmlinux has.
+const STATES: [State; 2] = [
+    State {
+        id: 3,
+        version: 1,
+        reserved: 0,
+    },
+    State {
+        id: 1 << 40,
+        version: 7,
+        reserved: 0,
+    },
+];
+
+/// Index of the object that is patched.
+fn target(spec: &Spec) -> u32 {
+    spec.modules
+}
+
+/// Name of the module with an index in the table of objects.
+pub fn module_name(index: u32) -> String {
+    format!("sample_mod_{index:04}")
+}
 
 /// Bytes from one relocation's field to the next.
 const STEP: u64 = 16;
@@ -252,7 +282,7 @@ impl Maker {
         for i in 0..=spec.modules {
             let name = match i {
                 0 => self.string("vmlinux"),
-                _ => self.string(&format!("sample_mod_{i:04}")),
+                _ => self.string(&module_name(i)),
             };
             let mut build_id = [0; 20];
             build_id[..8]
@@ -263,6 +293,7 @@ impl Maker {
                     name,
                     build_id_len,
                     build_id,
+                    note: if i == 0 { 0 } else { 0x34 },
                 }
                 .encode(),
             );
@@ -271,9 +302,8 @@ impl Maker {
         let mut funcs = Vec::new();
         let mut preimages = Vec::new();
         for i in 0..spec.funcs {
-            let object = i * (spec.modules + 1) / spec.funcs;
             let mut func = Func {
-                object,
+                object: target(spec),
                 name: self.string(&format!("original_{i}")),
                 offset: u64::from(i) * FUNC_STEP,
                 size: FUNC_SIZE,
@@ -331,8 +361,43 @@ impl Maker {
             nr_fixes: spec.fixes,
             preimage_bytes: u32::try_from(preimages.len()).expect("few functions"),
             string_bytes: u32::try_from(self.strings.len()).expect("few strings"),
+            nr_callbacks: CALLBACKS.len() as u32,
+            nr_states: if spec.modules == 0 {
+                STATES.len() as u32
+            } else {
+                0
+            },
+            nr_parts: spec.parts,
+            target: target(spec),
             ..Manifest::default()
         };
+        let callbacks = CALLBACKS.map(|kind| Callback {
+            kind,
+            symbol: first_func,
+            reserved: 0,
+        });
+        let callbacks = callbacks.iter().flat_map(Callback::encode).collect();
+        let states = STATES.iter().flat_map(State::encode);
+        let states = states
+            .take(manifest.nr_states as usize * State::SIZE)
+            .collect();
+        for i in 0..spec.parts {
+            let part = Spec {
+                modules: i + 1,
+                fixes: 0,
+                parts: 0,
+                ..spec.clone()
+            };
+            let name = format!("{SEC_PART}{}", module_name(i + 1));
+            self.push(
+                &name,
+                SectionHeader {
+                    addralign: 16,
+                    ..table()
+                },
+                build(&part),
+            );
+        }
         let mut head = MAGIC.to_vec();
         head.extend(manifest.encode());
         let externs = externs.iter().flat_map(Extern::encode).collect();
@@ -343,6 +408,8 @@ impl Maker {
             (SEC_FUNCS, funcs),
             (SEC_EXTERNS, externs),
             (SEC_FIXES, fixes),
+            (SEC_CALLBACKS, callbacks),
+            (SEC_STATES, states),
             (SEC_PREIMAGES, preimages),
             (SEC_STRINGS, strings),
         ];
