@@ -27,6 +27,7 @@ use crate::{
         Core,
         Request, //
     },
+    status::Text,
     verify::Unverified,
 };
 use core::fmt::Write;
@@ -140,22 +141,11 @@ impl Device {
 
     /// What `cat /dev/kcare` prints.
     fn text(&self) -> Result<VVec<u8>> {
-        let mut out = Text(VVec::new());
+        let mut out = Text::new();
         self.core
             .with_status(|status| status.print(&mut out))
             .map_err(|_| ENOMEM)?;
         Ok(out.0)
-    }
-}
-
-/// Text that grows; a write fails if memory is short.
-struct Text(VVec<u8>);
-
-impl Write for Text {
-    fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        self.0
-            .extend_from_slice(text.as_bytes(), GFP_KERNEL)
-            .map_err(|_| core::fmt::Error)
     }
 }
 

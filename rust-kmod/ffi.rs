@@ -37,6 +37,23 @@ pub(crate) enum Direct {
     Remove,
 }
 
+/// `struct kcare_patch`, known to the shim only.
+#[repr(C)]
+#[allow(non_camel_case_types)]
+pub(crate) struct patch {
+    _private: [u8; 0],
+}
+
+/// `enum kcare_callback`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Callback {
+    PrePatch,
+    PostPatch,
+    PreUnpatch,
+    PostUnpatch,
+}
+
 /// `struct kcare_table`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -129,6 +146,44 @@ extern "C" {
     pub(crate) fn kcare_resident_unseal(m: *mut module);
     pub(crate) fn kcare_resident_unfinalize(m: *mut module);
 
+    pub(crate) fn kcare_chain_lock();
+    pub(crate) fn kcare_chain_unlock();
+
+    pub(crate) fn kcare_modules_watch(
+        ctx: *mut c_void,
+        coming: unsafe extern "C" fn(*mut c_void, *mut module) -> c_int,
+        going: unsafe extern "C" fn(*mut c_void, *mut module),
+    ) -> c_int;
+    pub(crate) fn kcare_modules_unwatch();
+    pub(crate) fn kcare_module_find(name: *const c_char) -> *mut module;
+    pub(crate) fn kcare_module_name(m: *const module) -> *const c_char;
+    pub(crate) fn kcare_module_memory(
+        m: *const module,
+        region: c_uint,
+        base: *mut u64,
+        size: *mut u64,
+    );
+    pub(crate) fn kcare_module_has_symbol(
+        m: *const module,
+        address: u64,
+        name: *const c_char,
+        len: usize,
+    ) -> bool;
+    pub(crate) fn kcare_module_get(m: *mut module);
+    pub(crate) fn kcare_module_try_get(m: *mut module) -> bool;
+    pub(crate) fn kcare_module_put(m: *mut module);
+
+    pub(crate) fn kcare_patch_new(nr_states: usize) -> *mut patch;
+    pub(crate) fn kcare_patch_free(patch: *mut patch);
+    pub(crate) fn kcare_patch_set_state(patch: *mut patch, index: usize, id: u64, version: u32);
+    pub(crate) fn kcare_patch_set_previous(patch: *mut patch, previous: *mut patch);
+    pub(crate) fn kcare_patch_call(
+        patch: *mut patch,
+        callback: u64,
+        kind: Callback,
+        m: *mut module,
+    ) -> c_int;
+
     pub(crate) fn kcare_ftrace_enabled() -> bool;
     pub(crate) fn kcare_fentry_site(function: u64) -> u64;
     pub(crate) fn kcare_has_direct(site: u64) -> bool;
@@ -184,8 +239,6 @@ extern "C" {
     pub(crate) fn kcare_copy_text(out: *mut c_void, from: u64, size: usize) -> c_int;
     pub(crate) fn kcare_boot_ns() -> u64;
     pub(crate) fn kcare_real_seconds() -> u64;
-    pub(crate) fn kcare_module_get(m: *mut module);
-    pub(crate) fn kcare_module_put(m: *mut module);
     pub(crate) fn kcare_uts_release() -> *const c_char;
     pub(crate) fn kcare_capable() -> bool;
 

@@ -4,9 +4,9 @@
 //!
 //! The way of a fix through this module, each room a file: [`device`] takes a payload from user space,
 //! [`verify`] decides whether it is to be believed ([`payload`] is its format), [`loader`] brings it
-//! into memory, [`redirect`] leads the old functions to trampolines, [`quiesce`] switches them over
-//! with the machine stopped, [`state`] keeps
-//! what is live, and [`status`] tells of it. [`kapi`] is what they use of the kernel.
+//! into memory among the [`objects`] that it names, [`redirect`] leads the old functions to trampolines, [`quiesce`] switches them over
+//! with the machine stopped, [`state`] keeps which [`level`] is live, [`late`] patches modules that come
+//! while it is, and [`status`] tells of it. [`kapi`] is what they use of the kernel.
 
 use core::borrow::Borrow;
 use kernel::{
@@ -17,7 +17,10 @@ use kernel::{
 mod device;
 mod ffi;
 mod kapi;
+mod late;
+mod level;
 mod loader;
+mod objects;
 #[allow(unreachable_pub, dead_code, unused_imports)]
 #[path = "payload/mod.rs"]
 mod payload;
@@ -31,7 +34,8 @@ mod verify;
 use device::DeviceRegistration;
 use kapi::{
     keyring::Keyring,
-    ksyms::Ksyms, //
+    ksyms::Ksyms,
+    module::Watch, //
 };
 use redirect::Choice;
 use state::{
@@ -54,6 +58,10 @@ module! {
             default: 0,
             description: "How functions are redirected: 0 direct or else ipmodify, 1 direct, 2 ipmodify",
         },
+        allow_unpatched: u32 {
+            default: 0,
+            description: "1 lets a module load that the live level should patch and cannot",
+        },
     },
 }
 
@@ -63,6 +71,7 @@ module! {
 struct Kcare {
     #[pin]
     device: DeviceRegistration,
+    _watch: Watch<Core>,
 }
 
 /// A parameter's value, which 7.2 lends and 7.3 copies.
@@ -72,19 +81,26 @@ fn parameter(value: impl Borrow<u32>) -> u32 {
 
 impl kernel::InPlaceModule for Kcare {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        let core = || -> Result<Arc<Core>> {
+            let options = Options {
+                limit_ms: parameter(module_parameters::timeout_ms.value()),
+                choice: Choice::try_from(parameter(module_parameters::redirect.value()))?,
+                allow_unpatched: parameter(module_parameters::allow_unpatched.value()) != 0,
+            };
+            let ksyms = Ksyms::resolve()?;
+            let keyring = Keyring::new().inspect_err(|e| {
+                pr_err!(
+                    "the built-in certificate cannot be used (error {})\n",
+                    e.to_errno()
+                );
+            })?;
+            Arc::pin_init(Core::new(ksyms, keyring, options, module), GFP_KERNEL)
+        };
+        let core = core();
         try_pin_init!(Self {
-            device <- {
-                let options = Options {
-                    limit_ms: parameter(module_parameters::timeout_ms.value()),
-                    choice: Choice::try_from(parameter(module_parameters::redirect.value()))?,
-                };
-                let ksyms = Ksyms::resolve()?;
-                let keyring = Keyring::new().inspect_err(|e| {
-                    pr_err!("the built-in certificate cannot be used (error {})\n", e.to_errno());
-                })?;
-                let core = Arc::pin_init(Core::new(ksyms, keyring, options, module), GFP_KERNEL)?;
-                DeviceRegistration::register(c"kcare", module, core)
-            },
+            // Modules are watched before a level can be applied.
+            _watch: Watch::start(core.clone()?)?,
+            device <- DeviceRegistration::register(c"kcare", module, core?),
             _: {
                 pr_info!("registered device with node 10:{}\n", device.minor());
             },

@@ -4,6 +4,10 @@
 
 use crate::{
     kapi::{
+        callbacks::{
+            Callback,
+            Kind, //
+        },
         ksyms::Ksyms,
         resident::{
             Flag,
@@ -14,6 +18,7 @@ use crate::{
             Tables, //
         },
     },
+    objects::Objects,
     payload::{
         elf::{
             Home,
@@ -25,7 +30,11 @@ use crate::{
             Reason,
             Table, //
         },
-        layout::TRAMPOLINE_SIZE,
+        layout::{
+            self,
+            Extern,
+            TRAMPOLINE_SIZE, //
+        },
         place::{
             self,
             Layout,
@@ -40,10 +49,7 @@ use crate::{
         out_of_memory,
         Report, //
     },
-    verify::{
-        self,
-        Trusted, //
-    },
+    verify::Trusted,
 };
 use kernel::{
     prelude::*,
@@ -69,28 +75,48 @@ pub(crate) struct Function {
     pub(crate) name: CString,
 }
 
-/// A level's code in memory.
+/// The code of a payload, or of one of its parts, in memory.
 ///
-/// Fields are dropped in this order: the flag points into `resident`.
+/// Fields are dropped in this order: callbacks lie in `resident`.
 pub(crate) struct Loaded {
     /// What is redirected where, ascending by the original's address.
     pub(crate) functions: KVec<Function>,
-    /// The flag that the trampolines test; the old bodies run while it is 0.
-    pub(crate) flag: Flag,
+    /// What is called around a switch.
+    pub(crate) callbacks: KVec<Callback>,
     /// The memory.
     pub(crate) resident: Resident,
+}
+
+/// What a level does to vmlinux, and what all of it hangs on.
+///
+/// Fields are dropped in this order: the flag points into the memory of `loaded`.
+pub(crate) struct Base {
+    /// The flag that the trampolines of all parts test; the old bodies run while it is 0.
+    pub(crate) flag: Flag,
+    /// The code.
+    pub(crate) loaded: Loaded,
+}
+
+/// What new code is loaded among.
+pub(crate) struct Around<'a> {
+    /// The unexported.
+    pub(crate) ksyms: Ksyms,
+    /// What the payload's symbols are in.
+    pub(crate) objects: &'a Objects,
+    /// The new body of the function with a fentry site at an address, in the level that is replaced.
+    pub(crate) previous: &'a dyn Fn(u64) -> Option<u64>,
 }
 
 /// Where everything of a payload goes.
 struct Plan {
     /// By section index.
     slots: KVVec<Option<Slot>>,
-    /// Offset of the flag in the writable data.
+    /// Offset of the flag in the writable data; 0 in a part, which has none of its own.
     flag: usize,
 }
 
-/// Loads a payload: memory, content, trampolines, relocations, residency. `previous` are the functions of the
-/// level that it is to replace; its memory must stay for as long as the new one may lead back to it.
+/// Loads what a payload does to vmlinux. The memory of the level that is replaced must stay for as long as the new
+/// one may lead back to it.
 ///
 /// # Errors
 ///
@@ -98,30 +124,63 @@ struct Plan {
 /// those of [`Layout::of`] and [`reloc::apply_all`]. Nothing stays behind.
 pub(crate) fn load(
     payload: &Trusted<'_>,
-    previous: &[Function],
-    ksyms: Ksyms,
+    around: &Around<'_>,
+    report: &mut Report,
+) -> Result<Base, Error> {
+    let level = payload.level();
+    let name = CString::try_from_fmt(fmt!("kcare_{level}")).map_err(out_of_memory)?;
+    let (loaded, flag) = load_named(payload, &name, around, None, report)?;
+    Ok(Base { flag, loaded })
+}
+
+/// Loads the part for a module that goes with `base`, which must stay for as long as the part.
+///
+/// # Errors
+///
+/// Those of [`load`], and [`Reason::ExternMoved`].
+pub(crate) fn load_part(
+    payload: &Trusted<'_>,
+    module: &str,
+    around: &Around<'_>,
+    base: &Base,
     report: &mut Report,
 ) -> Result<Loaded, Error> {
     let level = payload.level();
-    let name = CString::try_from_fmt(fmt!("kcare_{level}")).map_err(out_of_memory)?;
-    let mut resident = Resident::new(ksyms, &name).map_err(out_of_memory)?;
-    let plan = allocate(payload, &mut resident)?;
-    let flag = resident
-        .flag(plan.flag)
-        .map_err(|e| report.failed(Reason::LoadFailed, "placing the flag", e))?;
+    let name = CString::try_from_fmt(fmt!("kcare_{level}_{module}")).map_err(out_of_memory)?;
+    Ok(load_named(payload, &name, around, Some(base), report)?.0)
+}
+
+/// Memory, content, trampolines, relocations, residency. A payload without a `base` gets a flag of its own; a part
+/// gives back that of its base, for nothing.
+fn load_named(
+    payload: &Trusted<'_>,
+    name: &CStr,
+    around: &Around<'_>,
+    base: Option<&Base>,
+    report: &mut Report,
+) -> Result<(Loaded, Flag), Error> {
+    let mut resident = Resident::new(around.ksyms, name).map_err(out_of_memory)?;
+    let plan = allocate(payload, base.is_none(), &mut resident)?;
+    let flag = match base {
+        Some(base) => base.flag.share(),
+        None => resident
+            .flag(plan.flag)
+            .map_err(|e| report.failed(Reason::LoadFailed, "placing the flag", e))?,
+    };
+    let shown = name.to_str().unwrap_or("?");
     pr_info!(
-        "allocated {} bytes for patch at kcare_{}\n",
+        "allocated {} bytes for patch at {}\n",
         resident.total(),
-        level
+        shown
     );
 
-    let values = symbol_values(payload, ksyms, &plan, &resident)?;
+    let values = symbol_values(payload, around, base, &plan, &resident, report)?;
     copy_content(payload, &plan, &mut resident, report)?;
     let ways = Ways {
-        ksyms,
+        objects: around.objects,
         flag: flag.address(),
         values: &values,
-        previous,
+        previous: around.previous,
     };
     let functions = write_trampolines(payload, &ways, &mut resident, report)?;
     relocate(payload, &plan, &values, &mut resident, report)?;
@@ -138,7 +197,7 @@ pub(crate) fn load(
             return report.refuse(
                 Reason::NameTaken,
                 Place::Nowhere,
-                format_args!("a module named kcare_{level} is loaded"),
+                format_args!("a module named {shown} is loaded"),
             );
         }
         failed(report, "entering the patch into the module list", e)
@@ -152,14 +211,48 @@ pub(crate) fn load(
     resident
         .come()
         .map_err(|e| failed(report, "registering the patch's jump labels and calls", e))?;
-    Ok(Loaded {
+    let callbacks = callbacks(payload, &values, &resident, report)?;
+    let loaded = Loaded {
         functions,
-        flag,
+        callbacks,
         resident,
-    })
+    };
+    Ok((loaded, flag))
 }
 
-fn allocate(payload: &Trusted<'_>, resident: &mut Resident) -> Result<Plan, Error> {
+fn callbacks(
+    payload: &Trusted<'_>,
+    values: &[u64],
+    resident: &Resident,
+    report: &mut Report,
+) -> Result<KVec<Callback>, Error> {
+    let mut callbacks = KVec::new();
+    for (index, callback) in (0u32..).zip(payload.callbacks()) {
+        let unknown = Error::entry(Reason::CallbackKind, Table::Callbacks, index);
+        let kind = match callback.kind {
+            layout::CALLBACK_PRE_PATCH => Kind::PrePatch,
+            layout::CALLBACK_POST_PATCH => Kind::PostPatch,
+            layout::CALLBACK_PRE_UNPATCH => Kind::PreUnpatch,
+            layout::CALLBACK_POST_UNPATCH => Kind::PostUnpatch,
+            _ => return Err(unknown),
+        };
+        let symbol = usize::try_from(callback.symbol).map_err(out_of_memory)?;
+        let address = values.get(symbol).copied().unwrap_or(0);
+        let callback = resident
+            .callback(address, kind)
+            .map_err(|e| report.failed(Reason::LoadFailed, "finding a callback", e))?;
+        callbacks
+            .push(callback, GFP_KERNEL)
+            .map_err(out_of_memory)?;
+    }
+    Ok(callbacks)
+}
+
+fn allocate(
+    payload: &Trusted<'_>,
+    with_flag: bool,
+    resident: &mut Resident,
+) -> Result<Plan, Error> {
     let layout = Layout::of(payload)?;
     let count = usize::try_from(payload.nr_sections()).map_err(out_of_memory)?;
     let mut slots = KVVec::from_elem(None, count, GFP_KERNEL).map_err(out_of_memory)?;
@@ -173,7 +266,7 @@ fn allocate(payload: &Trusted<'_>, resident: &mut Resident) -> Result<Plan, Erro
     for region in Region::ALL {
         let size = layout.extent(region).size;
         let mut size = usize::try_from(size).map_err(out_of_memory)?;
-        if region == Region::Data {
+        if region == Region::Data && with_flag {
             // OVERFLOW: a region is at most 128 MiB.
             flag = size.next_multiple_of(64);
             size = flag.saturating_add(64);
@@ -198,9 +291,11 @@ impl Plan {
 /// The address of every symbol; 0 for those that have none, which no relocation uses.
 fn symbol_values(
     payload: &Trusted<'_>,
-    ksyms: Ksyms,
+    around: &Around<'_>,
+    base: Option<&Base>,
     plan: &Plan,
     resident: &Resident,
+    report: &mut Report,
 ) -> Result<KVVec<u64>, Error> {
     let count = usize::try_from(payload.nr_symbols()).map_err(out_of_memory)?;
     let mut values = KVVec::with_capacity(count, GFP_KERNEL).map_err(out_of_memory)?;
@@ -216,20 +311,31 @@ fn symbol_values(
     }
     for (index, external) in (0u32..).zip(payload.externs()) {
         let outside = Error::entry(Reason::ExternOutside, Table::Externs, index);
-        // Object 0 is vmlinux, and the only one that `verify::identity` lets through.
-        if external.offset >= ksyms.vmlinux_size() {
-            return Err(outside);
-        }
         let value = usize::try_from(external.symbol)
             .ok()
             .and_then(|symbol| values.get_mut(symbol))
             .ok_or(outside)?;
-        *value = ksyms
-            .vmlinux_base()
-            .checked_add(external.offset)
-            .ok_or(outside)?;
+        *value = if external.object == layout::OBJECT_OUTER {
+            base.and_then(|base| address_in(&base.loaded.resident, &external))
+                .ok_or(outside)?
+        } else {
+            let symbol = payload.symbol(external.symbol).ok_or(outside)?;
+            around
+                .objects
+                .address_of(&external, symbol.name, index, report)?
+        };
     }
     Ok(values)
+}
+
+/// Address of a symbol of the payload around a part.
+fn address_in(outer: &Resident, external: &Extern) -> Option<u64> {
+    let region = Region::ALL
+        .into_iter()
+        .find(|region| *region as u32 == external.region)?;
+    let size = u64::try_from(outer.size(region)).ok()?;
+    (external.offset <= size).then_some(())?;
+    outer.base(region).checked_add(external.offset)
 }
 
 /// A section's bytes in a region, to be written.
@@ -267,21 +373,13 @@ fn copy_content(
 
 /// What the trampolines lead to.
 struct Ways<'a> {
-    ksyms: Ksyms,
+    objects: &'a Objects,
     /// Address of the level's flag.
     flag: u64,
     /// Addresses of the payload's symbols.
     values: &'a [u64],
-    /// Functions of the level that is replaced, ascending.
-    previous: &'a [Function],
-}
-
-impl Ways<'_> {
-    /// The body of the level that is replaced, if it has that function.
-    fn previous(&self, site: u64) -> Option<u64> {
-        let at = self.previous.binary_search_by_key(&site, |f| f.site);
-        Some(self.previous.get(at.ok()?)?.new)
-    }
+    /// As [`Around::previous`].
+    previous: &'a dyn Fn(u64) -> Option<u64>,
 }
 
 fn write_trampolines(
@@ -299,7 +397,7 @@ fn write_trampolines(
     let code = text.chunks_exact_mut(TRAMPOLINE_SIZE);
 
     for (index, (func, code)) in (0u32..).zip(payload.funcs().zip(code)) {
-        let (body, cold) = verify::ranges_of(ways.ksyms, &func, index)?;
+        let (body, cold) = ways.objects.ranges_of(&func, index)?;
         let outside = Error::entry(Reason::FuncOutside, Table::Funcs, index);
         let at = u64::from(index)
             .checked_mul(TRAMPOLINE_SIZE as u64)
@@ -317,7 +415,7 @@ fn write_trampolines(
         let leads = trampoline::Ways {
             original: resume,
             new: *new,
-            previous: ways.previous(site).unwrap_or(resume),
+            previous: (ways.previous)(site).unwrap_or(resume),
         };
         let far = Error::entry(Reason::RelocationOverflow, Table::Funcs, index);
         let jump = trampoline::encode(at, ways.flag, &leads).ok_or(far)?;

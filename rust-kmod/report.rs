@@ -70,6 +70,27 @@ impl Report {
         )
     }
 
+    /// Does something with the part for a module; an error's message then starts with `part NAME: `, by which
+    /// programs know that its place is one within the part.
+    pub(crate) fn about_part<R>(
+        &mut self,
+        module: &str,
+        f: impl FnOnce(&mut Self) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let start = self.text.len();
+        self.add(format_args!("part {module}: "));
+        let behind = self.text.len();
+        let result = f(self);
+        match &result {
+            Ok(_) => self.text.truncate(start),
+            Err(error) if self.text.len() == behind => {
+                self.add(format_args!("{}", error.reason.explain()));
+            }
+            Err(_) => {}
+        }
+        result
+    }
+
     /// Fills an empty message with what the error itself says.
     pub(crate) fn explain(&mut self, error: &Error) {
         if !self.text.is_empty() {

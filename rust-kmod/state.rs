@@ -20,29 +20,28 @@
 //! | [`Bodies::Original`] | the original body | – |
 //!
 //! Locking: [`Core::engine`] is the one coarse lock, held through a whole way, waiting for tasks included;
-//! a second request meanwhile is refused, it does not wait. [`Core::status`] nests inside it and is held for
-//! copying only, so that reading the state never waits for a switch.
+//! a second request meanwhile is refused, it does not wait. A module that comes or goes does wait ([`crate::late`]),
+//! with the lock of the kernel's chain held, so that a way takes that lock first. [`Core::status`] nests inside both
+//! and is held for copying only, so that reading the state never waits for a switch.
 
 use crate::{
     kapi::{
+        callbacks::Kind,
         keyring::Keyring,
         ksyms::Ksyms,
-        module::ModuleRef,
+        module::ChainGuard,
         resident::Flag,
         system, //
     },
-    loader::{
-        self,
-        Function,
-        Loaded, //
-    },
+    level::Level,
+    loader::Function,
+    objects::Objects,
     payload::{
         error::{
             Error,
             Place,
             Reason, //
         },
-        place::Region,
         ranges::{
             Range,
             Ranges, //
@@ -63,12 +62,13 @@ use crate::{
         Report, //
     },
     status::{
-        About,
-        Status, //
+        Status,
+        Text, //
     },
     verify::{
         self,
-        Unverified, //
+        Unverified,
+        Verified, //
     },
 };
 use core::cmp::Ordering;
@@ -80,7 +80,6 @@ use kernel::{
             mutex::MutexBackend,
             Guard, //
         },
-        Arc,
         Mutex, //
     },
     ThisModule, //
@@ -93,53 +92,8 @@ pub(crate) struct Options {
     pub(crate) limit_ms: u32,
     /// How functions are redirected.
     pub(crate) choice: Choice,
-}
-
-/// A level in memory.
-///
-/// Fields are dropped in this order: the module stays until the level's memory is gone. Whoever drops it has
-/// made sure that nothing leads to it and that no task is inside.
-struct Level {
-    loaded: Loaded,
-    about: Arc<About>,
-    _module: ModuleRef,
-}
-
-impl Level {
-    fn number(&self) -> u32 {
-        self.about.level
-    }
-
-    fn functions(&self) -> &[Function] {
-        &self.loaded.functions
-    }
-
-    fn flag(&self) -> &Flag {
-        &self.loaded.flag
-    }
-
-    /// All its code, trampolines included.
-    fn text(&self) -> Range {
-        let start = self.loaded.resident.base(Region::Text);
-        // CAST: widening.
-        let size = self.loaded.resident.size(Region::Text) as u64;
-        Range {
-            start,
-            end: start.saturating_add(size),
-        }
-    }
-
-    /// Whether it replaces this function.
-    fn has(&self, function: &Function) -> bool {
-        self.functions()
-            .binary_search_by_key(&function.site, |f| f.site)
-            .is_ok()
-    }
-
-    /// Its functions that `other` does not replace.
-    fn without<'a>(&'a self, other: &'a Level) -> impl Iterator<Item = &'a Function> + Clone {
-        self.functions().iter().filter(|f| !other.has(f))
-    }
+    /// Modules that cannot be patched may be loaded.
+    pub(crate) allow_unpatched: bool,
 }
 
 /// How a way is asked for.
@@ -162,46 +116,50 @@ impl Request {
 }
 
 /// What the ioctl lock protects.
-struct Engine {
-    redirects: Redirects,
-    live: Option<Level>,
+pub(crate) struct Engine {
+    pub(crate) redirects: Redirects,
+    pub(crate) live: Option<Level>,
     /// The level that `live` has replaced, for a rollback.
-    previous: Option<Level>,
-    /// Levels that ftrace may still lead to: their memory is never freed.
-    stuck: KVec<Level>,
+    pub(crate) previous: Option<Level>,
+}
+
+/// The engine, while no module comes or goes.
+///
+/// Fields are dropped in this order, the reverse of locking.
+struct Locked<'a> {
+    engine: Guard<'a, Engine, MutexBackend>,
+    _chain: ChainGuard,
 }
 
 impl Engine {
-    /// Keeps a level for ever.
-    fn keep(&mut self, level: Level, error: kernel::error::Error) {
-        pr_err!(
-            "ftrace did not give up the functions of level {} (error {}): its memory is kept until reboot\n",
-            level.number(),
-            error.to_errno()
-        );
-        // `Core::lock` has reserved the room: nothing may need memory now.
-        let _ = self.stuck.push(level, GFP_KERNEL);
-    }
-
     /// Releases functions and then frees the level that they led to.
     fn release(&mut self, level: Level, only: Option<&Level>) {
         let released = match only {
             Some(other) => self.redirects.remove(level.without(other)),
-            None => self.redirects.remove(level.functions().iter()),
+            None => self.redirects.remove(level.functions()),
         };
         match released {
             Ok(()) => {
                 self.redirects.synchronize();
                 drop(level);
             }
-            Err(e) => self.keep(level, e),
+            Err(e) => keep(level, e),
         }
     }
 }
 
-/// Saves the calls of a live level the detour over the trampolines. That may fail without harm.
-fn settle(redirects: &mut Redirects, level: &Level) {
-    if let Err(e) = redirects.lead(level.functions().iter(), |f| f.new) {
+/// Keeps for ever what ftrace may still lead to.
+pub(crate) fn keep<T>(code: T, error: kernel::error::Error) {
+    pr_err!(
+        "ftrace did not give up its functions (error {}): the memory of a patch is kept until reboot\n",
+        error.to_errno()
+    );
+    core::mem::forget(code);
+}
+
+/// Saves the calls of functions of a live level the detour over the trampolines. That may fail without harm.
+pub(crate) fn settle<'a>(redirects: &mut Redirects, functions: impl Iterator<Item = &'a Function>) {
+    if let Err(e) = redirects.lead(functions, |f| f.new) {
         let errno = e.to_errno();
         pr_info!("calls keep going through trampolines (error {errno})\n");
     }
@@ -215,8 +173,8 @@ pub(crate) struct Core {
     #[pin]
     status: Mutex<Status>,
     keyring: Keyring,
-    ksyms: Ksyms,
-    options: Options,
+    pub(crate) ksyms: Ksyms,
+    pub(crate) options: Options,
     module: &'static ThisModule,
 }
 
@@ -233,7 +191,6 @@ impl Core {
                 redirects: Redirects::new(ksyms, options.choice),
                 live: None,
                 previous: None,
-                stuck: KVec::new(),
             }),
             status <- new_mutex!(Status::new()),
             keyring,
@@ -253,11 +210,18 @@ impl Core {
         f(&self.status.lock())
     }
 
-    /// The one coarse lock, with room for the levels that one way may have to keep for ever.
-    fn lock(&self) -> Result<Guard<'_, Engine, MutexBackend>, Error> {
-        let mut engine = self.engine.try_lock().ok_or(Error::from(Reason::Busy))?;
-        engine.stuck.reserve(2, GFP_KERNEL).map_err(out_of_memory)?;
-        Ok(engine)
+    /// The one coarse lock.
+    fn lock(&self) -> Result<Locked<'_>, Error> {
+        let chain = ChainGuard::lock();
+        Ok(Locked {
+            engine: self.engine.try_lock().ok_or(Error::from(Reason::Busy))?,
+            _chain: chain,
+        })
+    }
+
+    /// The lock for a module that comes or goes, which waits.
+    pub(crate) fn lock_in_chain(&self) -> Guard<'_, Engine, MutexBackend> {
+        self.engine.lock()
     }
 
     /// Counts a failure and logs it with its message.
@@ -284,86 +248,64 @@ impl Core {
         request: Request,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let mut engine = self.lock()?;
-        let engine = &mut *engine;
+        // In front of the lock: the kernel may load a module for the signature's algorithm.
         let verified = payload.verify(&self.keyring, report)?;
-        let payload = verified.parse()?;
-        verify::identity(&payload, self.ksyms, report)?;
-        policy(
-            engine.live.as_ref(),
-            payload.level(),
-            request.downgrade,
-            report,
-        )?;
-        verify::preimages(&payload, self.ksyms, report)?;
-        if request.dry_run {
-            let taken = |p: &Level| p.number() == payload.level();
-            if engine.previous.as_ref().is_some_and(taken) {
-                return Err(report.refuse(
-                    Reason::NameTaken,
-                    Place::Nowhere,
-                    format_args!("it is the level that a rollback goes back to, and cannot be tried beside it"),
-                ));
-            }
-        } else if let Some(level) = engine.previous.take_if(|p| p.number() == payload.level()) {
-            // Its name in the module list is wanted again. Nothing has led to it since it was replaced.
-            engine.redirects.synchronize();
-            drop(level);
-            self.status.lock().previous = None;
-        }
-
-        let former = engine.live.as_ref().map_or(&[][..], Level::functions);
-        let loaded = loader::load(&payload, former, self.ksyms, report)?;
-        let level = Level {
-            about: About::new(&payload, &loaded)?,
-            loaded,
-            _module: ModuleRef::new(self.module),
-        };
+        let mut locked = self.lock()?;
+        let engine = &mut *locked.engine;
+        let level = self.admit(verified, engine, request, report)?;
         level.flag().init(match engine.live {
             Some(_) => Bodies::Previous,
             None => Bodies::Original,
         });
+        let number = level.number();
 
         let Engine {
             redirects, live, ..
         } = engine;
-        let switched = self.arm_and_replace(redirects, live.as_ref(), &level, request, report);
+        let live = live.as_ref();
+        let called = match request.dry_run {
+            true => Ok(()),
+            false => level.pre_patch(live, report),
+        };
+        let undo = called.is_ok() && !request.dry_run;
+        let switched =
+            called.and_then(|()| self.arm_and_replace(redirects, live, &level, request, report));
         let switched = match switched {
             Ok(Some(switched)) => switched,
             unswitched => {
                 // The flag has never been New, so no task has ever been in a new body.
+                if undo {
+                    level.unpatch(Kind::PostUnpatch);
+                }
                 if let Some(live) = &engine.live {
-                    settle(&mut engine.redirects, live);
+                    settle(&mut engine.redirects, live.functions());
                 }
                 let live = engine.live.take();
                 engine.release(level, live.as_ref());
                 engine.live = live;
                 unswitched?;
-                pr_info!(
-                    "patch level {} tried: {}\n",
-                    payload.level(),
-                    report.as_str()
-                );
+                pr_info!("patch level {} tried: {}\n", number, report.as_str());
                 return Ok(());
             }
         };
 
         system::taint_live_patched();
-        settle(&mut engine.redirects, &level);
+        settle(&mut engine.redirects, level.functions());
+        level.post_patch(engine.live.as_ref());
         let oldest = engine.previous.take();
         let former = engine.live.take();
         let replaced = former.as_ref().map_or(0, Level::number);
         if let Some(former) = former {
             match engine.redirects.remove(former.without(&level)) {
                 Ok(()) => engine.previous = Some(former),
-                Err(e) => engine.keep(former, e),
+                Err(e) => keep(former, e),
             }
         }
         let (direct, ipmodify) = engine.redirects.count();
         pr_info!(
             "patch level {} applied: {} functions switched ({} direct, {} ipmodify), stopped for {} us, {} retries\n",
             level.number(),
-            level.functions().len(),
+            level.functions().count(),
             direct,
             ipmodify,
             switched.stop_ns / 1000,
@@ -392,16 +334,19 @@ impl Core {
         request: Request,
         report: &mut Report,
     ) -> Result<Option<Switched>, Error> {
-        redirects.arm(level.functions().iter(), report)?;
+        redirects.arm(level.functions(), report)?;
         let Some(live) = live else {
-            let ranges = leaving(level.functions().iter(), &[level.text()])?;
+            let ranges = leaving(level.functions(), level.texts())?;
             let flags = [(level.flag(), Bodies::New)];
             return self.switch(&flags, &ranges, &[level], request, report);
         };
         redirects
             .lead(live.without(level), |f| f.trampoline)
             .map_err(|e| report.failed(Reason::RedirectFailed, "leading to the trampolines", e))?;
-        let ranges = leaving(level.without(live), &[level.text(), live.text()])?;
+        let ranges = leaving(
+            level.without(live),
+            Iterator::chain(level.texts(), live.texts()),
+        )?;
         let flags = [(level.flag(), Bodies::New), (live.flag(), Bodies::Original)];
         self.switch(&flags, &ranges, &[level, live], request, report)
     }
@@ -413,28 +358,32 @@ impl Core {
     /// [`Reason::NothingApplied`], [`Reason::NoPrevious`], and those of [`Switch::run`]; all is as before
     /// then.
     pub(crate) fn rollback(&self, request: Request, report: &mut Report) -> Result<(), Error> {
-        let mut engine = self.lock()?;
-        let engine = &mut *engine;
+        let mut locked = self.lock()?;
+        let engine = &mut *locked.engine;
         let Engine {
             redirects,
             live,
             previous,
-            ..
         } = engine;
         let live = live.as_ref().ok_or(Error::from(Reason::NothingApplied))?;
         let previous = previous.as_ref().ok_or(Error::from(Reason::NoPrevious))?;
 
+        previous.takes_over(live, report)?;
+        previous.pre_patch(Some(live), report)?;
         let armed = redirects
             .arm(previous.without(live), report)
             .and_then(|()| {
                 redirects
-                    .lead(live.functions().iter(), |f| f.trampoline)
+                    .lead(live.functions(), |f| f.trampoline)
                     .map_err(|e| {
                         report.failed(Reason::RedirectFailed, "leading to the trampolines", e)
                     })
             });
         let switched = armed.and_then(|()| {
-            let ranges = leaving(previous.without(live), &[live.text(), previous.text()])?;
+            let ranges = leaving(
+                previous.without(live),
+                Iterator::chain(live.texts(), previous.texts()),
+            )?;
             let flags = [
                 (live.flag(), Bodies::Previous),
                 (previous.flag(), Bodies::New),
@@ -444,10 +393,11 @@ impl Core {
         let switched = match switched {
             Ok(switched) => switched.unwrap_or_default(),
             Err(error) => {
-                settle(redirects, live);
+                previous.unpatch(Kind::PostUnpatch);
+                settle(redirects, live.functions());
                 if let Err(e) = redirects.remove(previous.without(live)) {
                     if let Some(level) = engine.previous.take() {
-                        engine.keep(level, e);
+                        keep(level, e);
                     }
                     self.status.lock().previous = None;
                 }
@@ -455,7 +405,8 @@ impl Core {
             }
         };
 
-        settle(redirects, previous);
+        settle(redirects, previous.functions());
+        previous.post_patch(Some(live));
         pr_info!(
             "rolled back from patch level {} to {}, stopped for {} us, {} retries\n",
             live.number(),
@@ -478,28 +429,34 @@ impl Core {
     ///
     /// [`Reason::NothingApplied`], and those of [`Switch::run`]; the level is still live then.
     pub(crate) fn unload(&self, request: Request, report: &mut Report) -> Result<(), Error> {
-        let mut engine = self.lock()?;
-        let engine = &mut *engine;
+        let mut locked = self.lock()?;
+        let engine = &mut *locked.engine;
         let Engine {
             redirects, live, ..
         } = engine;
         let level = live.as_ref().ok_or(Error::from(Reason::NothingApplied))?;
+        level.unpatch(Kind::PreUnpatch);
         let switched = redirects
-            .lead(level.functions().iter(), |f| f.trampoline)
+            .lead(level.functions(), |f| f.trampoline)
             .map_err(|e| report.failed(Reason::RedirectFailed, "leading to the trampolines", e))
             .and_then(|()| {
                 let flags = [(level.flag(), Bodies::Original)];
-                self.switch(&flags, &[level.text()], &[level], request, report)
+                let ranges = leaving(core::iter::empty(), level.texts())?;
+                self.switch(&flags, &ranges, &[level], request, report)
             })
-            .inspect_err(|_| settle(redirects, level))?
+            .inspect_err(|_| {
+                settle(redirects, level.functions());
+                level.post_patch(None);
+            })?
             .unwrap_or_default();
         pr_info!(
             "patch level {} unloaded: {} functions switched back, stopped for {} us, {} retries\n",
             level.number(),
-            level.functions().len(),
+            level.functions().count(),
             switched.stop_ns / 1000,
             switched.retries
         );
+        level.unpatch(Kind::PostUnpatch);
         // No task was behind the trampolines in the stop, and none gets there any more; when the functions
         // are released, none is in a trampoline either.
         if let Some(level) = engine.live.take() {
@@ -510,13 +467,69 @@ impl Core {
         Ok(())
     }
 
-    /// Publishes what is live now.
+    /// Publishes what is live now, after a stop.
     fn tell(&self, engine: &Engine, switched: Switched) {
-        let about = |level: &Option<Level>| level.as_ref().map(|level| level.about.clone());
+        self.status.lock().stopped(switched);
+        self.publish(engine);
+    }
+
+    /// Publishes what is live now.
+    pub(crate) fn publish(&self, engine: &Engine) {
+        let about = |level: &Option<Level>| level.as_ref().map(Level::about);
+        let mut modules = Text::new();
+        let (mut memory, mut functions) = (0, 0);
+        if let Some(live) = &engine.live {
+            // Memory is short if this fails, and the lines are cut.
+            let _ = live.print_modules(&mut modules);
+            (memory, functions) = (live.memory(), live.functions().count());
+        }
         let mut status = self.status.lock();
-        status.stopped(switched);
         status.live = about(&engine.live);
         status.previous = about(&engine.previous);
+        // CAST: widening.
+        status.memory = memory as u64;
+        status.nr_funcs = u32::try_from(functions).unwrap_or(u32::MAX);
+        status.modules = modules;
+    }
+
+    /// Checks a payload and loads it, whatever the engine does now.
+    fn admit(
+        &self,
+        payload: Verified,
+        engine: &mut Engine,
+        request: Request,
+        report: &mut Report,
+    ) -> Result<Level, Error> {
+        let parsed = payload.parse(report)?;
+        let outer = parsed.outer();
+        let number = outer.level();
+        let objects = Objects::find(&outer, None, self.ksyms, report)?;
+        policy(engine.live.as_ref(), number, request.downgrade, report)?;
+        verify::preimages(&outer, &objects, report)?;
+        if request.dry_run {
+            let taken = |p: &Level| p.number() == number;
+            if engine.previous.as_ref().is_some_and(taken) {
+                return Err(report.refuse(
+                    Reason::NameTaken,
+                    Place::Nowhere,
+                    format_args!("it is the level that a rollback goes back to, and cannot be tried beside it"),
+                ));
+            }
+        } else if let Some(level) = engine.previous.take_if(|p| p.number() == number) {
+            // Its name in the module list is wanted again. Nothing has led to it since it was replaced.
+            engine.redirects.synchronize();
+            drop(level);
+            self.status.lock().previous = None;
+        }
+
+        let former = engine.live.as_ref();
+        let context = (self.ksyms, self.module);
+        let mut level = Level::load(payload, &objects, former, context, report)?;
+        if let Some(live) = former {
+            level.takes_over(live, report)?;
+        }
+        level.complete(None, former, self.ksyms, report)?;
+        Ok(level)
     }
 
     fn switch(
@@ -566,13 +579,13 @@ fn policy(
 /// The code that goes out of use: the original bodies of these functions, and these texts. Sorted.
 fn leaving<'a>(
     functions: impl Iterator<Item = &'a Function> + Clone,
-    texts: &[Range],
+    texts: impl Iterator<Item = Range> + Clone,
 ) -> Result<KVec<Range>, Error> {
     let bodies = functions.flat_map(|f| [f.inside, f.cold]);
-    let bodies = bodies.filter(|range| range.start < range.end);
-    let count = bodies.clone().count().saturating_add(texts.len());
+    let all = Iterator::chain(bodies, texts).filter(|range| range.start < range.end);
+    let count = all.clone().count();
     let mut ranges = KVec::with_capacity(count, GFP_KERNEL).map_err(out_of_memory)?;
-    for range in Iterator::chain(bodies, texts.iter().copied()) {
+    for range in all {
         let at = ranges.partition_point(|r: &Range| r.start < range.start);
         ranges
             .insert_within_capacity(at, range)
@@ -583,26 +596,20 @@ fn leaving<'a>(
 
 /// `function+0x12`, for an address in an original body or in a level's own text.
 fn name_address(levels: &[&Level], word: u64, report: &mut Report) {
-    let offset_in = |range: Range| {
-        let offset = word.checked_sub(range.start)?;
-        (word < range.end).then_some(offset)
-    };
-    let functions = levels.iter().flat_map(|level| level.functions());
-    let place = functions.filter_map(|function| {
-        let body = offset_in(function.body).map(|offset| ("", offset));
-        let cold = || offset_in(function.cold).map(|offset| (".cold", offset));
-        Some((function, body.or_else(cold)?))
-    });
-    let in_text = || {
-        let mut levels = levels.iter();
-        levels.find_map(|level| level.loaded.resident.name_of(word))
-    };
-    if let Some((function, (part, offset))) = place.into_iter().next() {
-        let name = function.name.to_str().unwrap_or("?");
-        report.add(format_args!("{name}{part}+{offset:#x}"));
-    } else if let Some((name, offset)) = in_text() {
-        report.add(format_args!("{name}+{offset:#x} of the patch"));
-    } else {
-        report.add(format_args!("the patch"));
+    for level in levels {
+        for function in level.functions() {
+            for (part, range) in [("", function.body), (".cold", function.cold)] {
+                if (range.start..range.end).contains(&word) {
+                    let name = function.name.to_str().unwrap_or("?");
+                    let offset = word.saturating_sub(range.start);
+                    report.add(format_args!("{name}{part}+{offset:#x}"));
+                    return;
+                }
+            }
+        }
+    }
+    match levels.iter().find_map(|level| level.name_of(word)) {
+        Some((name, offset)) => report.add(format_args!("{name}+{offset:#x} of the patch")),
+        None => report.add(format_args!("the patch")),
     }
 }

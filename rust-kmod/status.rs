@@ -4,7 +4,6 @@
 
 use crate::{
     kapi::system,
-    loader::Loaded,
     payload::{
         error::Error,
         uapi::{
@@ -30,11 +29,9 @@ use kernel::{
 pub(crate) struct About {
     /// The level.
     pub(crate) level: u32,
-    nr_funcs: u32,
     nr_fixes: u32,
     build_time: u64,
     applied_time: u64,
-    memory: u64,
     release: [u8; 64],
     description: [u8; 256],
     /// One line `fix: ID TITLE` per fix; the id is `-` if it has none.
@@ -47,20 +44,39 @@ impl About {
     /// # Errors
     ///
     /// `Reason::OutOfMemory`.
-    pub(crate) fn new(payload: &Trusted<'_>, loaded: &Loaded) -> Result<Arc<Self>, Error> {
+    pub(crate) fn new(payload: &Trusted<'_>) -> Result<Arc<Self>, Error> {
         let about = Self {
             level: payload.level(),
-            nr_funcs: payload.nr_funcs(),
             nr_fixes: payload.manifest().nr_fixes,
             build_time: payload.build_time(),
             applied_time: system::real_seconds(),
-            // CAST: widening.
-            memory: loaded.resident.total() as u64,
             release: padded(payload.release()),
             description: padded(payload.description()),
             fixes: fix_lines(payload)?,
         };
         Arc::new(about, GFP_KERNEL).map_err(out_of_memory)
+    }
+}
+
+/// Text that grows; a write fails if memory is short.
+pub(crate) struct Text(pub(crate) VVec<u8>);
+
+impl Text {
+    /// No text.
+    pub(crate) const fn new() -> Self {
+        Self(VVec::new())
+    }
+
+    fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0
+            .extend_from_slice(text.as_bytes(), GFP_KERNEL)
+            .map_err(|_| fmt::Error)
     }
 }
 
@@ -70,6 +86,12 @@ pub(crate) struct Status {
     pub(crate) live: Option<Arc<About>>,
     /// The level that a rollback goes back to.
     pub(crate) previous: Option<Arc<About>>,
+    /// Bytes that the live level holds.
+    pub(crate) memory: u64,
+    /// Functions that the live level redirects now, modules included.
+    pub(crate) nr_funcs: u32,
+    /// [`crate::level::Level::print_modules`] of the live level.
+    pub(crate) modules: Text,
     stop_last: u64,
     stop_max: u64,
     failures: u64,
@@ -81,6 +103,9 @@ impl Status {
         Self {
             live: None,
             previous: None,
+            memory: 0,
+            nr_funcs: 0,
+            modules: Text::new(),
             stop_last: 0,
             stop_max: 0,
             failures: 0,
@@ -120,11 +145,11 @@ impl Status {
             head: InfoHead {
                 state: uapi::STATE_APPLIED,
                 level: live.level,
-                nr_funcs: live.nr_funcs,
+                nr_funcs: self.nr_funcs,
                 nr_fixes: live.nr_fixes,
                 build_time: live.build_time,
                 applied_time: live.applied_time,
-                memory: live.memory,
+                memory: self.memory,
                 ..head
             },
             build_id,
@@ -147,9 +172,10 @@ impl Status {
             writeln!(out, "description: {}", unpadded(&about.description))?;
             writeln!(out, "build-time: {}", about.build_time)?;
             writeln!(out, "applied-time: {}", about.applied_time)?;
-            writeln!(out, "functions: {}", about.nr_funcs)?;
-            writeln!(out, "memory: {}", about.memory)?;
+            writeln!(out, "functions: {}", self.nr_funcs)?;
+            writeln!(out, "memory: {}", self.memory)?;
         }
+        out.write_str(self.modules.as_str())?;
         if let Some(previous) = &self.previous {
             writeln!(out, "previous-level: {}", previous.level)?;
         }

@@ -2,8 +2,8 @@
 
 //! Trust: from bytes of user space to a payload that the loader may believe.
 //!
-//! [`Unverified`] → [`Verified`] → [`Trusted`]; each step consumes or borrows the one before, and the
-//! loader takes a [`Trusted`] only.
+//! [`Unverified`] → [`Verified`] → [`Level`] → [`Trusted`]; each step consumes or borrows the one before, and
+//! the loader takes a [`Trusted`] only.
 
 use crate::{
     kapi::{
@@ -11,10 +11,14 @@ use crate::{
             Keyring,
             Rejection, //
         },
-        ksyms::Ksyms,
         system, //
     },
+    objects::Objects,
     payload::{
+        bundle::{
+            Bundle,
+            Part, //
+        },
         check::Payload,
         cms,
         error::{
@@ -23,12 +27,8 @@ use crate::{
             Reason,
             Table, //
         },
-        layout::{
-            Func,
-            MAX_PAYLOAD, //
-        },
+        layout::MAX_PAYLOAD,
         preimage,
-        ranges::Range,
         trailer, //
     },
     report::{
@@ -131,27 +131,63 @@ pub(crate) struct Verified {
 }
 
 impl Verified {
-    /// Walks the whole payload and checks it (see [`Payload::parse`]).
+    /// Walks the whole payload, parts included, and checks it (see [`Bundle::parse`]).
     ///
     /// # Errors
     ///
-    /// Those of [`Payload::parse`].
-    pub(crate) fn parse(&self) -> Result<Trusted<'_>, Error> {
+    /// Those of [`Bundle::parse`]; the message starts with the part that it is about.
+    pub(crate) fn parse(&self, report: &mut Report) -> Result<Level<'_>, Error> {
         let body = self.bytes.get(..self.body).unwrap_or_default();
-        Ok(Trusted {
-            payload: Payload::parse(body)?,
-            body,
-        })
+        match Bundle::parse(body) {
+            Ok(bundle) => Ok(Level { bundle, body }),
+            Err(refusal) => {
+                let error = refusal.error;
+                match refusal.part {
+                    Some(part) => report.about_part(part, |_| Err(error)),
+                    None => Err(error),
+                }
+            }
+        }
     }
 }
 
-/// A payload that is signed and well-formed.
+/// A payload that is signed and well-formed, with its parts for modules.
+pub(crate) struct Level<'a> {
+    bundle: Bundle<'a>,
+    body: &'a [u8],
+}
+
+impl<'a> Level<'a> {
+    /// What it does to vmlinux.
+    pub(crate) fn outer(&self) -> Trusted<'a> {
+        Trusted {
+            payload: *self.bundle.outer(),
+            body: self.body,
+        }
+    }
+
+    /// The parts, with the names of their modules, ascending.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (&'a str, Trusted<'a>)> + 'a {
+        self.bundle.parts().map(Trusted::of_part)
+    }
+}
+
+/// A payload, or a part of one, that is signed and well-formed.
 pub(crate) struct Trusted<'a> {
     payload: Payload<'a>,
     body: &'a [u8],
 }
 
 impl<'a> Trusted<'a> {
+    fn of_part(part: Part<'a>) -> (&'a str, Self) {
+        let Part {
+            name,
+            payload,
+            body,
+        } = part;
+        (name, Self { payload, body })
+    }
+
     /// The ELF object, signature excluded.
     pub(crate) fn body(&self) -> &'a [u8] {
         self.body
@@ -166,81 +202,6 @@ impl<'a> Deref for Trusted<'a> {
     }
 }
 
-/// Prints bytes in hex.
-struct Hex<'a>(&'a [u8]);
-
-impl core::fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-/// Is it for the kernel that runs?
-///
-/// # Errors
-///
-/// [`Reason::WrongBuildId`] with both releases and build-ids, [`Reason::ObjectNotLoaded`] for payloads
-/// that need a module.
-pub(crate) fn identity(
-    payload: &Trusted<'_>,
-    ksyms: Ksyms,
-    report: &mut Report,
-) -> Result<(), Error> {
-    for (index, object) in (0u32..).zip(payload.objects()) {
-        let place = Place::Entry {
-            table: Table::Objects,
-            index,
-        };
-        if index > 0 {
-            let name = payload.string(object.name);
-            return Err(report.refuse(
-                Reason::ObjectNotLoaded,
-                place,
-                format_args!("it needs module {name}, and modules are not supported yet"),
-            ));
-        }
-        let running = ksyms.vmlinux_build_id();
-        let len = usize::try_from(object.build_id_len).unwrap_or(0);
-        let wanted = object.build_id.get(..len).unwrap_or_default();
-        // The kernel's own field is zero behind a shorter id, as an `Object`'s is.
-        if running != object.build_id {
-            return Err(report.refuse(
-                Reason::WrongBuildId,
-                place,
-                format_args!(
-                    "it is for kernel {} (build-id {}), and {} (build-id {}) is running",
-                    payload.release(),
-                    Hex(wanted),
-                    system::release(),
-                    Hex(&running),
-                ),
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Where a function of vmlinux is, and where its cold part is (empty if it has none).
-///
-/// # Errors
-///
-/// [`Reason::FuncOutside`] with the function's number.
-pub(crate) fn ranges_of(ksyms: Ksyms, func: &Func, index: u32) -> Result<(Range, Range), Error> {
-    let outside = Error::entry(Reason::FuncOutside, Table::Funcs, index);
-    let range = |offset: u64, size: u32| {
-        let end = offset.checked_add(u64::from(size))?;
-        let base = ksyms.vmlinux_base();
-        (end <= ksyms.vmlinux_size()).then_some(())?;
-        Some(Range {
-            start: base.checked_add(offset)?,
-            end: base.checked_add(end)?,
-        })
-    };
-    let body = range(func.offset, func.size).ok_or(outside)?;
-    let cold = range(func.cold_offset, func.cold_size).ok_or(outside)?;
-    Ok((body, cold))
-}
-
 /// Is each function's code in memory what the payload expects?
 ///
 /// # Errors
@@ -248,7 +209,7 @@ pub(crate) fn ranges_of(ksyms: Ksyms, func: &Func, index: u32) -> Result<(Range,
 /// [`Reason::PreimageMismatch`] with the function's name and what was found.
 pub(crate) fn preimages(
     payload: &Trusted<'_>,
-    ksyms: Ksyms,
+    objects: &Objects,
     report: &mut Report,
 ) -> Result<(), Error> {
     let largest = payload.funcs().map(|f| f.size).max().unwrap_or(0);
@@ -261,7 +222,7 @@ pub(crate) fn preimages(
             table: Table::Funcs,
             index,
         };
-        let (body, _) = ranges_of(ksyms, &func, index)?;
+        let (body, _) = objects.ranges_of(&func, index)?;
         let size = usize::try_from(func.size).unwrap_or(0);
         let code = code.get_mut(..size).unwrap_or_default();
         if system::copy_text(body.start, code).is_err() {

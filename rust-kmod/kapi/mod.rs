@@ -4,6 +4,7 @@
 //!
 //! Together with [`crate::ffi`] this is where `unsafe` lives.
 
+pub(crate) mod callbacks;
 pub(crate) mod ftrace;
 pub(crate) mod keyring;
 pub(crate) mod ksyms;

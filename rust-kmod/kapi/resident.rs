@@ -11,7 +11,13 @@
 //!
 //! [`Resident`] remembers how far it got, and its `Drop` walks the lower row from there.
 
-use super::ksyms::Ksyms;
+use super::{
+    callbacks::{
+        Callback,
+        Kind, //
+    },
+    ksyms::Ksyms, //
+};
 use crate::{
     ffi,
     payload::{
@@ -121,6 +127,12 @@ impl Flag {
         unsafe { ffi::kcare_flag_set(self.0, bodies as u32) };
     }
 
+    /// The same flag for a part of the level, which ends before it.
+    pub(crate) fn share(&self) -> Self {
+        // INVARIANT: The same memory.
+        Self(self.0)
+    }
+
     /// Its address, which the trampolines refer to.
     pub(crate) fn address(&self) -> u64 {
         self.0 as u64
@@ -226,6 +238,22 @@ impl Resident {
         }
         // INVARIANT: Inside the memory, which is page-aligned, as just checked.
         Ok(Flag(memory.base.wrapping_add(offset).cast()))
+    }
+
+    /// The callback at `address`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if that is not in the text, or the text is not executable yet.
+    pub(crate) fn callback(&self, address: u64, kind: Kind) -> Result<Callback> {
+        // CAST: widening.
+        let size = self.size(Region::Text) as u64;
+        let inside = address.wrapping_sub(self.base(Region::Text)) < size;
+        if self.stage < Stage::Live || !inside {
+            return Err(EINVAL);
+        }
+        // INVARIANT: In the text, which is sealed.
+        Ok(Callback::new(address, kind))
     }
 
     /// Tells `struct module` where its arrays and names are. Before [`Resident::insert`].

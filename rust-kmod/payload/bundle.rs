@@ -35,6 +35,8 @@ pub struct Part<'a> {
     pub name: &'a str,
     /// What is done to it.
     pub payload: Payload<'a>,
+    /// The bytes of that.
+    pub body: &'a [u8],
 }
 
 /// A refusal, and the module whose part it is about.
@@ -90,20 +92,26 @@ impl<'a> Bundle<'a> {
 
     /// The parts, ascending by name.
     pub fn parts(&self) -> impl Iterator<Item = Part<'a>> + 'a {
-        let read = |(name, section): (&'a str, Section<'a>)| {
-            let payload = Payload::parse(section.data).ok()?;
-            Some(Part { name, payload })
-        };
-        self.outer.part_sections().filter_map(read)
+        self.outer.part_sections().filter_map(read_part)
     }
 
     /// The part for a module.
     pub fn part(&self, module: &str) -> Option<Part<'a>> {
         let mut sections = self.outer.part_sections();
-        let (name, section) = sections.find(|(name, _)| *name == module)?;
-        let payload = Payload::parse(section.data).ok()?;
-        Some(Part { name, payload })
+        sections
+            .find(|(name, _)| *name == module)
+            .and_then(read_part)
     }
+}
+
+fn read_part<'a>((name, section): (&'a str, Section<'a>)) -> Option<Part<'a>> {
+    let body = section.data;
+    let payload = Payload::parse(body).ok()?;
+    Some(Part {
+        name,
+        payload,
+        body,
+    })
 }
 
 /// Offset of [`super::layout::Manifest::target`] in the manifest's section.

@@ -616,16 +616,17 @@ impl<'a> Payload<'a> {
     }
 
     fn check_states(&self) -> Result<(), Error> {
-        let mut previous = None;
+        // The kernel ends its list of states with an id of 0 (klp_for_each_state()).
+        let mut previous = 0;
         for (index, state) in (0u32..).zip(self.states()) {
             let fail = |reason| Error::entry(reason, Table::States, index);
             if state.reserved != 0 {
                 return Err(fail(Reason::Reserved));
             }
-            if previous.is_some_and(|id| state.id <= id) {
+            if state.id <= previous {
                 return Err(fail(Reason::StateOrder));
             }
-            previous = Some(state.id);
+            previous = state.id;
         }
         Ok(())
     }

@@ -235,7 +235,7 @@ reasons! {
     212 CallbackKind "callback-kind" EOPNOTSUPP "a callback is of an unknown kind",
     213 CallbackOrder "callback-order" EINVAL "callbacks are not in strictly ascending order of their kinds",
     214 CallbackSymbol "callback-symbol" EINVAL "a callback is no function symbol in executable memory",
-    215 StateOrder "state-order" EINVAL "states are not in strictly ascending order",
+    215 StateOrder "state-order" EINVAL "states are not in strictly ascending order of ids above 0",
 
     // The parts for modules.
     220 PartForm "part-form" ENOEXEC "a module's part takes memory, or has no content",

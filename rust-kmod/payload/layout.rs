@@ -315,7 +315,7 @@ record! {
     /// One state of the system that a level changes beyond code (`struct klp_state` in
     /// include/linux/livepatch.h).
     pub struct State, 16 {
-        /// Number of the state.
+        /// Number of the state, 1 or more.
         0 id: u64,
         /// Version of the change; a level takes over from one with the same or a lower version.
         8 version: u32,

@@ -172,19 +172,48 @@ void kcare_resident_unseal(struct module *mod)
 	mutex_unlock(kcare_ksym_vars.module_mutex);
 }
 
+struct task_struct *kcare_chain_caller;
+
+/*
+ * A reader of the chain's lock that waits for what another reader holds, here kcare's own, must not be a reader
+ * once more: a writer between the two would stop all three.
+ */
+void kcare_chain_lock(void)
+{
+	down_read(&kcare_ksym_vars.module_notify_list->rwsem);
+}
+
+void kcare_chain_unlock(void)
+{
+	up_read(&kcare_ksym_vars.module_notify_list->rwsem);
+}
+
+/* Under the chain's lock, and kcare's own. */
+static int call_chain(struct module *mod, unsigned long state, unsigned long back)
+{
+	struct raw_notifier_head chain = { .head = kcare_ksym_vars.module_notify_list->head };
+	int ret;
+
+	WRITE_ONCE(kcare_chain_caller, current);
+	if (back == state)
+		ret = raw_notifier_call_chain(&chain, state, mod);
+	else
+		ret = raw_notifier_call_chain_robust(&chain, state, back, mod);
+	WRITE_ONCE(kcare_chain_caller, NULL);
+	return notifier_to_errno(ret);
+}
+
 int kcare_resident_coming(struct module *mod)
 {
 	int err;
 
 	ksym(ftrace_module_enable)(mod);
-	err = blocking_notifier_call_chain_robust(kcare_ksym_vars.module_notify_list,
-						  MODULE_STATE_COMING, MODULE_STATE_GOING, mod);
-	err = notifier_to_errno(err);
+	err = call_chain(mod, MODULE_STATE_COMING, MODULE_STATE_GOING);
 	if (err)
 		return err;
 
 	WRITE_ONCE(mod->state, MODULE_STATE_LIVE);
-	blocking_notifier_call_chain(kcare_ksym_vars.module_notify_list, MODULE_STATE_LIVE, mod);
+	call_chain(mod, MODULE_STATE_LIVE, MODULE_STATE_LIVE);
 	err = ksym(module_enable_rodata_ro_after_init)(mod);
 	if (err)
 		kcare_resident_going(mod);
@@ -194,5 +223,5 @@ int kcare_resident_coming(struct module *mod)
 void kcare_resident_going(struct module *mod)
 {
 	WRITE_ONCE(mod->state, MODULE_STATE_GOING);
-	blocking_notifier_call_chain(kcare_ksym_vars.module_notify_list, MODULE_STATE_GOING, mod);
+	call_chain(mod, MODULE_STATE_GOING, MODULE_STATE_GOING);
 }

@@ -12,6 +12,7 @@
 struct module;
 struct task_struct;
 struct key;
+struct kcare_patch;
 
 /* ---- ksyms.c: functions and variables that the kernel does not export ---- */
 
@@ -75,6 +76,55 @@ void kcare_resident_going(struct module *mod);
 /* The mirror of kcare_resident_seal() and kcare_resident_finalize(). */
 void kcare_resident_unseal(struct module *mod);
 void kcare_resident_unfinalize(struct module *mod);
+
+/*
+ * No module is told of as coming or going meanwhile. To be locked before whatever the functions of
+ * kcare_modules_watch() lock, and around kcare_resident_coming() and _going(), but not within those functions.
+ */
+void kcare_chain_lock(void);
+void kcare_chain_unlock(void);
+/* The task in which a module of kcare's own comes or goes. */
+extern struct task_struct *kcare_chain_caller;
+
+/* ---- modules.c: other modules ---- */
+
+/*
+ * From now on @coming is called for each module in front of its init, which does not run if that returns an error,
+ * and @going for each that has ended, also if it has not begun.
+ */
+int kcare_modules_watch(void *ctx, int (*coming)(void *ctx, struct module *mod),
+			void (*going)(void *ctx, struct module *mod));
+void kcare_modules_unwatch(void);
+/* A module that is live, or NULL. It stays until it has been told of as going. */
+struct module *kcare_module_find(const char *name);
+const char *kcare_module_name(const struct module *mod);
+/* Address and size of a module's memory: enum kcare_region, or any other number for its per-CPU area. */
+void kcare_module_memory(const struct module *mod, unsigned int region, u64 *base, u64 *size);
+/* Whether a module has a symbol of this name, @len bytes without NUL, at this address. */
+bool kcare_module_has_symbol(const struct module *mod, u64 address, const char *name, size_t len);
+void kcare_module_get(struct module *mod);
+/* Fails for a module that is going. */
+bool kcare_module_try_get(struct module *mod);
+void kcare_module_put(struct module *mod);
+
+/* ---- callbacks.c: functions of a level that are called around a switch ---- */
+
+/* The numbers of payload::layout. */
+enum kcare_callback {
+	KCARE_PRE_PATCH,
+	KCARE_POST_PATCH,
+	KCARE_PRE_UNPATCH,
+	KCARE_POST_UNPATCH,
+};
+
+/* What the callbacks of a level get to see of it; NULL if memory is short. */
+struct kcare_patch *kcare_patch_new(size_t nr_states);
+void kcare_patch_free(struct kcare_patch *patch);
+void kcare_patch_set_state(struct kcare_patch *patch, size_t index, u64 id, u32 version);
+/* The level that is being replaced, or NULL. */
+void kcare_patch_set_previous(struct kcare_patch *patch, struct kcare_patch *previous);
+/* Calls the function at @callback for a module, or for vmlinux (NULL); 0, or the error of KCARE_PRE_PATCH. */
+int kcare_patch_call(struct kcare_patch *patch, u64 callback, enum kcare_callback kind, struct module *mod);
 
 /* ---- ftrace.c: redirected functions; one caller at a time ---- */
 
@@ -159,8 +209,6 @@ void kcare_flag_set(u32 *flag, u32 value);
 int kcare_copy_text(void *out, u64 from, size_t size);
 u64 kcare_boot_ns(void);
 u64 kcare_real_seconds(void);
-void kcare_module_get(struct module *mod);
-void kcare_module_put(struct module *mod);
 const char *kcare_uts_release(void);
 bool kcare_capable(void);
 

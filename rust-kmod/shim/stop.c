@@ -43,16 +43,6 @@ u64 kcare_real_seconds(void)
 	return ktime_get_real_seconds();
 }
 
-void kcare_module_get(struct module *mod)
-{
-	__module_get(mod);
-}
-
-void kcare_module_put(struct module *mod)
-{
-	module_put(mod);
-}
-
 const char *kcare_uts_release(void)
 {
 	return init_uts_ns.name.release;

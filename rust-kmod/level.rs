@@ -1,0 +1,410 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A level in memory: what it does to vmlinux, and a part for each module that is loaded.
+//!
+//! A part is made when its module is there, and freed when the module goes; so the payload is kept for modules that
+//! are yet to come.
+
+use crate::{
+    kapi::{
+        callbacks::{
+            Kind,
+            Patch, //
+        },
+        ksyms::Ksyms,
+        module::{
+            Module,
+            ModuleRef, //
+        },
+        resident::Flag, //
+    },
+    loader::{
+        self,
+        Around,
+        Base,
+        Function,
+        Loaded, //
+    },
+    objects::Objects,
+    payload::{
+        error::{
+            Error,
+            Place,
+            Reason, //
+        },
+        place::Region,
+        ranges::Range, //
+    },
+    report::{
+        out_of_memory,
+        Report, //
+    },
+    status::About,
+    verify::{
+        self,
+        Trusted,
+        Verified, //
+    },
+};
+use core::fmt::Write;
+use kernel::{
+    prelude::*,
+    str::CString,
+    sync::Arc,
+    ThisModule, //
+};
+
+/// What a level does to one module that is loaded.
+///
+/// Fields are dropped in this order: the modules that the code needs stay until it is gone.
+pub(crate) struct Part {
+    /// The code.
+    pub(crate) loaded: Loaded,
+    module: Module,
+    _needs: KVec<ModuleRef>,
+}
+
+/// A level in memory.
+///
+/// Fields are dropped in this order: parts refer to `base`, and this module stays until all memory is gone. Whoever
+/// drops it has made sure that nothing leads to it and that no task is inside.
+///
+/// # Invariants
+///
+/// No two of `parts` are for the same module; each of their modules is there.
+pub(crate) struct Level {
+    parts: KVec<Part>,
+    base: Base,
+    patch: Patch,
+    /// Names of all modules that it patches, loaded or not.
+    modules: KVec<CString>,
+    payload: Verified,
+    about: Arc<About>,
+    _module: ModuleRef,
+}
+
+/// The body that `former` has for the function with a fentry site at an address.
+fn body_in(former: Option<&Level>) -> impl Fn(u64) -> Option<u64> + '_ {
+    move |site| Some(former?.find(site)?.new)
+}
+
+impl Level {
+    /// Loads what a payload does to vmlinux. `former` is the level that it is to replace.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Verified::parse`], [`loader::load`], and [`Reason::OutOfMemory`].
+    pub(crate) fn load(
+        payload: Verified,
+        objects: &Objects,
+        former: Option<&Level>,
+        (ksyms, module): (Ksyms, &'static ThisModule),
+        report: &mut Report,
+    ) -> Result<Self, Error> {
+        let parsed = payload.parse(report)?;
+        let outer = parsed.outer();
+        let around = Around {
+            ksyms,
+            objects,
+            previous: &body_in(former),
+        };
+        let base = loader::load(&outer, &around, report)?;
+        let states = outer.states().map(|state| (state.id, state.version));
+        let states: KVec<(u64, u32)> = collect(states)?;
+        let patch = Patch::new(states.iter().copied()).map_err(out_of_memory)?;
+        let mut modules = KVec::new();
+        for (name, _) in parsed.parts() {
+            let name = CString::try_from_fmt(fmt!("{name}")).map_err(out_of_memory)?;
+            modules.push(name, GFP_KERNEL).map_err(out_of_memory)?;
+        }
+        Ok(Self {
+            parts: KVec::new(),
+            base,
+            patch,
+            modules,
+            about: About::new(&outer)?,
+            payload,
+            _module: ModuleRef::new(module),
+        })
+    }
+
+    /// Loads the parts that are missing: for all modules that are live, or for the one that is coming.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Objects::find`], [`verify::preimages`] and [`loader::load_part`]; parts that have been loaded stay.
+    pub(crate) fn complete(
+        &mut self,
+        coming: Option<Module>,
+        former: Option<&Level>,
+        ksyms: Ksyms,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        if self.modules.is_empty() {
+            return Ok(());
+        }
+        let parsed = self.payload.parse(report)?;
+        for (name, payload) in parsed.parts() {
+            let module = match coming {
+                Some(module) => Some(module).filter(|module| module.name() == name),
+                None => Module::find(name),
+            };
+            let Some(module) = module else {
+                continue;
+            };
+            if self.parts.iter().any(|part| part.module == module) {
+                continue;
+            }
+            let previous = body_in(former);
+            let base = &self.base;
+            let part = report.about_part(name, |report| {
+                load_part(&payload, module, &previous, base, ksyms, report)
+            })?;
+            // INVARIANT: There is none for the module yet, as just seen.
+            self.parts.push(part, GFP_KERNEL).map_err(out_of_memory)?;
+        }
+        Ok(())
+    }
+
+    /// Its number.
+    pub(crate) fn number(&self) -> u32 {
+        self.about.level
+    }
+
+    /// What is told about it.
+    pub(crate) fn about(&self) -> Arc<About> {
+        self.about.clone()
+    }
+
+    /// The flag that its trampolines test.
+    pub(crate) fn flag(&self) -> &Flag {
+        &self.base.flag
+    }
+
+    fn pieces(&self) -> impl Iterator<Item = &Loaded> + Clone {
+        let parts = self.parts.iter().map(|part| &part.loaded);
+        Iterator::chain(core::iter::once(&self.base.loaded), parts)
+    }
+
+    /// All functions that it redirects.
+    pub(crate) fn functions(&self) -> impl Iterator<Item = &Function> + Clone {
+        self.pieces().flat_map(|piece| &piece.functions)
+    }
+
+    /// Its function with a fentry site at an address.
+    fn find(&self, site: u64) -> Option<&Function> {
+        self.pieces().find_map(|piece| {
+            let functions = &piece.functions;
+            let at = functions.binary_search_by_key(&site, |f| f.site).ok()?;
+            functions.get(at)
+        })
+    }
+
+    /// Its functions that `other` does not replace.
+    pub(crate) fn without<'a>(
+        &'a self,
+        other: &'a Level,
+    ) -> impl Iterator<Item = &'a Function> + Clone {
+        self.functions().filter(|f| other.find(f.site).is_none())
+    }
+
+    /// All its code, trampolines included.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = Range> + Clone + '_ {
+        self.pieces().map(|piece| {
+            let start = piece.resident.base(Region::Text);
+            // CAST: widening.
+            let size = piece.resident.size(Region::Text) as u64;
+            Range {
+                start,
+                end: start.saturating_add(size),
+            }
+        })
+    }
+
+    /// Bytes that it holds.
+    pub(crate) fn memory(&self) -> usize {
+        self.pieces()
+            .fold(0, |sum, p| sum.saturating_add(p.resident.total()))
+    }
+
+    /// The symbol of its own that `address` lies in, and the offset in it.
+    pub(crate) fn name_of(&self, address: u64) -> Option<(&str, u64)> {
+        self.pieces().find_map(|p| p.resident.name_of(address))
+    }
+
+    /// Whether it patches modules of this name.
+    pub(crate) fn wants(&self, module: &str) -> bool {
+        self.modules
+            .iter()
+            .any(|name| name.to_bytes() == module.as_bytes())
+    }
+
+    /// The part for a module that is loaded.
+    pub(crate) fn part(&self, module: Module) -> Option<&Part> {
+        self.parts.iter().find(|part| part.module == module)
+    }
+
+    /// Gives the part for a module away.
+    pub(crate) fn take_part(&mut self, module: Module) -> Option<Part> {
+        let at = self.parts.iter().position(|part| part.module == module)?;
+        self.parts.remove(at).ok()
+    }
+
+    /// One line for each module that it patches: `module: NAME patched`, or `waiting` for it to come.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    pub(crate) fn print_modules(&self, out: &mut dyn Write) -> core::fmt::Result {
+        for name in &self.modules {
+            let name = name.to_str().unwrap_or("?");
+            let here = self.parts.iter().any(|part| part.module.name() == name);
+            let state = if here { "patched" } else { "waiting" };
+            writeln!(out, "module: {name} {state}")?;
+        }
+        Ok(())
+    }
+
+    /// Can it take over the states of the level that it replaces (`klp_is_patch_compatible()`,
+    /// kernel/livepatch/state.c)?
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::StateIncompatible`] with the state.
+    pub(crate) fn takes_over(&self, live: &Level, report: &mut Report) -> Result<(), Error> {
+        let parsed = self.payload.parse(report)?;
+        let before = live.payload.parse(report)?;
+        for state in before.outer().states() {
+            let mine = parsed.outer().states().find(|mine| mine.id == state.id);
+            if mine.is_some_and(|mine| mine.version >= state.version) {
+                continue;
+            }
+            let (id, version) = (state.id, state.version);
+            let (level, over) = (self.number(), live.number());
+            return Err(report.refuse(
+                Reason::StateIncompatible,
+                Place::Nowhere,
+                format_args!(
+                    "level {over} has changed state {id} (version {version}), which level {level} cannot take over"
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Calls the pre-patch callbacks, vmlinux's first.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::CallbackFailed`]; the post-unpatch callbacks of what had been called before it have been called.
+    pub(crate) fn pre_patch(
+        &self,
+        former: Option<&Level>,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        self.patch.replacing(former.map(|f| &f.patch), || {
+            for (index, (module, piece)) in self.hosts().enumerate() {
+                if let Err(error) = self.call(Kind::PrePatch, module, piece) {
+                    for (module, piece) in self.hosts_before(index) {
+                        let _ = self.call(Kind::PostUnpatch, module, piece);
+                    }
+                    return Err(refused(module, error, report));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Calls the post-patch callbacks, vmlinux's first.
+    pub(crate) fn post_patch(&self, former: Option<&Level>) {
+        self.patch.replacing(former.map(|f| &f.patch), || {
+            for (module, piece) in self.hosts() {
+                let _ = self.call(Kind::PostPatch, module, piece);
+            }
+        });
+    }
+
+    /// Calls the pre-unpatch or post-unpatch callbacks, vmlinux's last.
+    pub(crate) fn unpatch(&self, kind: Kind) {
+        for (module, piece) in self.hosts_before(usize::MAX) {
+            let _ = self.call(kind, module, piece);
+        }
+    }
+
+    /// Calls the callbacks of one kind for a part.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::CallbackFailed`], for [`Kind::PrePatch`] only.
+    pub(crate) fn call_part(
+        &self,
+        kind: Kind,
+        part: &Part,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let module = Some(part.module);
+        self.call(kind, module, &part.loaded)
+            .map_err(|error| refused(module, error, report))
+    }
+
+    /// Calls the callback of one kind of what is done to vmlinux or to a module, if there is one.
+    pub(crate) fn call(&self, kind: Kind, module: Option<Module>, piece: &Loaded) -> Result {
+        match piece.callbacks.iter().find(|c| c.kind() == kind) {
+            Some(callback) => self.patch.call(callback, module),
+            None => Ok(()),
+        }
+    }
+
+    /// vmlinux, and the modules that are loaded, with what is done to them.
+    fn hosts(&self) -> impl Iterator<Item = (Option<Module>, &Loaded)> {
+        let parts = self.parts.iter().map(|p| (Some(p.module), &p.loaded));
+        Iterator::chain(core::iter::once((None, &self.base.loaded)), parts)
+    }
+
+    /// The first `count` of them, the last one first.
+    fn hosts_before(&self, count: usize) -> impl Iterator<Item = (Option<Module>, &Loaded)> {
+        let count = count.min(self.parts.len().saturating_add(1));
+        (0..count).rev().filter_map(|index| self.hosts().nth(index))
+    }
+}
+
+fn load_part(
+    payload: &Trusted<'_>,
+    module: Module,
+    previous: &dyn Fn(u64) -> Option<u64>,
+    base: &Base,
+    ksyms: Ksyms,
+    report: &mut Report,
+) -> Result<Part, Error> {
+    let objects = Objects::find(payload, Some(module), ksyms, report)?;
+    verify::preimages(payload, &objects, report)?;
+    let around = Around {
+        ksyms,
+        objects: &objects,
+        previous,
+    };
+    let loaded = loader::load_part(payload, module.name(), &around, base, report)?;
+    Ok(Part {
+        loaded,
+        module,
+        _needs: objects.needs,
+    })
+}
+
+fn refused(module: Option<Module>, error: kernel::error::Error, report: &mut Report) -> Error {
+    let object = module.as_ref().map_or("vmlinux", Module::name);
+    let errno = error.to_errno();
+    report.refuse(
+        Reason::CallbackFailed,
+        Place::Nowhere,
+        format_args!("the pre-patch callback for {object} refused with error {errno}"),
+    )
+}
+
+fn collect<T>(items: impl Iterator<Item = T>) -> Result<KVec<T>, Error> {
+    let mut all = KVec::new();
+    for item in items {
+        all.push(item, GFP_KERNEL).map_err(out_of_memory)?;
+    }
+    Ok(all)
+}
