@@ -60,6 +60,8 @@ pub struct Report {
     pub units: Vec<String>,
     /// Redirected functions.
     pub functions: Vec<String>,
+    /// Functions that are called around a switch: `pre_patch: function`.
+    pub callbacks: Vec<String>,
     /// Functions that were compared with the shipped ones.
     pub verified_functions: usize,
     /// Why each symbol is in or not, if asked for.
@@ -205,7 +207,7 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
         explanation.iter().for_each(|line| eprintln!("{line}"));
         return Err(Ending::CannotPatch(selection.refusals.iter().cloned().collect()).into());
     }
-    if selection.redirects.is_empty() {
+    if selection.redirects.is_empty() && selection.callbacks.is_empty() {
         explanation.iter().for_each(|line| eprintln!("{line}"));
         let why = notes
             .first()
@@ -241,6 +243,11 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
         level: request.level,
         units: states.iter().map(|s| s.source.clone()).collect(),
         functions: selection.redirects.iter().map(|r| r.name.clone()).collect(),
+        callbacks: selection
+            .callbacks
+            .iter()
+            .map(|(when, &(u, id))| format!("{}: {}", when.name(), states[u].new.items[id].name))
+            .collect(),
         verified_functions: verified,
         explanation,
         notes,

@@ -203,6 +203,9 @@ fn print_report(out: &mut impl Write, report: &Report, path: &Path) -> Result<()
     for note in &report.notes {
         writeln!(out, "note: {note}")?;
     }
+    for callback in &report.callbacks {
+        writeln!(out, "callback {callback}")?;
+    }
     writeln!(
         out,
         "{}: level {} for {}, {} bytes, {} function(s): {}",

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 
 use anyhow::{bail, Context, Result};
 
+use crate::author;
 use crate::kernel::Kernel;
 use crate::obj::{Layout, Obj};
 
@@ -69,6 +70,8 @@ pub struct Compiler<'a> {
     source: PathBuf,
     /// The patched source tree.
     tree: PathBuf,
+    /// The headers for authors of patches.
+    headers: PathBuf,
     objtool: String,
 }
 
@@ -76,11 +79,14 @@ impl<'a> Compiler<'a> {
     /// Prepares compilation into `work`; the patched tree is `work/tree`.
     pub fn new(kernel: &'a Kernel, work: &'a Path) -> Result<Self> {
         let objtool = objtool_arguments(kernel, work)?;
+        let headers = work.join("include");
+        author::write_headers(&headers)?;
         Ok(Self {
             kernel,
             work,
             source: kernel.source(),
             tree: work.join("tree"),
+            headers,
             objtool,
         })
     }
@@ -256,6 +262,7 @@ impl<'a> Compiler<'a> {
         let mut command = words.join(" ");
         if flavour.patched() {
             command = replace_path(&command, &quote(&self.source)?, &quote(&self.tree)?);
+            command.push_str(&format!(" -I{}", quote(&self.headers)?));
         }
         command.push_str(&format!(" -Wp,-MMD,{}", quote(deps)?));
         Ok(command)

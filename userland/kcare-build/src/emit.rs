@@ -14,6 +14,7 @@ use kcare_payload::layout::{
 };
 use object::elf as et;
 
+use crate::author;
 use crate::elf::{self, Numbers, Section, Symbol, SymbolRef};
 use crate::obj::{field_size, ItemId, Kind, Rel, SecId, Target};
 use crate::preimage::Preimage;
@@ -260,7 +261,9 @@ impl Emitter<'_> {
         let redirects = &self.selector.selection.redirects;
         let size = redirects.len() * TRAMPOLINE_SIZE;
         self.sections[TRAMPOLINES].data = vec![TRAMPOLINE_FILL; size];
-        let first = redirects.first().context("nothing is redirected")?;
+        let Some(first) = redirects.first() else {
+            return Ok(());
+        };
         let unit = &self.units[first.key.0];
         let item = &unit.new.items[first.key.1];
         // A trampoline is entered with the stack of a function's first instruction.
@@ -612,6 +615,10 @@ impl Emitter<'_> {
             images.extend_from_slice(&image.code);
             images.extend_from_slice(&image.mask);
         }
+        let selection = &self.selector.selection;
+        let callbacks =
+            author::encode_callbacks(selection, |key| numbers.symbol(position[self.named[&key]]));
+        let states = author::encode_states(selection);
         let mut externs = Vec::new();
         for (i, symbol) in symbols.iter_mut().enumerate() {
             if symbol.section.is_none() {
@@ -649,6 +656,8 @@ impl Emitter<'_> {
             nr_fixes: u32::try_from(about.fixes.len())?,
             preimage_bytes: u32::try_from(images.len())?,
             string_bytes: u32::try_from(strings.bytes.len())?,
+            nr_callbacks: u32::try_from(selection.callbacks.len())?,
+            nr_states: u32::try_from(selection.states.len())?,
             ..Manifest::default()
         };
         let manifest = [&MAGIC[..], &manifest.encode()].concat();
@@ -659,8 +668,8 @@ impl Emitter<'_> {
             (SEC_FUNCS, funcs),
             (SEC_EXTERNS, externs),
             (SEC_FIXES, fixes),
-            (SEC_CALLBACKS, Vec::new()),
-            (SEC_STATES, Vec::new()),
+            (SEC_CALLBACKS, callbacks),
+            (SEC_STATES, states),
             (SEC_PREIMAGES, images),
             (SEC_STRINGS, strings.bytes),
         ] {

@@ -10,6 +10,8 @@ use kcare_payload::layout::MASK_ANY;
 use kcare_payload::trailer;
 use serde::Serialize;
 
+use crate::author::When;
+
 /// What a payload holds.
 #[derive(Debug, Serialize)]
 pub struct Summary {
@@ -31,6 +33,10 @@ pub struct Summary {
     pub fixes: Vec<Fix>,
     /// Redirected functions.
     pub functions: Vec<Function>,
+    /// Functions that are called around a switch.
+    pub callbacks: Vec<Callback>,
+    /// States of the system that the level changes.
+    pub states: Vec<State>,
     /// Sections that take memory.
     pub sections: Vec<Section>,
     /// External symbols.
@@ -72,6 +78,24 @@ pub struct Function {
     pub new_size: u64,
     /// Bytes of the original that are not compared because the kernel may rewrite them.
     pub unchecked: usize,
+}
+
+/// A function that is called around a switch.
+#[derive(Debug, Serialize)]
+pub struct Callback {
+    /// `pre_patch`, `post_patch`, `pre_unpatch` or `post_unpatch`.
+    pub when: &'static str,
+    /// Its name.
+    pub function: String,
+}
+
+/// A state of the system.
+#[derive(Debug, Serialize)]
+pub struct State {
+    /// Its number.
+    pub id: u64,
+    /// Version of the change.
+    pub version: u32,
 }
 
 /// A section.
@@ -151,6 +175,22 @@ impl Summary {
                         .count(),
                 })
                 .collect(),
+            callbacks: payload
+                .callbacks()
+                .map(|c| Callback {
+                    when: When::of_kind(c.kind).map_or("unknown", When::name),
+                    function: payload
+                        .symbol(c.symbol)
+                        .map_or(String::new(), |s| s.name.to_owned()),
+                })
+                .collect(),
+            states: payload
+                .states()
+                .map(|s| State {
+                    id: s.id,
+                    version: s.version,
+                })
+                .collect(),
             sections: payload
                 .sections()
                 .filter(|s| s.is_alloc())
@@ -221,6 +261,23 @@ impl fmt::Display for Summary {
                 func.new_size,
                 func.unchecked,
                 func.unchecked * 100 / (func.old_size as usize).max(1),
+            )?;
+        }
+        if !self.callbacks.is_empty() {
+            writeln!(f, "\ncallbacks")?;
+        }
+        for callback in &self.callbacks {
+            writeln!(f, "  {:<40} {}", callback.function, callback.when)?;
+        }
+        if !self.states.is_empty() {
+            writeln!(f, "\nstates")?;
+        }
+        for state in &self.states {
+            writeln!(
+                f,
+                "  {:<40} version {}",
+                format!("{:#x}", state.id),
+                state.version
             )?;
         }
         writeln!(f, "\nsections")?;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::{ensure, Result};
 
+use crate::author::{self, When};
 use crate::compare::Verdict;
 use crate::correlate::{base_name, expendable, numbered, numbered_data};
 use crate::insn::{Flow, ENDBR64};
@@ -56,6 +57,10 @@ pub struct Selection {
     pub data: BTreeSet<Key>,
     /// Redirected functions, ascending by address.
     pub redirects: Vec<Redirect>,
+    /// Functions that are called around a switch.
+    pub callbacks: BTreeMap<When, Key>,
+    /// Declared states: version by id.
+    pub states: BTreeMap<u64, u32>,
     /// Why each of them is in.
     pub why: BTreeMap<Key, String>,
     /// What stands in the way.
@@ -99,8 +104,10 @@ impl<'a> Selector<'a> {
                 }
             }
         }
+        this.selection.states = author::states(units)?;
         for u in 0..units.len() {
             this.seed(u);
+            this.seed_callbacks(u);
         }
         loop {
             this.close()?;
@@ -155,6 +162,47 @@ impl<'a> Selector<'a> {
             }
         }
         self.seed_shipped(u);
+    }
+
+    /// Takes in the functions that the author wants to be called around a switch.
+    fn seed_callbacks(&mut self, u: usize) {
+        let unit = &self.units[u];
+        self.selection
+            .notes
+            .extend(unit.declared.notes.iter().cloned());
+        for &(when, id) in &unit.declared.callbacks {
+            let name = &unit.new.items[id].name;
+            if unit.diff.verdicts.get(&id) != Some(&Verdict::New) {
+                self.refuse(
+                    name,
+                    format!(
+                        "is the {} callback and a function of the running kernel; write a new function that calls it",
+                        when.name()
+                    ),
+                );
+                continue;
+            }
+            // The kernel calls it through a pointer.
+            if !unit.new.bytes(id).starts_with(&ENDBR64) {
+                self.refuse(name, "is a callback, and has no ENDBR to be called as one");
+            }
+            if let Some(&(other, there)) = self.selection.callbacks.get(&when) {
+                let other = &self.units[other];
+                self.refuse(
+                    name,
+                    format!(
+                        "is a second {} callback, in {}; `{}` in {} is the first: let one of them call the other",
+                        when.name(),
+                        unit.source,
+                        other.new.items[there].name,
+                        other.source,
+                    ),
+                );
+                continue;
+            }
+            self.selection.callbacks.insert(when, (u, id));
+            self.include((u, id), format!("is the {} callback", when.name()));
+        }
     }
 
     /// Adds what differs only when it is compiled as it was shipped.

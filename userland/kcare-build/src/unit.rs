@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Result;
 
+use crate::author::Declared;
 use crate::compare::{compare, pair, Diff, Verdict};
 use crate::correlate::numbered_data;
 use crate::obj::{ItemId, Obj};
@@ -33,6 +34,8 @@ pub struct UnitState {
     pub diff: Diff,
     /// Functions and variables that differ when compiled as they were shipped, and how.
     pub shipped_changes: BTreeMap<String, String>,
+    /// What the author declares beside code.
+    pub declared: Declared,
 }
 
 impl UnitState {
@@ -49,7 +52,7 @@ impl UnitState {
         let exact_special = Special::read(&exact)?;
         let old_special = Special::read(&old)?;
         let special = Special::read(&new)?;
-        let diff = compare(&old, &old_special, &new, &special)?;
+        let mut diff = compare(&old, &old_special, &new, &special)?;
 
         let exact_new_special = Special::read(exact_new)?;
         let shipped_diff = compare(&exact, &exact_special, exact_new, &exact_new_special)?;
@@ -60,6 +63,8 @@ impl UnitState {
                 shipped_changes.insert(exact_new.items[id].name.clone(), what);
             }
         }
+        let mut declared = Declared::read(&new)?;
+        declared.ignore(&new, &mut diff, &mut shipped_changes)?;
         let shipped = shipped_names(&exact, &exact_special, &old, &old_special)?;
         Ok(UnitState {
             source: source.to_owned(),
@@ -71,6 +76,7 @@ impl UnitState {
             shipped,
             diff,
             shipped_changes,
+            declared,
         })
     }
 }

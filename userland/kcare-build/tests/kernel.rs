@@ -15,6 +15,9 @@ use kcare_payload::trailer;
 
 /// The functions that each test patch redirects.
 const PATCHES: &[(&str, &[&str])] = &[
+    ("callbacks", &["cmdline_proc_show"]),
+    ("callbacks-kpatch", &["version_proc_show"]),
+    ("callbacks-only", &[]),
     ("cmdline", &["cmdline_proc_show"]),
     ("extable", &["__x64_sys_getcpu", "__ia32_sys_getcpu"]),
     ("getpid", &["__x64_sys_getpid"]),
@@ -23,10 +26,34 @@ const PATCHES: &[(&str, &[&str])] = &[
     ("multi", &["cmdline_proc_show", "meminfo_proc_show"]),
     ("new-data", &["version_proc_show"]),
     ("pipe-read", &["anon_pipe_read"]),
+    (
+        "shadow",
+        &[
+            "do_eventfd",
+            "eventfd_release",
+            "eventfd_show_fdinfo",
+            "eventfd_write",
+        ],
+    ),
     ("stack", &["__x64_sys_umask", "__ia32_sys_umask"]),
+    ("state-1", &["version_proc_show"]),
+    ("state-2", &["version_proc_show"]),
     ("static-key", &["cmdline_proc_show"]),
+    ("syscall-klp", &["__x64_sys_umask", "__ia32_sys_umask"]),
+    ("syscall-kpatch", &["__x64_sys_umask", "__ia32_sys_umask"]),
     ("warn", &["__x64_sys_umask", "__ia32_sys_umask"]),
 ];
+
+/// The callbacks and states of those patches that have any: name, callbacks, id and version.
+const DECLARED: &[(&str, &[&str], &[(u64, u32)])] = &[
+    ("callbacks", &ALL_CALLBACKS, &[]),
+    ("callbacks-kpatch", &ALL_CALLBACKS, &[]),
+    ("callbacks-only", &["pre_patch", "post_unpatch"], &[]),
+    ("shadow", &["post_unpatch"], &[]),
+    ("state-1", &ALL_CALLBACKS, &[(0x4243, 1)]),
+    ("state-2", &ALL_CALLBACKS, &[(0x4243, 2)]),
+];
+const ALL_CALLBACKS: [&str; 4] = ["pre_patch", "post_patch", "pre_unpatch", "post_unpatch"];
 
 fn release() -> Option<String> {
     let release = std::env::var("KCARE_TEST_KERNEL").ok();
@@ -107,6 +134,16 @@ fn test_patches_redirect_what_they_should() {
             (summary.level, summary.release.as_str()),
             (3, release.as_str())
         );
+        let declared = DECLARED.iter().find(|(patch, ..)| patch == name);
+        let (callbacks, states) = declared.map_or((&[][..], &[][..]), |d| (d.1, d.2));
+        let found: Vec<&str> = summary.callbacks.iter().map(|c| c.when).collect();
+        assert_eq!(found, callbacks, "{name}");
+        for callback in &summary.callbacks {
+            let wanted = format!("kcare_test_{}", callback.when);
+            assert_eq!(callback.function, wanted, "{name}");
+        }
+        let found: Vec<(u64, u32)> = summary.states.iter().map(|s| (s.id, s.version)).collect();
+        assert_eq!(found, states, "{name}");
         for func in &summary.functions {
             assert!(
                 func.unchecked < func.old_size as usize,

@@ -9,13 +9,18 @@
 //! * `Same:` these are not touched
 //! * `Cold:` these have a cold part in the original
 //! * `Nothing` nothing changed
-//! * `Refused:` the first refusal starts so
+//! * `Callback:` exactly these functions are called around a switch, `pre_patch=function`
+//! * `State:` exactly these states are declared, `0x1=version`
+//! * `Note:` a remark that starts so is made; may be repeated
+//! * `Refused:` a refusal starts so
+//! * `Error:` the build fails, and a cause starts so
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{ensure, Context, Result};
+use kcare_build::author::{write_headers, When};
 use kcare_build::emit::{emit, About};
 use kcare_build::obj::{Layout, Obj};
 use kcare_build::preimage::preimage;
@@ -65,6 +70,8 @@ fn run(command: &mut Command) -> Result<()> {
 fn compile(source: &Path, object: &Path, more: &[&[&str]]) -> Result<()> {
     let mut gcc = Command::new("gcc");
     gcc.args(FLAGS).args(more.iter().copied().flatten());
+    gcc.arg("-I").arg(object.with_file_name("include"));
+    gcc.arg("-I").arg(sources().join("include"));
     run(gcc.arg("-c").arg(source).arg("-o").arg(object))
 }
 
@@ -86,9 +93,10 @@ struct Mini {
 }
 
 impl Mini {
-    fn new(name: &str) -> Result<Self> {
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        std::fs::create_dir_all(&dir)?;
+    /// Compiles a unit in a folder of the test.
+    fn new(test: &str, name: &str) -> Result<Self> {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test).join(name);
+        write_headers(&dir.join("include"))?;
         let this = Mini {
             name: format!("{name}.c"),
             dir,
@@ -103,18 +111,18 @@ impl Mini {
             compile(&sources().join(&this.name), &this.dir.join(object), more)?;
         }
         compile(&sources().join("core.c"), &this.dir.join("core.o"), &[])?;
-        this.link("exact.o")?;
+        this.link(&[&this.dir.join("exact.o")])?;
         Ok(this)
     }
 
-    fn link(&self, object: &str) -> Result<()> {
+    fn link(&self, objects: &[&Path]) -> Result<()> {
         run(Command::new("ld")
             .args(["--build-id=sha1", "--no-warn-rwx-segments", "-T"])
             .arg(sources().join("link.ld"))
             .arg("-o")
             .arg(self.dir.join("vmlinux"))
             .arg(self.dir.join("core.o"))
-            .arg(self.dir.join(object)))
+            .args(objects))
     }
 
     fn object(&self, name: &str, layout: Layout) -> Result<Obj> {
@@ -149,14 +157,16 @@ fn about() -> About {
     }
 }
 
-/// What a unit's `//#` lines say about a key; `None` if there is no such line.
+/// What a unit's `//#` line says about a key; `None` if there is no such line.
 fn expected(text: &str, key: &str) -> Option<String> {
-    let mut found = text
-        .lines()
-        .filter_map(|l| l.strip_prefix("//#")?.strip_prefix(key));
-    found
-        .next()
-        .map(|rest| rest.trim_start_matches(':').trim().to_owned())
+    all_expected(text, key).next().map(str::to_owned)
+}
+
+/// What all of a unit's `//#` lines say about a key.
+fn all_expected<'a>(text: &'a str, key: &'a str) -> impl Iterator<Item = &'a str> {
+    text.lines()
+        .filter_map(move |l| l.strip_prefix("//#")?.strip_prefix(key))
+        .map(|rest| rest.trim_start_matches(':').trim())
 }
 
 fn words(text: &str) -> BTreeSet<String> {
@@ -165,11 +175,27 @@ fn words(text: &str) -> BTreeSet<String> {
 
 fn check(name: &str) -> Result<()> {
     let text = std::fs::read_to_string(sources().join(format!("{name}.c")))?;
-    let mini = Mini::new(name)?;
+    let mini = Mini::new("units", name)?;
     let vmlinux = mini.vmlinux()?;
-    let states = [mini.state(&vmlinux)?];
+    let state = mini.state(&vmlinux);
+    if let Some(wanted) = expected(&text, "Error") {
+        let error = state.err().context("no error")?;
+        ensure!(
+            error.chain().any(|e| e.to_string().starts_with(&wanted)),
+            "expected `{wanted}`, got {error:#}"
+        );
+        return Ok(());
+    }
+    let states = [state?];
     let selector = Selector::run(&states, &vmlinux)?;
     let selection = &selector.selection;
+    for note in all_expected(&text, "Note") {
+        ensure!(
+            selection.notes.iter().any(|n| n.starts_with(note)),
+            "expected note `{note}`, got {:?}",
+            selection.notes
+        );
+    }
 
     let refusals: Vec<String> = selection
         .refusals
@@ -234,6 +260,25 @@ fn check(name: &str) -> Result<()> {
     for same in words(&expected(&text, "Same").unwrap_or_default()) {
         ensure!(!defined.contains(&same), "`{same}` is in the payload");
     }
+    let callbacks: BTreeSet<String> = payload
+        .callbacks()
+        .map(|c| {
+            let when = When::of_kind(c.kind).map_or("unknown", When::name);
+            format!("{when}={}", payload.symbol(c.symbol).map_or("", |s| s.name))
+        })
+        .collect();
+    ensure!(
+        callbacks == words(&expected(&text, "Callback").unwrap_or_default()),
+        "callbacks {callbacks:?}"
+    );
+    let states_of: BTreeSet<String> = payload
+        .states()
+        .map(|s| format!("{:#x}={}", s.id, s.version))
+        .collect();
+    ensure!(
+        states_of == words(&expected(&text, "State").unwrap_or_default()),
+        "states {states_of:?}"
+    );
     let cold: BTreeSet<String> = payload
         .funcs()
         .filter(|f| f.cold_size != 0)
@@ -313,11 +358,41 @@ fn units_give_the_payloads_that_they_announce() {
 }
 
 #[test]
+fn two_units_cannot_have_the_same_callback() {
+    if !tools() {
+        return;
+    }
+    let (first, second) = (
+        Mini::new("twice", "callbacks").unwrap(),
+        Mini::new("twice", "callback-again").unwrap(),
+    );
+    let objects = [first.dir.join("exact.o"), second.dir.join("exact.o")];
+    first.link(&[&objects[0], &objects[1]]).unwrap();
+    let vmlinux = first.vmlinux().unwrap();
+    let states = [
+        first.state(&vmlinux).unwrap(),
+        second.state(&vmlinux).unwrap(),
+    ];
+    let selector = Selector::run(&states, &vmlinux).unwrap();
+    let refusals: Vec<String> = selector
+        .selection
+        .refusals
+        .iter()
+        .map(|r| format!("{}: {}", r.name, r.reason))
+        .collect();
+    assert_eq!(
+        refusals,
+        ["restarted: is a second post_patch callback, in callback-again.c; `started` in callbacks.c is \
+          the first: let one of them call the other"]
+    );
+}
+
+#[test]
 fn another_compilation_is_not_the_shipped_unit() {
     if !tools() {
         return;
     }
-    let mini = Mini::new("cold").unwrap();
+    let mini = Mini::new("other", "cold").unwrap();
     let vmlinux = mini.vmlinux().unwrap();
     // The kernel is linked from what was compiled with other flags.
     compile(
@@ -339,7 +414,7 @@ fn one_byte_in_vmlinux_is_noticed() {
     if !tools() {
         return;
     }
-    let mini = Mini::new("inlined").unwrap();
+    let mini = Mini::new("byte", "inlined").unwrap();
     let vmlinux = mini.vmlinux().unwrap();
     let exact = mini.object("exact.o", Layout::Joint).unwrap();
     let (addr, size) = verify(&exact, "inlined.c", &vmlinux).unwrap().unwrap().addr["answer"];
