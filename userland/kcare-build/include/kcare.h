@@ -76,9 +76,14 @@ struct kcare_declared_state {
 		__section(".discard.kcare.states")				\
 		__UNIQUE_ID(kcare_state) = { (_id), (_version), 0 }
 
-/* Leaves a name for the builder. */
-#define __KCARE_NAME(_section, _name)						\
-	static const char __used __section(".discard.kcare." _section)		\
+/* Leaves the name of a section for the builder. */
+#define __KCARE_SECTION(_kind, _name)						\
+	static const char __used __section(".discard.kcare." _kind)		\
 		__UNIQUE_ID(kcare_name)[] = _name
+
+/* Leaves the name of a function: to take its address could change its code. Its type shows that it exists. */
+#define __KCARE_FUNCTION(_kind, _fn)						\
+	static const char __used __section(".discard.kcare." _kind)		\
+		__UNIQUE_ID(kcare_name)[sizeof(#_fn) + 0 * sizeof(typeof(_fn) *)] = #_fn
 
 #endif /* _KCARE_H */

@@ -21,11 +21,14 @@ typedef struct klp_object patch_object;
 #define KPATCH_PRE_UNPATCH_CALLBACK(_fn)	KLP_PRE_UNPATCH_CALLBACK(_fn);
 #define KPATCH_POST_UNPATCH_CALLBACK(_fn)	KLP_POST_UNPATCH_CALLBACK(_fn);
 
-/* A name and not a pointer: taking the address of a function could change its code. */
-#define KPATCH_IGNORE_FUNCTION(_fn)		__KCARE_NAME("ignored_functions", #_fn);
-#define KPATCH_IGNORE_SECTION(_sec)		__KCARE_NAME("ignored_sections", _sec);
+/* Of kpatch before 0.6. */
+#define KPATCH_LOAD_HOOK(_fn)	_Static_assert(0, "no load hooks: make " #_fn " a KPATCH_PRE_PATCH_CALLBACK");
+#define KPATCH_UNLOAD_HOOK(_fn)	_Static_assert(0, "no unload hooks: make " #_fn " a KPATCH_POST_UNPATCH_CALLBACK");
+
+#define KPATCH_IGNORE_FUNCTION(_fn)		__KCARE_FUNCTION("ignored_functions", _fn);
+#define KPATCH_IGNORE_SECTION(_sec)		__KCARE_SECTION("ignored_sections", _sec);
 /* kcare has no switch without a look at the stacks; the builder says so. */
-#define KPATCH_FORCE_UNSAFE(_fn)		__KCARE_NAME("forced_functions", #_fn);
+#define KPATCH_FORCE_UNSAFE(_fn)		__KCARE_FUNCTION("forced_functions", _fn);
 
 #define KPATCH_STATIC_CALL(_name)		KLP_STATIC_CALL(_name)
 

@@ -207,10 +207,10 @@ impl Declared {
                 }
                 keep
             });
-            if !found {
-                bail!("KPATCH_IGNORE_FUNCTION names `{name}`, which is no function of this file");
-            }
             self.notes.push(match changes.is_empty() {
+                true if !found => format!(
+                    "KPATCH_IGNORE_FUNCTION of `{name}` has no effect: it has no code of its own in this file"
+                ),
                 true => {
                     format!("KPATCH_IGNORE_FUNCTION of `{name}` is needless: it does not change")
                 }

@@ -49,9 +49,6 @@ static void ended(patch_object *object)
 }
 KPATCH_POST_UNPATCH_CALLBACK(ended)
 
-KPATCH_FORCE_UNSAFE(answer);
-KPATCH_IGNORE_FUNCTION(other)
-KPATCH_IGNORE_SECTION("rules");
 #define SYSCALL_DEFINE1 KPATCH_SYSCALL_DEFINE1
 #else
 #define SYSCALL_DEFINE1(name, type, argument) long sys_##name(type argument)
@@ -74,3 +71,9 @@ int answer(int x)
 	return route_key.function(x);
 #endif
 }
+
+#ifdef PATCHED
+KPATCH_FORCE_UNSAFE(answer);
+KPATCH_IGNORE_FUNCTION(other)
+KPATCH_IGNORE_SECTION("rules");
+#endif
