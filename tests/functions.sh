@@ -205,10 +205,13 @@ log() {
 	dmesg --notime --color=never | awk -v mark="$mark" 'on; $0 == mark { on = 1 }'
 }
 
-# kcare_log: what kcare has logged since start_test. Sizes, times and node numbers are no contract, and the first two
-# lines are those of the kernel about any module that Debian has not built.
+# Names of patches whose lines (`NAME: …`) belong to kcare_log, as an extended regular expression.
+patches=none
+
+# kcare_log: what kcare, and patches that log, have logged since start_test. Sizes, times and node numbers are no
+# contract, and the first two lines are those of the kernel about any module that Debian has not built.
 kcare_log() {
-	log | sed -n 's/^kcare: //p' | sed -E '
+	log | sed -nE "s/^kcare: //p; /^($patches): /p" | sed -E '
 		/^loading out-of-tree module taints kernel\.$/d
 		/^module verification failed: /d
 		s/^allocated [1-9][0-9]* bytes/allocated N bytes/

@@ -2,6 +2,7 @@
 /*
  * An eventfd from user space: its read and write functions in the kernel are what some test patches change.
  *
+ *	evfd keep		keep it as file 3, and write 1 for each line of input, which it prints then
  *	evfd sleep		sleep inside of a read until SIGTERM, which writes 1; print the value read
  *	evfd poke COUNT [BAD]	print what write(eventfd, BUFFER, COUNT) answers: a number or an errno by name; BAD: with
  *				a buffer that is not mapped
@@ -51,6 +52,14 @@ int main(int argc, char **argv)
 	if (argc == 2 && !strcmp(argv[1], "sleep")) {
 		sigaction(SIGTERM, &action, NULL);
 		return print_value();
+	}
+	if (argc == 2 && !strcmp(argv[1], "keep")) {
+		setvbuf(stdout, NULL, _IOLBF, 0);
+		while (fgets(buffer, sizeof(buffer), stdin)) {
+			wake(0);
+			fputs(buffer, stdout);
+		}
+		return 0;
 	}
 	if (argc == 2 && !strcmp(argv[1], "value")) {
 		wake(0);

@@ -347,6 +347,26 @@ mod tests {
     }
 
     #[test]
+    fn the_man_page_knows_every_macro() {
+        let page = include_str!("../man/kcare-patch.7");
+        let defined = HEADERS
+            .iter()
+            .flat_map(|(_, text)| text.lines())
+            .filter_map(|line| line.strip_prefix("#define K"))
+            .filter_map(|rest| rest.split(['(', ' ', '\t']).next());
+        let names: Vec<&str> = defined.collect();
+        assert!(names.len() > 15, "{names:?}");
+        for name in names {
+            // A family is told of by its first member.
+            let family = name.strip_prefix("PATCH_SYSCALL_DEFINE");
+            assert!(
+                page.contains(&format!("K{name}")) || family.is_some(),
+                "K{name}"
+            );
+        }
+    }
+
+    #[test]
     fn clones_and_cold_parts_are_forms_of_a_function() {
         for form in ["foo", "foo.cold", "foo.isra.0", "foo.constprop.0.cold"] {
             assert!(is_form_of(form, "foo"), "{form}");
