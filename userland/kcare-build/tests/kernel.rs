@@ -44,8 +44,11 @@ const PATCHES: &[(&str, &[&str])] = &[
     ("warn", &["__x64_sys_umask", "__ia32_sys_umask"]),
 ];
 
-/// The callbacks and states of those patches that have any: name, callbacks, id and version.
-const DECLARED: &[(&str, &[&str], &[(u64, u32)])] = &[
+/// Name of a patch, its callbacks, and the ids and versions of its states.
+type Declared = (&'static str, &'static [&'static str], &'static [(u64, u32)]);
+
+/// Those patches that have any.
+const DECLARED: &[Declared] = &[
     ("callbacks", &ALL_CALLBACKS, &[]),
     ("callbacks-kpatch", &ALL_CALLBACKS, &[]),
     ("callbacks-only", &["pre_patch", "post_unpatch"], &[]),
