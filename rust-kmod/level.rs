@@ -308,7 +308,7 @@ impl Level {
                     for (module, piece) in self.hosts_before(index) {
                         let _ = self.call(Kind::PostUnpatch, module, piece);
                     }
-                    return Err(refused(module, error, report));
+                    return Err(refused(piece, module, error, report));
                 }
             }
             Ok(())
@@ -344,7 +344,7 @@ impl Level {
     ) -> Result<(), Error> {
         let module = Some(part.module);
         self.call(kind, module, &part.loaded)
-            .map_err(|error| refused(module, error, report))
+            .map_err(|error| refused(&part.loaded, module, error, report))
     }
 
     /// Calls the callback of one kind of what is done to vmlinux or to a module, if there is one.
@@ -391,13 +391,22 @@ fn load_part(
     })
 }
 
-fn refused(module: Option<Module>, error: kernel::error::Error, report: &mut Report) -> Error {
+fn refused(
+    piece: &Loaded,
+    module: Option<Module>,
+    error: kernel::error::Error,
+    report: &mut Report,
+) -> Error {
+    let mut callbacks = piece.callbacks.iter();
+    let callback = callbacks.find(|c| c.kind() == Kind::PrePatch);
+    let name = callback.and_then(|c| piece.resident.name_of(c.address()));
+    let name = name.map_or("?", |(name, _)| name);
     let object = module.as_ref().map_or("vmlinux", Module::name);
     let errno = error.to_errno();
     report.refuse(
         Reason::CallbackFailed,
         Place::Nowhere,
-        format_args!("the pre-patch callback for {object} refused with error {errno}"),
+        format_args!("{name}, the pre-patch callback for {object}, refused with error {errno}"),
     )
 }
 

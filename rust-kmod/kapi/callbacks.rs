@@ -29,6 +29,11 @@ impl Callback {
         Self { address, kind }
     }
 
+    /// Where it is.
+    pub(crate) fn address(&self) -> u64 {
+        self.address
+    }
+
     /// When it is called.
     pub(crate) fn kind(&self) -> Kind {
         self.kind

@@ -154,9 +154,9 @@ pub(crate) trait Watcher: Send + Sync {
 ///
 /// # Invariants
 ///
-/// The shim has the address of `watcher`, which stays alive in its `Arc`.
+/// The shim has the address of `_watcher`, which stays alive in its `Arc`.
 pub(crate) struct Watch<T: Watcher> {
-    watcher: Arc<T>,
+    _watcher: Arc<T>,
 }
 
 impl<T: Watcher> Watch<T> {
@@ -172,7 +172,7 @@ impl<T: Watcher> Watch<T> {
             ffi::kcare_modules_watch(ctx.cast_mut().cast(), coming::<T>, going::<T>)
         })?;
         // INVARIANT: Just told to the shim.
-        Ok(Self { watcher })
+        Ok(Self { _watcher: watcher })
     }
 }
 
@@ -180,7 +180,6 @@ impl<T: Watcher> Drop for Watch<T> {
     fn drop(&mut self) {
         // SAFETY: Started by the type's invariant. No call is under way when this returns.
         unsafe { ffi::kcare_modules_unwatch() };
-
     }
 }
 
