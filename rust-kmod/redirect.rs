@@ -187,21 +187,15 @@ impl Redirects {
             Strategy::IpModify => {
                 let mut all = self.of(Strategy::IpModify)?;
                 for redirect in &redirects {
-                    all.reserve(1, GFP_KERNEL)?;
-                    let at = all.partition_point(|r: &Redirect| r.site < redirect.site);
-                    all.insert_within_capacity(at, *redirect)
-                        .map_err(|_| ENOMEM)?;
+                    insert(&mut all, *redirect, |redirect| redirect.site)?;
                 }
                 self.ftrace.set_ipmodify(&all)?;
             }
         }
         for redirect in redirects {
-            if let Err(at) = self.find(redirect.site) {
-                // INVARIANT: In its place by site, and ftrace knows it.
-                self.entries
-                    .insert_within_capacity(at, Entry { redirect, strategy })
-                    .map_err(|_| ENOMEM)?;
-            }
+            // INVARIANT: In its place by site, and ftrace knows it.
+            let entry = Entry { redirect, strategy };
+            insert(&mut self.entries, entry, |entry| entry.redirect.site)?;
         }
         Ok(())
     }
@@ -305,34 +299,34 @@ impl Redirects {
     }
 
     fn remove_sites(&mut self, sites: impl Iterator<Item = u64>) -> Result {
-        let mut direct = KVVec::new();
-        let mut ipmodify = self.of(Strategy::IpModify)?;
-        let before = ipmodify.len();
+        let mut ending = KVVec::new();
         for site in sites {
-            let Some(entry) = self.find(site).ok().and_then(|at| self.entries.get(at)) else {
-                continue;
-            };
-            match entry.strategy {
-                Strategy::Direct => direct.push(entry.redirect, GFP_KERNEL)?,
-                Strategy::IpModify => ipmodify.retain(|redirect| redirect.site != site),
+            insert(&mut ending, site, |site| *site)?;
+        }
+        let ends = |entry: &Entry| ending.binary_search(&entry.redirect.site).is_ok();
+
+        let mut direct = KVVec::new();
+        let mut ipmodify = KVVec::new();
+        let mut fewer = false;
+        for entry in &self.entries {
+            match (entry.strategy, ends(entry)) {
+                (Strategy::Direct, true) => direct.push(entry.redirect, GFP_KERNEL)?,
+                (Strategy::Direct, false) => {}
+                (Strategy::IpModify, true) => fewer = true,
+                (Strategy::IpModify, false) => ipmodify.push(entry.redirect, GFP_KERNEL)?,
             }
         }
         if !direct.is_empty() {
             self.ftrace.remove_direct(&direct)?;
             // INVARIANT: ftrace has forgotten these.
-            self.entries.retain(|entry| {
-                let site = entry.redirect.site;
-                !direct.iter().any(|redirect| redirect.site == site)
-            });
+            self.entries
+                .retain(|entry| entry.strategy != Strategy::Direct || !ends(entry));
         }
-        if ipmodify.len() != before {
+        if fewer {
             self.ftrace.set_ipmodify(&ipmodify)?;
             // INVARIANT: As above.
-            self.entries.retain(|entry| {
-                let site = entry.redirect.site;
-                entry.strategy == Strategy::Direct
-                    || ipmodify.iter().any(|redirect| redirect.site == site)
-            });
+            self.entries
+                .retain(|entry| entry.strategy != Strategy::IpModify || !ends(entry));
         }
         Ok(())
     }
@@ -352,6 +346,13 @@ impl Redirects {
     pub(crate) fn synchronize(&self) {
         stop_machine::synchronize_text();
     }
+}
+
+/// Inserts into a list that is ascending by `key`. Core's own sort has ends that objtool does not know to be ends.
+fn insert<T>(list: &mut KVVec<T>, item: T, key: impl Fn(&T) -> u64) -> Result {
+    list.reserve(1, GFP_KERNEL)?;
+    let at = list.partition_point(|other| key(other) < key(&item));
+    list.insert_within_capacity(at, item).map_err(|_| ENOMEM)
 }
 
 /// Where in the payload a function is.
