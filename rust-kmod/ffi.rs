@@ -44,6 +44,13 @@ pub(crate) struct patch {
     _private: [u8; 0],
 }
 
+/// `struct kcare_parking`, known to the shim only.
+#[repr(C)]
+#[allow(non_camel_case_types)]
+pub(crate) struct parking {
+    _private: [u8; 0],
+}
+
 /// `enum kcare_callback`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -229,6 +236,11 @@ extern "C" {
     pub(crate) fn kcare_switches_stop();
     pub(crate) fn kcare_switches_note(task: *mut task_struct);
     pub(crate) fn kcare_switches_visit(visit: Visit, ctx: *mut c_void) -> c_int;
+
+    pub(crate) fn kcare_parking_new() -> *mut parking;
+    pub(crate) fn kcare_parking_invite(parking: *mut parking, task: *mut task_struct) -> bool;
+    pub(crate) fn kcare_parking_open(parking: *mut parking);
+    pub(crate) fn kcare_parking_exit();
 
     pub(crate) fn kcare_stop_machine(
         f: unsafe extern "C" fn(*mut c_void) -> c_int,

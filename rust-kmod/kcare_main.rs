@@ -35,7 +35,8 @@ use device::DeviceRegistration;
 use kapi::{
     keyring::Keyring,
     ksyms::Ksyms,
-    module::Watch, //
+    module::Watch,
+    parking, //
 };
 use redirect::Choice;
 use state::{
@@ -53,6 +54,10 @@ module! {
         timeout_ms: u32 {
             default: 30000,
             description: "How long a switch waits for tasks to leave the code that goes out of use (ms)",
+        },
+        nudge_ms: u32 {
+            default: 5000,
+            description: "After how long a switch wakes sleeping user tasks that are in its way, as by a signal (ms; 0: never)",
         },
         redirect: u32 {
             default: 0,
@@ -72,6 +77,7 @@ struct Kcare {
     #[pin]
     device: DeviceRegistration,
     _watch: Watch<Core>,
+    _guests: Guests,
 }
 
 /// A parameter's value, which 7.2 lends and 7.3 copies.
@@ -79,11 +85,21 @@ fn parameter(value: impl Borrow<u32>) -> u32 {
     *value.borrow()
 }
 
+/// Dropped last: a task that a switch has woken may still be on its way out of this module.
+struct Guests;
+
+impl Drop for Guests {
+    fn drop(&mut self) {
+        parking::exit();
+    }
+}
+
 impl kernel::InPlaceModule for Kcare {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         let core = || -> Result<Arc<Core>> {
             let options = Options {
                 limit_ms: parameter(module_parameters::timeout_ms.value()),
+                nudge_ms: parameter(module_parameters::nudge_ms.value()),
                 choice: Choice::try_from(parameter(module_parameters::redirect.value()))?,
                 allow_unpatched: parameter(module_parameters::allow_unpatched.value()) != 0,
             };
@@ -98,6 +114,7 @@ impl kernel::InPlaceModule for Kcare {
         };
         let core = core();
         try_pin_init!(Self {
+            _guests: Guests,
             // Modules are watched before a level can be applied.
             _watch: Watch::start(core.clone()?)?,
             device <- DeviceRegistration::register(c"kcare", module, core?),

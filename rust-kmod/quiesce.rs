@@ -11,11 +11,13 @@
 //!
 //! All sleeping threads are looked at while the machine runs, and whatever runs from then on is noted. In
 //! the stop only the noted threads and the idle tasks are left to look at, so that its length does not
-//! depend on how many threads sleep. A blocker that sleeps is found without any stop.
+//! depend on how many threads sleep. A blocker that sleeps is found without any stop. If it is a user task and stays, it
+//! is woken, and waits for the switch on its way out of the kernel.
 
 use crate::{
     kapi::{
         ksyms::Ksyms,
+        parking::Parking,
         resident::Flag,
         stop_machine::{
             self,
@@ -100,6 +102,8 @@ pub(crate) struct Switch<'a> {
     pub(crate) leaving: Ranges<'a>,
     /// How long to try, in milliseconds.
     pub(crate) limit_ms: u32,
+    /// After how long sleeping tasks are led out, in milliseconds; 0 for never.
+    pub(crate) nudge_ms: u32,
     /// Prints where an address of `leaving` is.
     pub(crate) name: &'a dyn Fn(u64, &mut Report),
 }
@@ -114,7 +118,11 @@ impl Switch<'_> {
     /// caller gets a signal; [`Reason::StopFailed`]. The flags are unchanged.
     pub(crate) fn run(&self, report: &mut Report) -> Result<Switched, Error> {
         let limit_ns = u64::from(self.limit_ms).saturating_mul(1_000_000);
-        let deadline = system::boot_ns().saturating_add(limit_ns);
+        let start = system::boot_ns();
+        let deadline = start.saturating_add(limit_ns);
+        let nudge_ns = u64::from(self.nudge_ms).saturating_mul(1_000_000);
+        // Those who wait in it go on when this ends, whichever way.
+        let mut parking = None;
         let mut pause_ms = 1;
         let mut switched = Switched::default();
         loop {
@@ -128,9 +136,30 @@ impl Switch<'_> {
             if current!().signal_pending() {
                 return Err(Reason::Interrupted.into());
             }
+            if nudge_ns != 0 && system::boot_ns().saturating_sub(start) >= nudge_ns {
+                if parking.is_none() {
+                    parking = Parking::new().ok();
+                }
+                if let Some(parking) = &parking {
+                    self.nudge(parking);
+                }
+            }
             switched.retries = switched.retries.saturating_add(1);
             fsleep(Delta::from_millis(pause_ms));
             pause_ms = pause_ms.saturating_mul(2).min(MAX_PAUSE_MS);
+        }
+    }
+
+    /// Wakes user tasks that sleep inside and have them wait outside.
+    fn nudge(&self, parking: &Parking) {
+        let mut woken = 0u32;
+        tasks::for_each_sleeping(|task| {
+            if !task.runnable() && self.inside(task).is_some() && parking.invite(task) {
+                woken = woken.saturating_add(1);
+            }
+        });
+        if woken > 0 {
+            pr_info!("{woken} sleeping task(s) woken, to leave code that goes out of use\n");
         }
     }
 

@@ -90,6 +90,8 @@ use kernel::{
 pub(crate) struct Options {
     /// How long a switch waits for tasks, in milliseconds.
     pub(crate) limit_ms: u32,
+    /// After how long a switch wakes sleeping tasks that are in its way, in milliseconds; 0 for never.
+    pub(crate) nudge_ms: u32,
     /// How functions are redirected.
     pub(crate) choice: Choice,
     /// Modules that cannot be patched may be loaded.
@@ -545,6 +547,7 @@ impl Core {
             flags,
             leaving: Ranges::new(ranges).ok_or(Error::from(Reason::Internal))?,
             limit_ms: self.options.limit_ms,
+            nudge_ms: self.options.nudge_ms,
             name: &|word, report| name_address(levels, word, report),
         };
         if request.dry_run {

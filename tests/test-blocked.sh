@@ -6,6 +6,7 @@
 # - a task asleep in the old function: apply fails in the limit, names both, changes nothing; later it succeeds
 # - a task asleep in the new function: the same for unload
 # - both again with the return address hidden by a kretprobe, and by the function-graph tracer
+# - tasks that sleep on are woken, and their system calls start anew in the other function
 # - more tasks than one message names; a task that leaves in time; a caller that gets a signal
 
 # shellcheck source-path=SCRIPTDIR source=functions.sh
@@ -158,7 +159,7 @@ waiting() {
 }
 
 start_test "a task that leaves in time"
-reload_kcare timeout_ms=20000
+reload_kcare timeout_ms=20000 nudge_ms=0
 sleeper
 kpush apply "$(payload blocked-eventfd)" >"$WORK/answer" &
 pusher=$!
@@ -175,8 +176,35 @@ is "unload" "$(kpush unload | cut -f2,3)" $'ok\tok'
 is "state" "$(state)" "$state"
 check_result
 
+start_test "tasks that sleep on are woken, and sleep on in the other function"
+reload_kcare timeout_ms=20000 nudge_ms=300
+pids=()
+for ((i = 0; i < 12; i++)); do
+	evfd sleep >>"$WORK/woken" &
+	pids+=($!)
+done
+for pid in "${pids[@]}"; do
+	retry asleep_in "$pid" eventfd_read
+done
+is "apply" "$(kpush apply "$(payload blocked-eventfd)" | cut -f2,3)" $'ok\tok'
+for pid in "${pids[@]}"; do
+	retry asleep_in "$pid" eventfd_read
+	like "stack" "$(grep eventfd_read "/proc/$pid/stack")" '\[kcare_1\]$'
+done
+is "unload" "$(kpush unload | cut -f2,3)" $'ok\tok'
+for pid in "${pids[@]}"; do
+	retry asleep_in "$pid" eventfd_read
+	unlike "stack" "$(grep eventfd_read "/proc/$pid/stack")" '\[kcare'
+done
+is "woken" "$(log | grep -oP 'kcare: \K[0-9]+(?= sleeping task)' | xargs)" "12 12"
+kill -TERM "${pids[@]}"
+wait "${pids[@]}"
+is "their values" "$(sort "$WORK/woken" | uniq -c | xargs)" "12 1"
+is "state" "$(state)" "$state"
+check_result
+
 start_test "a caller that gets a signal"
-reload_kcare timeout_ms=600000
+reload_kcare timeout_ms=600000 nudge_ms=0
 sleeper
 kpush apply "$(payload blocked-eventfd)" >"$WORK/answer" &
 pusher=$!

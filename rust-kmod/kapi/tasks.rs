@@ -90,15 +90,11 @@ impl Switches {
         Ok(Self(()))
     }
 
-    /// Visits every thread that is not on a CPU, while the machine runs. A thread that runs meanwhile may
-    /// be seen half-changed, but it is noted.
+    /// As [`for_each_sleeping`]; a thread that runs meanwhile is noted.
     pub(crate) fn for_each_sleeping(&self, f: impl FnMut(&Task<'_>)) {
-        // SAFETY: Callable in process context; the stacks are held.
-        let _ = unsafe { visit(ffi::kcare_threads_visit, true, f) };
+        for_each_sleeping(f);
     }
-}
 
-impl Switches {
     /// Notes a task as if it had run: it is to be looked at in the stop.
     pub(crate) fn note(&self, task: &Task<'_>) {
         // SAFETY: The task is valid by the type's invariant, and the probe's notes exist by ours.
@@ -192,6 +188,11 @@ impl Task<'_> {
         call.found
     }
 
+    /// The kernel's `struct task_struct`.
+    pub(super) fn as_ptr(&self) -> *mut ffi::task_struct {
+        self.raw
+    }
+
     /// Whether it waits for a CPU only, and will soon be somewhere else.
     pub(crate) fn runnable(&self) -> bool {
         // SAFETY: The task is valid by the type's invariant.
@@ -211,6 +212,13 @@ impl Task<'_> {
         unsafe { ffi::kcare_task_comm(self.raw, comm.as_mut_ptr().cast()) };
         comm
     }
+}
+
+/// Visits every thread that is not on a CPU, while the machine runs. A thread that runs meanwhile may be seen
+/// half-changed.
+pub(crate) fn for_each_sleeping(f: impl FnMut(&Task<'_>)) {
+    // SAFETY: Callable in process context; the stacks are held.
+    let _ = unsafe { visit(ffi::kcare_threads_visit, true, f) };
 }
 
 /// Whether an address is in ftrace's own text, in which a task may be on its way to a direct target that no

@@ -13,6 +13,7 @@ struct module;
 struct task_struct;
 struct key;
 struct kcare_patch;
+struct kcare_parking;
 
 /* ---- ksyms.c: functions and variables that the kernel does not export ---- */
 
@@ -196,6 +197,17 @@ void kcare_switches_stop(void);
 void kcare_switches_note(struct task_struct *task);
 /* Calls @visit for the tasks noted, with the machine stopped; -EOVERFLOW if there were too many. */
 int kcare_switches_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx);
+
+/* ---- parking.c: help for tasks that sleep where they must not ---- */
+
+/* NULL if memory is short. */
+struct kcare_parking *kcare_parking_new(void);
+/* Wakes a task, which then waits on its way out of the kernel; false if that cannot be, or has been done. */
+bool kcare_parking_invite(struct kcare_parking *parking, struct task_struct *task);
+/* Lets all go on, and gives the caller's reference back. */
+void kcare_parking_open(struct kcare_parking *parking);
+/* For the module's end: no task is in parking.c after this. */
+void kcare_parking_exit(void);
 
 /* ---- stop.c ---- */
 
