@@ -88,7 +88,8 @@ is "apply 2" "$(apply state-2)" $'ok\tok'
 for payload in state-3-old state-3-without; do
 	answer=$(kpush apply "$(payload $payload)")
 	is "apply $payload" "$(cut -f2,3 <<<"$answer")" $'EINVAL\tstate-incompatible'
-	like "what it says" "$(answer text "$answer")" '0x4243'
+	is "what it says" "$(answer text "$answer")" \
+		"level 2 has changed state 16963 (version 2), which level 3 cannot take over"
 done
 live state-2
 unloaded

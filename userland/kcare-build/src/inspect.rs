@@ -273,12 +273,8 @@ impl fmt::Display for Summary {
             writeln!(f, "\nstates")?;
         }
         for state in &self.states {
-            writeln!(
-                f,
-                "  {:<40} version {}",
-                format!("{:#x}", state.id),
-                state.version
-            )?;
+            let id = format!("{} ({:#x})", state.id, state.id);
+            writeln!(f, "  {id:<40} version {}", state.version)?;
         }
         writeln!(f, "\nsections")?;
         for section in &self.sections {
