@@ -69,7 +69,7 @@ is "apply" "$(apply callbacks)" $'EINVAL\tcallback-failed'
 is "state" "$(state)" "$state"
 is "what is logged" "$(kcare_log | grep '^callbacks')" "callbacks: pre_patch vmlinux"
 is "what kcare logs last" "$(kcare_log | tail -n 1)" \
-	"patch refused (callback-failed): the pre-patch callback for vmlinux refused with error -19"
+	"patch refused (callback-failed): kcare_test_pre_patch, the pre-patch callback for vmlinux, refused with error -19"
 sysctl_set $SIGNALS 0
 is "apply" "$(apply callbacks)" $'ok\tok'
 is "unload" "$(back unload)" $'ok\tok'
