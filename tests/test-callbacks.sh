@@ -8,14 +8,14 @@
 # - the switch fails after pre_patch: post_unpatch takes back what that did
 # - a level replaces another one: only the callbacks of the new one are called; likewise on the way back
 # - callbacks without a changed function; a dry run calls nothing
-# - a system call defined by the kernel's and by kpatch's macro
+# - a system call and a static call by the macros of the kernel and of kpatch
 
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"
 
 readonly SIGNALS=kernel.print-fatal-signals LIMIT=1500 DRY_RUN=2
 
-need_payloads callbacks callbacks-2 callbacks-busy callbacks-only syscall syscall-2
+need_payloads callbacks callbacks-2 callbacks-busy callbacks-only syscall syscall-2 static-call
 push_sysctl $SIGNALS 0
 load_kcare timeout_ms=$LIMIT
 original=$(</proc/cmdline)
@@ -144,13 +144,15 @@ is "called" "$(kcare_log | grep '^callbacks')" ""
 is "state" "$(state)" "$state"
 check_result
 
-start_test "a system call by the macros of the kernel and of kpatch"
+start_test "a system call and a static call by the macros of the kernel and of kpatch"
 is "before" "$(umask_of 0x14243)" "$((8#$(umask)))"
 for payload in syscall syscall-2; do
 	is "apply $payload" "$(apply $payload)" $'ok\tok'
 	is "with $payload" "$(umask_of 0x14243)" "-33"
 	is "another value with $payload" "$(umask_of 0x12)" "$((8#$(umask)))"
 done
+is "apply static-call" "$(apply static-call)" $'ok\tok'
+like "/proc/cmdline" "$(</proc/cmdline)" ' kcare\.call=[01]$'
 is "unload" "$(back unload)" $'ok\tok'
 is "state" "$(state)" "$state"
 check_result

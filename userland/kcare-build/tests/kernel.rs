@@ -38,6 +38,7 @@ const PATCHES: &[(&str, &[&str])] = &[
     ("stack", &["__x64_sys_umask", "__ia32_sys_umask"]),
     ("state-1", &["version_proc_show"]),
     ("state-2", &["version_proc_show"]),
+    ("static-call-klp", &["cmdline_proc_show"]),
     ("static-key", &["cmdline_proc_show"]),
     ("syscall-klp", &["__x64_sys_umask", "__ia32_sys_umask"]),
     ("syscall-kpatch", &["__x64_sys_umask", "__ia32_sys_umask"]),
