@@ -17,7 +17,7 @@ use kcare_payload::layout::{
 
 use crate::compare::{Diff, Verdict};
 use crate::obj::{ItemId, Kind, Obj, SecId, Target};
-use crate::select::{Key, Selection};
+use crate::select::Key;
 use crate::special::is_table;
 use crate::unit::UnitState;
 
@@ -295,25 +295,25 @@ pub fn states(units: &[UnitState]) -> Result<BTreeMap<u64, u32>> {
         .collect())
 }
 
-/// The payload's table of callbacks; `symbol` gives the number of a function's symbol.
-pub fn encode_callbacks(selection: &Selection, symbol: impl Fn(Key) -> u32) -> Vec<u8> {
+/// A payload's table of callbacks; `symbol` gives the number of a function's symbol.
+pub fn encode_callbacks(callbacks: &BTreeMap<When, Key>, symbol: impl Fn(Key) -> u32) -> Vec<u8> {
     let record = |(&when, &key): (&When, &Key)| Callback {
         kind: when as u32,
         symbol: symbol(key),
         reserved: 0,
     };
-    let records = selection.callbacks.iter().map(record);
+    let records = callbacks.iter().map(record);
     records.flat_map(|callback| callback.encode()).collect()
 }
 
 /// The payload's table of states.
-pub fn encode_states(selection: &Selection) -> Vec<u8> {
+pub fn encode_states(states: &BTreeMap<u64, u32>) -> Vec<u8> {
     let record = |(&id, &version): (&u64, &u32)| State {
         id,
         version,
         reserved: 0,
     };
-    let records = selection.states.iter().map(record);
+    let records = states.iter().map(record);
     records.flat_map(|state| state.encode()).collect()
 }
 

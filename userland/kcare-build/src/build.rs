@@ -9,21 +9,22 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{ensure, Context, Result};
 use serde::Serialize;
 
-use crate::compare::{compare, Verdict};
+use crate::compare::Verdict;
 use crate::compile::{parallel, Compiler, Flavour, Unit};
 use crate::emit::{emit, About};
+use crate::image::{ImageId, Images, VMLINUX};
 use crate::kernel::Kernel;
-use crate::obj::Layout;
+use crate::obj::{Layout, Obj};
 use crate::patch::Patches;
 use crate::preimage::preimage;
 use crate::progress::Progress;
-use crate::refuse::{refuse, Ending, Refusal};
+use crate::refuse::{refuse, Ending};
 use crate::select::Selector;
 use crate::sign::Signer;
-use crate::special::Special;
 use crate::unit::UnitState;
-use crate::units::{self, Affected};
-use crate::verify::verify;
+use crate::units;
+use crate::verify::{verify, Placement};
+use crate::verify_module::verify_module;
 use crate::vmlinux::Vmlinux;
 
 /// What to build.
@@ -58,7 +59,7 @@ pub struct Report {
     pub level: u32,
     /// Compiled units.
     pub units: Vec<String>,
-    /// Redirected functions.
+    /// Redirected functions; those of a module as `module:function`.
     pub functions: Vec<String>,
     /// Functions that are called around a switch: `pre_patch: function`.
     pub callbacks: Vec<String>,
@@ -119,27 +120,32 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
     })?;
     let compiler = Compiler::new(kernel, work)?;
     let mut notes = Vec::new();
+    let mut images = Images::from(vmlinux);
     let units = progress.step("find the affected units", || {
-        let affected = units::affected(kernel, &patches, &vmlinux.unit_names()?)?;
+        let affected = units::affected(kernel, &patches, &images.vmlinux.unit_names()?)?;
         patches.link_tree(&kernel.source(), compiler.tree(), &BTreeSet::new())?;
-        check_modules(&compiler, &affected, &patches)?;
-        for file in &affected.elsewhere {
+        let modular = compiler.modules(&affected.elsewhere)?;
+        for file in affected.elsewhere.difference(&modular) {
             if patches.files.contains_key(file) {
                 notes.push(format!("{file} is not part of this kernel by itself"));
             }
         }
-        if affected.builtin.len() > request.max_units {
+        let all: BTreeSet<String> = affected.builtin.union(&modular).cloned().collect();
+        if all.len() > request.max_units {
             return Err(refuse(
                 "header fan-out",
                 format!(
                     "{} units may be affected; --max-units {} lets them be compiled",
-                    affected.builtin.len(),
-                    affected.builtin.len()
+                    all.len(),
+                    all.len()
                 ),
             ));
         }
-        let units = compiler.units(&affected.builtin)?;
-        without_equal_text(&compiler, units, &affected.by_header)
+        let of_modules = modular
+            .into_iter()
+            .filter(|m| !patches.files.contains_key(m));
+        let by_header = affected.by_header.into_iter().chain(of_modules).collect();
+        without_equal_text(&compiler, compiler.units(&all)?, &by_header)
     })?;
     if units.is_empty() {
         let why = notes
@@ -170,32 +176,36 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
         compile_around_links(&compiler, &units, &patches, kernel)
     })?;
 
-    let mut states = Vec::new();
+    let mut states: Vec<UnitState> = Vec::new();
     let mut verified = 0;
-    progress.step("compare with vmlinux, and old with new", || {
+    progress.step("compare with what was shipped, and old with new", || {
         for unit in &units {
             let read = |flavour, layout| compiler.read(unit, flavour, layout);
             let exact = read(Flavour::Exact, Layout::Joint)?;
-            let Some(placement) = verify(&exact, &unit.source, &vmlinux)? else {
+            let places = place(kernel, &mut images, unit, &exact)?;
+            if places.is_empty() {
                 notes.push(format!("{} is not part of this kernel", unit.source));
-                continue;
-            };
-            verified += placement.functions;
-            let state = UnitState::new(
-                &unit.source,
-                placement,
-                exact,
-                &read(Flavour::ExactPatched, Layout::Joint)?,
-                read(Flavour::Split, Layout::Split)?,
-                read(Flavour::Patched, Layout::Split)?,
-            )
-            .with_context(|| format!("cannot compare {}", unit.source))?;
-            states.push(state);
+            }
+            for (image, placement) in places {
+                verified += placement.functions;
+                let state = UnitState::new(
+                    &unit.source,
+                    image,
+                    placement,
+                    exact.clone(),
+                    &read(Flavour::ExactPatched, Layout::Joint)?,
+                    read(Flavour::Split, Layout::Split)?,
+                    read(Flavour::Patched, Layout::Split)?,
+                )
+                .with_context(|| format!("cannot compare {}", unit.source))?;
+                notes.extend(new_exports(&state));
+                states.push(state);
+            }
         }
         Ok(())
     })?;
 
-    let selector = progress.step("select", || Selector::run(&states, &vmlinux))?;
+    let selector = progress.step("select", || Selector::run(&states, &images))?;
     let selection = &selector.selection;
     notes.extend(selection.notes.iter().cloned());
     let explanation = if request.explain {
@@ -227,26 +237,40 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
         fixes: request.fixes.clone(),
     };
     let body = progress.step("write the payload", || {
-        let images = selection
+        let preimages = selection
             .redirects
             .iter()
-            .map(|r| preimage(r, &states[r.key.0].exact, &vmlinux))
+            .map(|r| {
+                let state = &states[r.key.0];
+                preimage(r, &state.exact, state.image, images.get(state.image))
+            })
             .collect::<Result<Vec<_>>>()?;
-        emit(&states, &selector, &vmlinux, &images, &about)
+        emit(&states, &selector, &images, &preimages, &about)
     })?;
     let bytes = match &request.signer {
         Some(signer) => progress.step("sign", || signer.sign(&body))?,
         None => body,
     };
+    let named = |image: ImageId, name: &str| match image {
+        VMLINUX => name.to_owned(),
+        _ => format!("{}:{name}", images.get(image).name()),
+    };
     let report = Report {
         release: kernel.release.clone(),
         level: request.level,
         units: states.iter().map(|s| s.source.clone()).collect(),
-        functions: selection.redirects.iter().map(|r| r.name.clone()).collect(),
+        functions: selection
+            .redirects
+            .iter()
+            .map(|r| named(states[r.key.0].image, &r.name))
+            .collect(),
         callbacks: selection
             .callbacks
             .iter()
-            .map(|(when, &(u, id))| format!("{}: {}", when.name(), states[u].new.items[id].name))
+            .map(|(&(image, when), &(u, id))| {
+                let function = named(image, &states[u].new.items[id].name);
+                format!("{}: {function}", when.name())
+            })
             .collect(),
         verified_functions: verified,
         explanation,
@@ -257,44 +281,41 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
     Ok((bytes, report))
 }
 
-/// Refuses changes of modules.
-fn check_modules(compiler: &Compiler<'_>, affected: &Affected, patches: &Patches) -> Result<()> {
-    let mut refusals = Vec::new();
-    let mut by_header = BTreeSet::new();
-    for module in compiler.modules(&affected.elsewhere)? {
-        if patches.files.contains_key(&module) {
-            refusals.push(Refusal::new(module, "is built as a module"));
-        } else {
-            by_header.insert(module);
-        }
+/// Finds a rebuilt unit in vmlinux, or in each module that it is part of, and compares it.
+fn place(
+    kernel: &Kernel,
+    images: &mut Images,
+    unit: &Unit,
+    exact: &Obj,
+) -> Result<Vec<(ImageId, Placement)>> {
+    if !unit.module() {
+        let placement = verify(exact, &unit.source, &images.vmlinux)?;
+        return Ok(placement.map(|p| (VMLINUX, p)).into_iter().collect());
     }
-    let units = compiler.units(&by_header)?;
-    for unit in without_equal_text(compiler, units, &by_header)? {
-        if changes(compiler, &unit)? {
-            refusals.push(Refusal::new(
-                unit.source,
-                "is built as a module, and the changed header changes it",
-            ));
-        }
+    let names = unit.module_names();
+    ensure!(
+        !names.is_empty(),
+        "{} is built for a module, and its command does not say for which",
+        unit.source
+    );
+    let mut places = Vec::new();
+    for name in names {
+        let id = images.load(kernel, &name)?;
+        let module = images.module(id).context("a module is missing")?;
+        places.push((id, verify_module(exact, &unit.source, module)?));
     }
-    if refusals.is_empty() {
-        return Ok(());
-    }
-    Err(Ending::CannotPatch(refusals).into())
+    Ok(places)
 }
 
-/// Whether the patches change what a unit compiles to.
-fn changes(compiler: &Compiler<'_>, unit: &Unit) -> Result<bool> {
-    compiler.compile(&[(unit, Flavour::Split), (unit, Flavour::Patched)])?;
-    let old = compiler.read(unit, Flavour::Split, Layout::Split)?;
-    let new = compiler.read(unit, Flavour::Patched, Layout::Split)?;
-    let (old_special, new_special) = (Special::read(&old)?, Special::read(&new)?);
-    let diff = compare(&old, &old_special, &new, &new_special)?;
-    let functions = diff
-        .verdicts
-        .iter()
-        .any(|(_, verdict)| matches!(verdict, Verdict::Changed(_)));
-    Ok(functions || !diff.sections.is_empty())
+/// Remarks about symbols that a patched unit exports and the original does not.
+fn new_exports(state: &UnitState) -> Vec<String> {
+    let exports = |obj: &Obj| obj.exports.iter().cloned().collect::<BTreeSet<_>>();
+    exports(&state.new)
+        .difference(&exports(&state.old))
+        .map(|name| {
+            format!("{name} is newly exported; modules that are built against the patched source will not find it")
+        })
+        .collect()
 }
 
 /// Leaves units out that see the same text before and after, of those that only a header brought in.

@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::build::{build, Report, Request};
 use crate::inspect::Summary;
 use crate::kernel::{upwards, Kernel};
+use crate::module::{Catalogue, Module};
 use crate::progress::Progress;
 use crate::refuse::Ending;
 use crate::sign::{body, Signer};
@@ -112,14 +113,21 @@ struct SignArgs {
     file: PathBuf,
 }
 
-/// Explain a payload.
+/// Explain a payload, or tell where a shipped module's symbols are in its memory.
 #[derive(Debug, Args)]
 struct InspectArgs {
     /// Print it as JSON.
     #[arg(long)]
     json: bool,
+    /// Name of a module that the kernel was shipped with, or path of a module, uncompressed.
+    #[arg(long, value_name = "NAME|PATH", conflicts_with = "file")]
+    module: Option<String>,
+    /// Kernel release (`uname -r`), or the directory of a prepared kernel.
+    #[arg(long, requires = "module")]
+    kernel: Option<String>,
     /// The payload.
-    file: PathBuf,
+    #[arg(required_unless_present = "module")]
+    file: Option<PathBuf>,
 }
 
 impl SignerArgs {
@@ -240,14 +248,52 @@ fn run_sign(args: &SignArgs) -> Result<()> {
 }
 
 fn run_inspect(args: &InspectArgs) -> Result<()> {
-    let bytes =
-        fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
-    let summary = Summary::new(&bytes).with_context(|| format!("in {}", args.file.display()))?;
+    if let Some(module) = &args.module {
+        return inspect_module(args.kernel.as_deref(), module, args.json);
+    }
+    let file = args.file.as_ref().context("no payload is named")?;
+    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let summary = Summary::new(&bytes).with_context(|| format!("in {}", file.display()))?;
     let mut out = std::io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&summary)?)?;
     } else {
         write!(out, "{summary}")?;
+    }
+    Ok(())
+}
+
+/// Prints where the symbols of a shipped module are in its memory.
+fn inspect_module(kernel: Option<&str>, name: &str, json: bool) -> Result<()> {
+    let module = if name.contains('/') {
+        let bytes = fs::read(name).with_context(|| format!("cannot read {name}"))?;
+        Module::parse(&bytes).with_context(|| format!("in {name}"))?
+    } else {
+        let kernel =
+            kernel.context("of which kernel? Name it with --kernel, or a file by its path")?;
+        let kernel = Kernel::find(kernel, None)?;
+        Catalogue::read(&kernel)?.open(&kernel, &name.replace('-', "_"))?
+    };
+    let summary = module.summary();
+    let mut out = std::io::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&summary)?)?;
+        return Ok(());
+    }
+    writeln!(out, "module     {}", summary.name)?;
+    writeln!(out, "build-id   {}", summary.build_id)?;
+    writeln!(out, "depends    {}", summary.depends.join(" "))?;
+    writeln!(
+        out,
+        "\n{:<14} {:>10} {:>8}  name",
+        "memory", "offset", "size"
+    )?;
+    for symbol in &summary.symbols {
+        writeln!(
+            out,
+            "{:<14} {:>#10x} {:>8}  {}",
+            symbol.region, symbol.offset, symbol.size, symbol.name
+        )?;
     }
     Ok(())
 }

@@ -31,6 +31,21 @@ impl Unit {
             .split_whitespace()
             .any(|word| word == "-DMODULE")
     }
+
+    /// The names of the modules that it becomes part of (`modname` in scripts/Makefile.lib).
+    pub fn module_names(&self) -> Vec<String> {
+        let value = self
+            .command
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("-DKBUILD_MODNAME="))
+            .unwrap_or_default();
+        value
+            .trim_matches(['\'', '"', '\\'])
+            .split(':')
+            .filter(|name| !name.is_empty())
+            .map(|name| name.replace('-', "_"))
+            .collect()
+    }
 }
 
 /// What to compile.

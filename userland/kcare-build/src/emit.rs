@@ -5,23 +5,26 @@
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{bail, ensure, Context, Result};
+use kcare_payload::bundle::Bundle;
 use kcare_payload::check::Payload;
-use kcare_payload::elf::{SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE};
+use kcare_payload::elf::{Home, SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE};
 use kcare_payload::layout::{
-    Extern, Fix, Func, Manifest, Object, BUILD_ID_MAX, MAGIC, SEC_CALLBACKS, SEC_EXTERNS,
-    SEC_FIXES, SEC_FUNCS, SEC_MANIFEST, SEC_OBJECTS, SEC_PREIMAGES, SEC_STATES, SEC_STRINGS,
-    SEC_TRAMPOLINES, TRAMPOLINE_FILL, TRAMPOLINE_SIZE, VERSION,
+    Extern, Fix, Func, Manifest, Object, BUILD_ID_MAX, MAGIC, OBJECT_OUTER, SEC_CALLBACKS,
+    SEC_EXTERNS, SEC_FIXES, SEC_FUNCS, SEC_MANIFEST, SEC_OBJECTS, SEC_PART, SEC_PREIMAGES,
+    SEC_STATES, SEC_STRINGS, SEC_TRAMPOLINES, TRAMPOLINE_FILL, TRAMPOLINE_SIZE, VERSION,
 };
+use kcare_payload::place::slots;
 use object::elf as et;
 
-use crate::author;
+use crate::author::{self, When};
 use crate::elf::{self, Numbers, Section, Symbol, SymbolRef};
+use crate::image::{ImageId, Images, VMLINUX};
+use crate::layout::{Spot, INIT_TEXT, PERCPU};
 use crate::obj::{field_size, ItemId, Kind, Rel, SecId, Target};
 use crate::preimage::Preimage;
-use crate::select::{Goal, Key, Selector};
+use crate::select::{Goal, Key, Redirect, Selector};
 use crate::special::{replacement, Entry, Orc, ORC, ORC_IP, ORC_UNDEFINED, REPLACEMENTS, TABLES};
 use crate::unit::UnitState;
-use crate::vmlinux::Vmlinux;
 
 /// What the manifest says.
 #[derive(Clone, Debug)]
@@ -45,11 +48,27 @@ const NOP: u8 = 0x90;
 /// Room in front of a function for call thunks (CONFIG_FUNCTION_PADDING_BYTES is 16).
 const PREFIX: u64 = 16;
 
-/// Builds the payload's sections.
+/// Where an undefined symbol is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Abode {
+    /// At an address of an image.
+    Image(ImageId, u64),
+    /// In what the payload adds to vmlinux.
+    Outer(Spot),
+}
+
+/// Where the outer payload's own symbols are in its memory.
+type OuterPlaces = HashMap<Key, Spot>;
+
+/// Builds the sections of a payload, or of a module's part of one.
 struct Emitter<'a> {
     units: &'a [UnitState],
     selector: &'a Selector<'a>,
-    vmlinux: &'a Vmlinux,
+    images: &'a Images,
+    /// The image that is patched.
+    image: ImageId,
+    /// For the parts of modules.
+    outer: &'a OuterPlaces,
     sections: Vec<Section>,
     symbols: Vec<Symbol>,
     /// Copied ranges: unit, section, start -> end, output section, output offset.
@@ -58,8 +77,8 @@ struct Emitter<'a> {
     placed: HashMap<Key, (usize, u64)>,
     /// Symbols of items that have names.
     named: HashMap<Key, usize>,
-    /// Symbols of vmlinux, by name and address.
-    outside: BTreeMap<(String, u64), usize>,
+    /// Undefined symbols, by name and where they are.
+    outside: BTreeMap<(String, Abode), usize>,
     /// Anonymous read-only contents that are shared.
     strings: HashMap<Vec<u8>, (usize, u64)>,
     /// Unwind entries by output section and offset; `true` if one only ends a range.
@@ -70,18 +89,111 @@ struct Emitter<'a> {
 const TRAMPOLINES: usize = 0;
 const TEXT: usize = 1;
 
-/// Writes the payload without a signature.
+/// A written object: its bytes, and the numbers of its own symbols.
+type Written = (Vec<u8>, HashMap<Key, u32>);
+
+/// Writes the payload without a signature; `preimages` are those of the selection's redirects.
 pub fn emit(
     units: &[UnitState],
     selector: &Selector<'_>,
-    vmlinux: &Vmlinux,
+    images: &Images,
     preimages: &[Preimage],
     about: &About,
 ) -> Result<Vec<u8>> {
+    let redirects = &selector.selection.redirects;
+    ensure!(
+        preimages.len() == redirects.len(),
+        "not every function has a pre-image"
+    );
+    let callbacks = &selector.selection.callbacks;
+    let patched = |image: ImageId| {
+        redirects.iter().any(|r| units[r.key.0].image == image)
+            || callbacks.keys().any(|&(of, _)| of == image)
+    };
+    let mut modules: Vec<ImageId> = (VMLINUX + 1..=images.modules.len())
+        .filter(|&id| patched(id))
+        .collect();
+    modules.sort_by_key(|&id| images.get(id).name());
+    for &(u, id) in &selector.selection.code {
+        let unit = &units[u];
+        ensure!(
+            unit.image == VMLINUX || patched(unit.image),
+            "`{}` is of use to no function of {}",
+            unit.new.items[id].name,
+            images.get(unit.image).name()
+        );
+    }
+    let name = |id: ImageId| format!("{SEC_PART}{}", images.get(id).name());
+    let object = |image, outer: &OuterPlaces, parts| -> Result<Written> {
+        emit_object(
+            units, selector, images, image, outer, preimages, about, parts,
+        )
+    };
+
+    // Where the outer payload's symbols will be does not depend on what is in the parts.
+    let mut parts: Vec<(String, Vec<u8>)> =
+        modules.iter().map(|&id| (name(id), Vec::new())).collect();
+    let mut outer = OuterPlaces::new();
+    if !modules.is_empty() {
+        let written = object(VMLINUX, &outer, parts.clone())?;
+        outer = outer_places(&written)?;
+    }
+    for (part, &id) in parts.iter_mut().zip(&modules) {
+        part.1 = object(id, &outer, Vec::new())
+            .with_context(|| format!("in the part for {}", images.get(id).name()))?
+            .0;
+    }
+    let (bytes, _) = object(VMLINUX, &outer, parts)?;
+    if let Err(refusal) = Bundle::parse(&bytes) {
+        let part = refusal.part.unwrap_or("vmlinux");
+        bail!(
+            "the payload would be refused ({part}): {}; this is a fault of kcare-build",
+            refusal.error
+        );
+    }
+    Ok(bytes)
+}
+
+/// Where the symbols of the outer payload are in its memory.
+fn outer_places((bytes, symbols): &Written) -> Result<OuterPlaces> {
+    let payload = Payload::parse(bytes)
+        .map_err(|error| anyhow::anyhow!("the payload would be refused: {error}"))?;
+    let slots: BTreeMap<u32, _> = slots(&payload).map(|(s, slot)| (s.index, slot)).collect();
+    let mut places = OuterPlaces::new();
+    for (&key, &number) in symbols {
+        let symbol = payload.symbol(number).context("a symbol is missing")?;
+        if let Home::Section(section) = symbol.home {
+            let slot = slots.get(&section).context("a symbol takes no memory")?;
+            places.insert(
+                key,
+                Spot {
+                    region: slot.region as u32,
+                    offset: slot.offset + symbol.value,
+                },
+            );
+        }
+    }
+    Ok(places)
+}
+
+/// Writes what is done to one image.
+#[allow(clippy::too_many_arguments)]
+fn emit_object(
+    units: &[UnitState],
+    selector: &Selector<'_>,
+    images: &Images,
+    image: ImageId,
+    outer: &OuterPlaces,
+    preimages: &[Preimage],
+    about: &About,
+    parts: Vec<(String, Vec<u8>)>,
+) -> Result<Written> {
     let mut this = Emitter {
         units,
         selector,
-        vmlinux,
+        images,
+        image,
+        outer,
         sections: Vec::new(),
         symbols: Vec::new(),
         copied: BTreeMap::new(),
@@ -97,8 +209,12 @@ pub fn emit(
         TRAMPOLINE_SIZE as u64,
     );
     this.section(".text", SHF_ALLOC | SHF_EXECINSTR, PREFIX);
-    let code: Vec<Key> = selector.selection.code.iter().copied().collect();
-    let data: Vec<Key> = selector.selection.data.iter().copied().collect();
+    let own = |list: &std::collections::BTreeSet<Key>| -> Vec<Key> {
+        let ours = list.iter().filter(|key| units[key.0].image == image);
+        ours.copied().collect()
+    };
+    let code = own(&selector.selection.code);
+    let data = own(&selector.selection.data);
     for &key in &code {
         this.place_code(key)?;
     }
@@ -121,7 +237,7 @@ pub fn emit(
         this.relocate_entry(u, id, &entry)?;
     }
     this.write_orc()?;
-    this.finish(preimages, about)
+    this.finish(preimages, about, parts)
 }
 
 impl Emitter<'_> {
@@ -256,9 +372,15 @@ impl Emitter<'_> {
         Ok(())
     }
 
+    /// The image's redirected functions, and their numbers among all.
+    fn redirects(&self) -> impl Iterator<Item = (usize, &Redirect)> {
+        let all = self.selector.selection.redirects.iter().enumerate();
+        all.filter(|(_, r)| self.units[r.key.0].image == self.image)
+    }
+
     /// One slot for each redirected function; the kernel fills them.
     fn trampolines(&mut self) -> Result<()> {
-        let redirects = &self.selector.selection.redirects;
+        let redirects: Vec<Redirect> = self.redirects().map(|(_, r)| r.clone()).collect();
         let size = redirects.len() * TRAMPOLINE_SIZE;
         self.sections[TRAMPOLINES].data = vec![TRAMPOLINE_FILL; size];
         let Some(first) = redirects.first() else {
@@ -359,28 +481,50 @@ impl Emitter<'_> {
                     (SymbolRef::Section(section), rel.addend + offset as i64)
                 }
             },
-            Goal::Outside(name, addr) => (SymbolRef::Symbol(self.outside(name, addr)?), rel.addend),
+            Goal::Outside(name, image, addr) => {
+                let symbol = self.outside(name, Abode::Image(image, addr))?;
+                (SymbolRef::Symbol(symbol), rel.addend)
+            }
+            Goal::Outer(key) => {
+                let name = self.units[key.0].new.items[key.1].name.clone();
+                let spot = *self
+                    .outer
+                    .get(&key)
+                    .with_context(|| format!("the payload does not add `{name}` to vmlinux"))?;
+                let symbol = self.outside(name, Abode::Outer(spot))?;
+                (SymbolRef::Symbol(symbol), rel.addend)
+            }
         })
     }
 
-    /// The undefined symbol for an address of vmlinux.
-    fn outside(&mut self, name: String, addr: u64) -> Result<usize> {
-        ensure!(
-            (self.vmlinux.text..=self.vmlinux.end).contains(&addr),
-            "`{name}` is outside of the kernel's image"
-        );
+    /// The undefined symbol for something that is not in this part of the payload.
+    fn outside(&mut self, name: String, abode: Abode) -> Result<usize> {
+        self.spot(abode)
+            .with_context(|| format!("`{name}` is not in memory that stays"))?;
         let next = self.symbols.len();
-        let index = *self.outside.entry((name.clone(), addr)).or_insert(next);
+        let index = *self.outside.entry((name.clone(), abode)).or_insert(next);
         if index == next {
             self.symbols.push(Symbol {
                 name,
                 section: None,
-                value: addr,
+                value: 0,
                 size: 0,
                 func: false,
             });
         }
         Ok(index)
+    }
+
+    /// Where an undefined symbol is, from the base of its object or of one of its regions.
+    fn spot(&self, abode: Abode) -> Option<Spot> {
+        match abode {
+            Abode::Image(image, addr) => self
+                .images
+                .get(image)
+                .spot(addr)
+                .filter(|spot| spot.region < INIT_TEXT || spot.region == PERCPU),
+            Abode::Outer(spot) => Some(spot),
+        }
     }
 
     /// Turns constants that the kernel fills into its own image at boot into loads of their variables.
@@ -422,14 +566,13 @@ impl Emitter<'_> {
             ]);
             let addr = match unit.placement.addr.get(name) {
                 Some(&(addr, _)) => addr,
-                None => {
-                    self.vmlinux
-                        .global(name)
-                        .with_context(|| format!("vmlinux has no `{name}`"))?
-                        .addr
-                }
+                None => self
+                    .images
+                    .get(self.image)
+                    .global_addr(name)
+                    .with_context(|| format!("vmlinux has no `{name}`"))?,
             };
-            let symbol = self.outside(name.to_owned(), addr)?;
+            let symbol = self.outside(name.to_owned(), Abode::Image(self.image, addr))?;
             let place = start + insn + 3;
             self.sections[section].rels.push((
                 place,
@@ -542,22 +685,16 @@ impl Emitter<'_> {
     }
 
     /// Adds our own tables and writes the object.
-    fn finish(mut self, preimages: &[Preimage], about: &About) -> Result<Vec<u8>> {
+    fn finish(
+        mut self,
+        preimages: &[Preimage],
+        about: &About,
+        parts: Vec<(String, Vec<u8>)>,
+    ) -> Result<Written> {
         self.sort_sections();
-        let redirects = &self.selector.selection.redirects;
-        ensure!(
-            preimages.len() == redirects.len(),
-            "not every function has a pre-image"
-        );
 
         // Undefined symbols are numbered by name, so that the order of discovery does not show.
-        let mut undefined: Vec<usize> = (0..self.symbols.len())
-            .filter(|&i| self.symbols[i].section.is_none())
-            .collect();
-        undefined.sort_by(|&a, &b| {
-            (&self.symbols[a].name, self.symbols[a].value)
-                .cmp(&(&self.symbols[b].name, self.symbols[b].value))
-        });
+        let undefined: Vec<usize> = self.outside.values().copied().collect();
         let mut order: Vec<usize> = (0..self.symbols.len())
             .filter(|&i| self.symbols[i].section.is_some())
             .collect();
@@ -566,7 +703,7 @@ impl Emitter<'_> {
         for (new, &old) in order.iter().enumerate() {
             position[old] = new;
         }
-        let mut symbols: Vec<Symbol> = order.iter().map(|&i| self.symbols[i].clone()).collect();
+        let symbols: Vec<Symbol> = order.iter().map(|&i| self.symbols[i].clone()).collect();
         for section in &mut self.sections {
             for rel in &mut section.rels {
                 if let SymbolRef::Symbol(i) = &mut rel.2 {
@@ -576,38 +713,52 @@ impl Emitter<'_> {
         }
 
         let mut strings = Strings::new();
-        let mut objects = Object {
-            name: strings.add("vmlinux")?,
-            build_id_len: u32::try_from(self.vmlinux.build_id.len())?,
-            build_id: [0; BUILD_ID_MAX],
-            note: 0,
+        let ids = self.objects();
+        let target = ids.iter().position(|&id| id == self.image).unwrap_or(0);
+        let mut objects = Vec::new();
+        for &id in &ids {
+            objects.extend_from_slice(&self.object(id, &mut strings)?.encode());
+        }
+        let mut externs = Vec::new();
+        for ((name, abode), &symbol) in &self.outside {
+            let object = match abode {
+                Abode::Image(image, _) => {
+                    let index = ids.iter().position(|id| id == image);
+                    u32::try_from(index.context("an object is missing")?)?
+                }
+                Abode::Outer(_) => OBJECT_OUTER,
+            };
+            let spot = self.spot(*abode).with_context(|| format!("`{name}`"))?;
+            externs.push((position[symbol], object, spot));
+        }
+        let redirects: Vec<(usize, Redirect)> =
+            self.redirects().map(|(i, r)| (i, r.clone())).collect();
+        let spot_of = |addr: u64| -> Result<u64> {
+            let spot = self.images.get(self.image).spot(addr);
+            Ok(spot.context("code is outside of its image")?.offset)
         };
-        objects
-            .build_id
-            .get_mut(..self.vmlinux.build_id.len())
-            .context("the build-id is too long")?
-            .copy_from_slice(&self.vmlinux.build_id);
 
-        let mut sections = self.sections;
         // Numbers of symbols depend on which sections take memory, which is settled by now.
-        let numbers = Numbers::new(&sections, &symbols)?;
+        let numbers = Numbers::new(&self.sections, &symbols)?;
         let mut funcs = Vec::new();
         let mut images = Vec::new();
-        for (redirect, image) in redirects.iter().zip(preimages) {
+        for (index, redirect) in &redirects {
             let symbol = self.named[&redirect.key];
+            let image = &preimages[*index];
             let func = Func {
-                object: 0,
+                object: u32::try_from(target)?,
                 name: strings.add(&redirect.name)?,
-                offset: redirect.addr - self.vmlinux.text,
+                offset: spot_of(redirect.addr)?,
                 size: u32::try_from(redirect.size)?,
                 fentry: u32::try_from(redirect.fentry)?,
                 symbol: numbers.symbol(position[symbol]),
                 preimage: u32::try_from(images.len())?,
                 region: 0,
                 flags: 0,
-                cold_offset: redirect
-                    .cold
-                    .map_or(0, |(addr, _)| addr - self.vmlinux.text),
+                cold_offset: match redirect.cold {
+                    Some((addr, _)) => spot_of(addr)?,
+                    None => 0,
+                },
                 cold_size: u32::try_from(redirect.cold.map_or(0, |(_, size)| size))?,
                 reserved: 0,
             };
@@ -616,26 +767,43 @@ impl Emitter<'_> {
             images.extend_from_slice(&image.mask);
         }
         let selection = &self.selector.selection;
-        let callbacks =
-            author::encode_callbacks(selection, |key| numbers.symbol(position[self.named[&key]]));
-        let states = author::encode_states(selection);
-        let mut externs = Vec::new();
-        for (i, symbol) in symbols.iter_mut().enumerate() {
-            if symbol.section.is_none() {
-                let record = Extern {
-                    symbol: numbers.symbol(i),
-                    object: 0,
-                    offset: symbol.value - self.vmlinux.text,
-                    region: 0,
-                    reserved: 0,
-                };
-                externs.push(record);
-                symbol.value = 0;
-            }
-        }
+        let own_callbacks: BTreeMap<When, Key> = selection
+            .callbacks
+            .iter()
+            .filter(|((image, _), _)| *image == self.image)
+            .map(|(&(_, when), &key)| (when, key))
+            .collect();
+        let own_states = match target {
+            0 => selection.states.clone(),
+            _ => BTreeMap::new(),
+        };
+        let callbacks = author::encode_callbacks(&own_callbacks, |key| {
+            numbers.symbol(position[self.named[&key]])
+        });
+        let states = author::encode_states(&own_states);
+        let mut externs: Vec<Extern> = externs
+            .into_iter()
+            .map(|(symbol, object, spot)| Extern {
+                symbol: numbers.symbol(symbol),
+                object,
+                offset: spot.offset,
+                region: spot.region,
+                reserved: 0,
+            })
+            .collect();
         externs.sort_by_key(|e| e.symbol);
+        let own_symbols: HashMap<Key, u32> = self
+            .named
+            .iter()
+            .map(|(&key, &symbol)| (key, numbers.symbol(position[symbol])))
+            .collect();
+        let mut sections = self.sections;
+        let own_fixes = match target {
+            0 => about.fixes.as_slice(),
+            _ => &[],
+        };
         let mut fixes = Vec::new();
-        for (id, title) in &about.fixes {
+        for (id, title) in own_fixes {
             let fix = Fix {
                 id: strings.add(id)?,
                 title: strings.add(title)?,
@@ -650,21 +818,23 @@ impl Emitter<'_> {
             build_time: about.time,
             release: strings.add(&about.release)?,
             description: strings.add(&about.description)?,
-            nr_objects: 1,
+            nr_objects: u32::try_from(ids.len())?,
             nr_funcs: u32::try_from(redirects.len())?,
             nr_externs: u32::try_from(externs.len())?,
-            nr_fixes: u32::try_from(about.fixes.len())?,
+            nr_fixes: u32::try_from(own_fixes.len())?,
+            nr_parts: u32::try_from(parts.len())?,
+            target: u32::try_from(target)?,
             preimage_bytes: u32::try_from(images.len())?,
             string_bytes: u32::try_from(strings.bytes.len())?,
-            nr_callbacks: u32::try_from(selection.callbacks.len())?,
-            nr_states: u32::try_from(selection.states.len())?,
+            nr_callbacks: u32::try_from(own_callbacks.len())?,
+            nr_states: u32::try_from(own_states.len())?,
             ..Manifest::default()
         };
         let manifest = [&MAGIC[..], &manifest.encode()].concat();
         let externs: Vec<u8> = externs.iter().flat_map(Extern::encode).collect();
         for (name, data) in [
             (SEC_MANIFEST, manifest),
-            (SEC_OBJECTS, objects.encode().to_vec()),
+            (SEC_OBJECTS, objects),
             (SEC_FUNCS, funcs),
             (SEC_EXTERNS, externs),
             (SEC_FIXES, fixes),
@@ -681,13 +851,51 @@ impl Emitter<'_> {
             });
         }
 
-        let bytes = elf::write(&sections, &symbols, &numbers)?;
-        match Payload::parse(&bytes) {
-            Ok(_) => Ok(bytes),
-            Err(error) => {
-                bail!("the payload would be refused: {error}; this is a fault of kcare-build")
-            }
+        for (name, data) in parts {
+            sections.push(Section {
+                name,
+                align: 16,
+                data,
+                ..Section::default()
+            });
         }
+        let bytes = elf::write(&sections, &symbols, &numbers)?;
+        Ok((bytes, own_symbols))
+    }
+
+    /// The images that the object names: vmlinux, and in a module's part the modules by name.
+    fn objects(&self) -> Vec<ImageId> {
+        let mut ids: Vec<ImageId> = self
+            .outside
+            .keys()
+            .filter_map(|(_, abode)| match abode {
+                Abode::Image(id, _) => Some(*id),
+                Abode::Outer(_) => None,
+            })
+            .chain([VMLINUX, self.image])
+            .collect();
+        ids.sort_by_key(|&id| (id != VMLINUX, self.images.get(id).name()));
+        ids.dedup();
+        ids
+    }
+
+    fn object(&self, id: ImageId, strings: &mut Strings) -> Result<Object> {
+        let image = self.images.get(id);
+        let mut object = Object {
+            name: strings.add(image.name())?,
+            build_id_len: u32::try_from(image.build_id().len())?,
+            build_id: [0; BUILD_ID_MAX],
+            note: match self.images.module(id) {
+                Some(module) => u32::try_from(module.build_id_spot.offset)?,
+                None => 0,
+            },
+        };
+        object
+            .build_id
+            .get_mut(..image.build_id().len())
+            .context("the build-id is too long")?
+            .copy_from_slice(image.build_id());
+        Ok(object)
     }
 
     /// Code first, then read-only data, then writable data, each by name.

@@ -89,6 +89,8 @@ pub struct Rel {
     pub bias: i64,
     /// Whether it is the destination of a direct call or jump.
     pub branch: bool,
+    /// Whether the assembler resolved it, so that its field is final and no relocation of the file.
+    pub resolved: bool,
 }
 
 impl Rel {
@@ -166,6 +168,8 @@ pub struct Obj {
     pub items: Vec<Item>,
     /// Names of undefined symbols.
     pub undefs: Vec<String>,
+    /// Names of symbols that it exports to modules.
+    pub exports: Vec<String>,
     /// Instructions of each function, offsets in its section.
     pub insns: BTreeMap<ItemId, Vec<Insn>>,
     /// Instructions of executable sections without functions (replacements, fragments).
@@ -266,6 +270,7 @@ impl Obj {
             secs,
             items: Vec::new(),
             undefs: Vec::new(),
+            exports: Vec::new(),
             insns: BTreeMap::new(),
             loose: BTreeMap::new(),
             texts: HashMap::new(),
@@ -307,6 +312,11 @@ impl Obj {
             }
             raw.push(RawSym::At(section, value));
             let sec = &obj.secs[section];
+            // ___EXPORT_SYMBOL() of include/linux/export.h.
+            if sec.name == ".export_symbol" {
+                obj.exports
+                    .extend(name.strip_prefix("__export_symbol_").map(str::to_owned));
+            }
             if !sec.alloc() || name.is_empty() || name.starts_with("__pfx_") {
                 continue;
             }
@@ -557,6 +567,7 @@ impl Obj {
                 addend,
                 bias,
                 branch,
+                resolved: false,
             });
         }
         for pair in rels.windows(2) {
@@ -708,6 +719,7 @@ impl Obj {
                         addend,
                         bias,
                         branch: true,
+                        resolved: true,
                     },
                 ));
             }

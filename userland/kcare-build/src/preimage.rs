@@ -6,24 +6,29 @@ use anyhow::{Context, Result};
 use kcare_payload::layout::{MASK_ANY, MASK_MATCH};
 use object::elf;
 
+use crate::image::{Image, ImageId, VMLINUX};
 use crate::insn::{self, ENDBR64};
 use crate::obj::{field_size, Obj};
 use crate::select::Redirect;
-use crate::vmlinux::Vmlinux;
 
 /// Bytes of a function and the mask over them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preimage {
-    /// Code in the shipped vmlinux.
+    /// Code as it was shipped.
     pub code: Vec<u8>,
     /// [`MASK_MATCH`] or [`MASK_ANY`] for each byte.
     pub mask: Vec<u8>,
 }
 
-/// Makes the pre-image of a function; `exact` is its unit as it was shipped.
-pub fn preimage(redirect: &Redirect, exact: &Obj, vmlinux: &Vmlinux) -> Result<Preimage> {
+/// Makes the pre-image of a function of the image `id`; `exact` is its unit as it was shipped.
+pub fn preimage(
+    redirect: &Redirect,
+    exact: &Obj,
+    id: ImageId,
+    image: &dyn Image,
+) -> Result<Preimage> {
     let (start, end) = (redirect.addr, redirect.addr + redirect.size);
-    let code = vmlinux.read_addr(start, redirect.size)?;
+    let code = image.read_addr(start, redirect.size)?;
     let mut mask = vec![MASK_MATCH; code.len()];
     let mut free = |addr: u64, len: u64| {
         // A site may start in front of the function or end behind it.
@@ -41,7 +46,7 @@ pub fn preimage(redirect: &Redirect, exact: &Obj, vmlinux: &Vmlinux) -> Result<P
     let length = |addr: u64| -> u64 {
         insn::length(&code[(addr - start) as usize..]).map_or(5, |len| len as u64)
     };
-    let sites = &vmlinux.sites;
+    let sites = image.sites();
 
     free(start + redirect.fentry, 5);
     for addr in inside(&sites.endbr) {
@@ -77,21 +82,22 @@ pub fn preimage(redirect: &Redirect, exact: &Obj, vmlinux: &Vmlinux) -> Result<P
         free(addr, len);
     }
 
-    // KASLR moves absolute addresses (arch/x86/tools/relocs.c: 32, 32S and 64).
-    let id = exact
+    // KASLR moves absolute addresses (arch/x86/tools/relocs.c: 32, 32S and 64); a module's relocations are
+    // all done when it is loaded.
+    let kept = |ty: u32| {
+        id != VMLINUX || matches!(ty, elf::R_X86_64_32 | elf::R_X86_64_32S | elf::R_X86_64_64)
+    };
+    let item = exact
         .by_name(&redirect.name)
         .with_context(|| format!("the rebuilt unit has no `{}`", redirect.name))?;
-    let item = &exact.items[id];
-    for rel in exact.rels(id) {
-        if matches!(
-            rel.ty,
-            elf::R_X86_64_32 | elf::R_X86_64_32S | elf::R_X86_64_64
-        ) {
-            free(
-                start + (rel.off - item.start),
-                field_size(rel.ty).unwrap_or(8) as u64,
-            );
-        }
+    let first = exact.items[item].start;
+    for rel in exact
+        .rels(item)
+        .iter()
+        .filter(|r| !r.resolved && kept(r.ty))
+    {
+        let size = field_size(rel.ty).unwrap_or(8) as u64;
+        free(start + (rel.off - first), size);
     }
     Ok(Preimage { code, mask })
 }

@@ -2,19 +2,20 @@
 
 //! Decides what goes into the payload: changed functions, and what they need that the kernel lacks.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{ensure, Result};
 
 use crate::author::{self, When};
 use crate::compare::Verdict;
 use crate::correlate::{base_name, expendable, numbered, numbered_data};
+use crate::image::{ImageId, Images, VMLINUX};
 use crate::insn::{Flow, ENDBR64};
+use crate::layout;
 use crate::obj::{ItemId, Kind, Obj, Rel, Target};
 use crate::refuse::Refusal;
 use crate::special::{self, is_discarded, replacement, ALT_AUX, REPLACEMENTS};
 use crate::unit::UnitState;
-use crate::vmlinux::{Symbol, Vmlinux};
 
 /// Why init code and data is refused.
 const INIT: &str = "is init code or data, which the running kernel has used and freed";
@@ -27,25 +28,27 @@ pub type Key = (usize, ItemId);
 pub struct Redirect {
     /// The new function.
     pub key: Key,
-    /// Name in vmlinux.
+    /// Name in its image.
     pub name: String,
-    /// Link-time address of the original.
+    /// Address of the original in its image.
     pub addr: u64,
     /// Its size in bytes.
     pub size: u64,
     /// Offset of its fentry site.
     pub fentry: u64,
-    /// Link-time address and size of its cold part.
+    /// Address and size of its cold part.
     pub cold: Option<(u64, u64)>,
 }
 
 /// Where a reference goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Goal {
-    /// To something in the payload.
+    /// To something in the same part of the payload.
     Inside(Key),
-    /// To vmlinux: name and link-time address.
-    Outside(String, u64),
+    /// From a module's part to what the payload adds to vmlinux.
+    Outer(Key),
+    /// To something that was shipped: name, image, address.
+    Outside(String, ImageId, u64),
 }
 
 /// What goes into the payload.
@@ -55,10 +58,10 @@ pub struct Selection {
     pub code: BTreeSet<Key>,
     /// Variables, constants, strings.
     pub data: BTreeSet<Key>,
-    /// Redirected functions, ascending by address.
+    /// Redirected functions, ascending by image and address.
     pub redirects: Vec<Redirect>,
-    /// Functions that are called around a switch.
-    pub callbacks: BTreeMap<When, Key>,
+    /// Functions that are called around the switch of an image.
+    pub callbacks: BTreeMap<(ImageId, When), Key>,
     /// Declared states: version by id.
     pub states: BTreeMap<u64, u32>,
     /// Why each of them is in.
@@ -73,9 +76,9 @@ pub struct Selection {
 #[derive(Debug)]
 pub struct Selector<'a> {
     units: &'a [UnitState],
-    vmlinux: &'a Vmlinux,
-    /// Global functions and variables of all units that are new or changed, by name.
-    globals: HashMap<&'a str, Key>,
+    images: &'a Images,
+    /// Global functions and variables of all units that are new or changed, by image and name.
+    globals: BTreeMap<(ImageId, &'a str), Key>,
     queue: Vec<Key>,
     /// Functions that are reached through their callers only, because they cannot be redirected.
     direct: BTreeSet<Key>,
@@ -85,11 +88,11 @@ pub struct Selector<'a> {
 
 impl<'a> Selector<'a> {
     /// Selects.
-    pub fn run(units: &'a [UnitState], vmlinux: &'a Vmlinux) -> Result<Self> {
+    pub fn run(units: &'a [UnitState], images: &'a Images) -> Result<Self> {
         let mut this = Selector {
             units,
-            vmlinux,
-            globals: HashMap::new(),
+            images,
+            globals: BTreeMap::new(),
             queue: Vec::new(),
             direct: BTreeSet::new(),
             selection: Selection::default(),
@@ -98,9 +101,9 @@ impl<'a> Selector<'a> {
             for (&id, verdict) in &unit.diff.verdicts {
                 let item = &unit.new.items[id];
                 if item.global && *verdict != Verdict::Same {
-                    this.globals.insert(&item.name, (u, id));
+                    let names = std::iter::once(&item.name).chain(&item.aliases);
                     this.globals
-                        .extend(item.aliases.iter().map(|a| (a.as_str(), (u, id))));
+                        .extend(names.map(|name| ((unit.image, name.as_str()), (u, id))));
                 }
             }
         }
@@ -141,7 +144,7 @@ impl<'a> Selector<'a> {
             };
             let item = &unit.new.items[id];
             let section = unit.new.secs[item.sec].name.as_str();
-            if section.starts_with(".exit") {
+            if section.starts_with(".exit") && unit.image == VMLINUX {
                 self.selection.notes.push(format!(
                     "`{}` is exit code of a built-in unit and never runs",
                     item.name
@@ -186,7 +189,7 @@ impl<'a> Selector<'a> {
             if !unit.new.bytes(id).starts_with(&ENDBR64) {
                 self.refuse(name, "is a callback, and has no ENDBR to be called as one");
             }
-            if let Some(&(other, there)) = self.selection.callbacks.get(&when) {
+            if let Some(&(other, there)) = self.selection.callbacks.get(&(unit.image, when)) {
                 let other = &self.units[other];
                 self.refuse(
                     name,
@@ -200,7 +203,7 @@ impl<'a> Selector<'a> {
                 );
                 continue;
             }
-            self.selection.callbacks.insert(when, (u, id));
+            self.selection.callbacks.insert((unit.image, when), (u, id));
             self.include((u, id), format!("is the {} callback", when.name()));
         }
     }
@@ -217,7 +220,7 @@ impl<'a> Selector<'a> {
             match unit.new.by_name(name) {
                 Some(id) if unit.new.items[id].kind == Kind::Func => {
                     let section = &unit.new.secs[unit.new.items[id].sec].name;
-                    if section.starts_with(".exit") {
+                    if section.starts_with(".exit") && unit.image == VMLINUX {
                         continue;
                     }
                     if section.starts_with(".init") {
@@ -414,12 +417,12 @@ impl<'a> Selector<'a> {
             Err(refusal) => {
                 self.selection.refusals.insert(refusal);
             }
-            Ok(Goal::Outside(name, addr)) => {
+            Ok(Goal::Outside(name, image, addr)) => {
                 if !rel.branch && !table && !self.taken_before(u, &name) {
-                    self.check_taken(user, &name, addr)?;
+                    self.check_taken(user, &name, image, addr)?;
                 }
             }
-            Ok(Goal::Inside((tu, target))) => {
+            Ok(Goal::Inside((tu, target)) | Goal::Outer((tu, target))) => {
                 let obj = &self.units[tu].new;
                 let item = &obj.items[target];
                 let section = obj.secs[item.sec].name.as_str();
@@ -464,10 +467,14 @@ impl<'a> Selector<'a> {
             Target::Abs => Err(Refusal::new(user, "refers to an absolute address")),
             Target::Undef(i) => {
                 let name = obj.undefs[i].as_str();
-                if let Some(&key) = self.globals.get(name) {
+                if let Some(&key) = self.globals.get(&(unit.image, name)) {
                     return self.goal_item(rel, key, user);
                 }
-                self.outside(name).map_err(|why| Refusal::new(user, why))
+                if let Some(&key) = self.globals.get(&(VMLINUX, name)) {
+                    return self.goal_outer(rel, key, user);
+                }
+                self.outside(unit.image, name)
+                    .map_err(|why| Refusal::new(user, why))
             }
             Target::Item(id) => {
                 let own_part = base_part(&obj.items[id].name) == base_part(user)
@@ -480,6 +487,18 @@ impl<'a> Selector<'a> {
                 self.goal_item(rel, (u, id), user)
             }
         }
+    }
+
+    /// Where a module's reference to a new or changed symbol of vmlinux goes.
+    fn goal_outer(&self, rel: &Rel, (tu, id): Key, user: &str) -> Result<Goal, Refusal> {
+        if self.units[tu].diff.verdicts.get(&id) != Some(&Verdict::New) {
+            // What is redirected is reached through the original.
+            return self.original(tu, id).map_err(|why| Refusal::new(user, why));
+        }
+        Ok(match self.goal_item(rel, (tu, id), user)? {
+            Goal::Inside(key) => Goal::Outer(key),
+            goal => goal,
+        })
     }
 
     fn goal_item(&self, rel: &Rel, (tu, id): Key, user: &str) -> Result<Goal, Refusal> {
@@ -556,7 +575,7 @@ impl<'a> Selector<'a> {
         }
     }
 
-    /// The place of an item of a unit in vmlinux.
+    /// The place of an item of a unit in its image.
     fn original(&self, u: usize, id: ItemId) -> Result<Goal, String> {
         let unit = &self.units[u];
         let item = &unit.new.items[id];
@@ -571,48 +590,58 @@ impl<'a> Selector<'a> {
             None => &item.name,
         };
         if unit.placement.overridden.contains(name) {
-            return self.outside(name);
+            return self.outside(unit.image, name);
         }
         match unit.placement.addr.get(name) {
-            Some(&(addr, _)) => {
-                self.check_memory(name, addr)?;
-                Ok(Goal::Outside(name.to_owned(), addr))
-            }
+            Some(&(addr, _)) => self.kept(name, unit.image, addr),
             None => Err(format!(
-                "refers to `{name}`, which cannot be found in vmlinux"
+                "refers to `{name}`, which cannot be found in {}",
+                self.images.get(unit.image).name()
             )),
         }
     }
 
-    /// A global symbol of vmlinux.
-    fn outside(&self, name: &str) -> Result<Goal, String> {
-        let Some(symbol) = self.vmlinux.global(name) else {
-            return Err(if self.vmlinux.named(name).next().is_some() {
+    /// What a name means to a unit of an image that does not define it.
+    fn outside(&self, from: ImageId, name: &str) -> Result<Goal, String> {
+        let user = self.images.get(from);
+        if let Some(addr) = user.global_addr(name) {
+            return self.kept(name, from, addr);
+        }
+        if from == VMLINUX {
+            return Err(if user.has(name) {
                 format!("refers to `{name}`, which is not global in vmlinux")
             } else {
                 format!("refers to `{name}`, which vmlinux does not have")
             });
+        }
+        let owner = match self.images.exporter(name) {
+            Ok(owner) => owner.unwrap_or(VMLINUX),
+            Err(owner) => return Err(foreign(name, &owner, user.name())),
         };
-        self.check_outside(symbol)?;
-        Ok(Goal::Outside(name.to_owned(), symbol.addr))
+        let image = self.images.get(owner);
+        if owner != VMLINUX && !self.images.depends(from, owner) {
+            return Err(foreign(name, image.name(), user.name()));
+        }
+        if let Some(addr) = image.global_addr(name) {
+            return self.kept(name, owner, addr);
+        }
+        // Parts of a payload come and go with their modules, so that none can count on another.
+        let added = self.globals.keys().find(|(_, n)| *n == name);
+        Err(match added {
+            Some(&(other, _)) => format!(
+                "refers to `{name}`, which the fix adds to the module {}; only what it adds to vmlinux can be used in a module",
+                self.images.get(other).name()
+            ),
+            None => format!("refers to `{name}`, which neither {} nor what it depends on has", user.name()),
+        })
     }
 
-    fn check_outside(&self, symbol: &Symbol) -> Result<(), String> {
-        let name = &symbol.name;
-        if symbol.section.is_none() {
-            return Err(format!("refers to the absolute symbol `{name}`"));
+    /// A shipped symbol, unless its memory has been freed.
+    fn kept(&self, name: &str, image: ImageId, addr: u64) -> Result<Goal, String> {
+        if self.images.get(image).freed(addr) {
+            return Err(format!("refers to `{name}`, which is freed after boot"));
         }
-        self.check_memory(name, symbol.addr)
-    }
-
-    /// Refuses memory that the kernel frees after boot.
-    fn check_memory(&self, name: &str, addr: u64) -> Result<(), String> {
-        match self.vmlinux.section_at(addr) {
-            Some(s) if s.name.starts_with(".init") || s.name.starts_with(".exit") => {
-                Err(format!("refers to `{name}`, which is freed after boot"))
-            }
-            _ => Ok(()),
-        }
+        Ok(Goal::Outside(name.to_owned(), image, addr))
     }
 
     /// Checks what is new or gone and was not selected.
@@ -685,7 +714,7 @@ impl<'a> Selector<'a> {
             && unit.diff.pairs.old(id).is_some()
     }
 
-    /// Place of the original of a function in vmlinux: address and size.
+    /// Place of the original of a function in its image: name, address and size.
     fn placed(&self, u: usize, id: ItemId) -> Option<(&str, u64, u64)> {
         let unit = &self.units[u];
         let name = unit.shipped.get(&unit.diff.pairs.old(id)?)?;
@@ -698,9 +727,10 @@ impl<'a> Selector<'a> {
         let Some((_, addr, size)) = self.placed(u, id) else {
             return Ok(None);
         };
-        let code = self.vmlinux.read_addr(addr, size)?;
+        let image = self.images.get(self.units[u].image);
+        let code = image.read_addr(addr, size)?;
         let offset = if code.starts_with(&ENDBR64) { 4 } else { 0 };
-        let sites = &self.vmlinux.sites.fentry;
+        let sites = &image.sites().fentry;
         let there = sites.binary_search(&(addr + offset)).is_ok() && size >= offset + 5;
         Ok(there.then_some(offset))
     }
@@ -710,15 +740,21 @@ impl<'a> Selector<'a> {
         let unit = &self.units[u];
         let item = &unit.new.items[id];
         let Some((name, addr, _)) = self.placed(u, id) else {
-            return Err("changed, but vmlinux has no such function of this unit".to_owned());
+            return Err(
+                "changed, but what was shipped has no such function of this unit".to_owned(),
+            );
         };
         let section = self
-            .vmlinux
-            .section_at(addr)
-            .map_or("", |s| s.name.as_str());
+            .images
+            .get(unit.image)
+            .section_name(addr)
+            .unwrap_or_default();
         let fault = |why: &str| format!("has no fentry and cannot be redirected ({why})");
         if section.starts_with(".init") {
             return Err(fault("it is init code"));
+        }
+        if section.starts_with(".exit") {
+            return Err(fault("it is exit code"));
         }
         if item.global {
             return Err(fault("it is notrace"));
@@ -794,7 +830,12 @@ impl<'a> Selector<'a> {
             let cold_name = format!("{name}.cold");
             let cold = unit.placement.addr.get(&cold_name).copied();
             if cold.is_none() && unit.exact.by_name(&cold_name).is_some() {
-                self.refuse(&cold_name, "cannot be found in vmlinux");
+                self.refuse(&cold_name, "cannot be found in what was shipped");
+                continue;
+            }
+            let spot = self.images.get(unit.image).spot(addr);
+            if spot.is_none_or(|spot| spot.region != layout::TEXT) {
+                self.refuse(&name, "is not in code that stays");
                 continue;
             }
             redirects.push(Redirect {
@@ -806,11 +847,12 @@ impl<'a> Selector<'a> {
                 cold,
             });
         }
-        redirects.sort_by_key(|r| r.addr);
+        let image = |r: &Redirect| self.units[r.key.0].image;
+        redirects.sort_by_key(|r| (image(r), r.addr));
         for pair in redirects.windows(2) {
             ensure!(
-                pair[0].addr + pair[0].size <= pair[1].addr,
-                "`{}` and `{}` overlap in vmlinux",
+                image(&pair[0]) != image(&pair[1]) || pair[0].addr + pair[0].size <= pair[1].addr,
+                "`{}` and `{}` overlap",
                 pair[0].name,
                 pair[1].name
             );
@@ -819,29 +861,31 @@ impl<'a> Selector<'a> {
         Ok(())
     }
 
-    /// Checks that a vmlinux function whose address the payload takes can be called through it.
+    /// Checks that a shipped function whose address the payload takes can be called through it.
     ///
     /// An address that nothing took before may have lost its ENDBR, and an indirect call would fault.
-    fn check_taken(&mut self, user: &str, name: &str, addr: u64) -> Result<()> {
-        let Some(section) = self.vmlinux.section_at(addr) else {
-            return Ok(());
-        };
-        let function = self.vmlinux.named(name).any(|s| s.addr == addr && s.func);
-        if section.name != ".text" || !function {
+    fn check_taken(&mut self, user: &str, name: &str, image: ImageId, addr: u64) -> Result<()> {
+        let image = self.images.get(image);
+        if image.section_name(addr) != Some(".text") || !image.is_function(name, addr) {
             return Ok(());
         }
-        if self.vmlinux.read_addr(addr, 4)? != ENDBR64 {
+        if image.read_addr(addr, 4)? != ENDBR64 {
             self.refuse(
                 user,
                 format!(
                     "takes the address of `{name}`, which has no ENDBR to be called through it"
                 ),
             );
-        } else if self.vmlinux.sites.endbr.binary_search(&addr).is_ok() {
+        } else if image.sites().endbr.binary_search(&addr).is_ok() {
             self.refuse(user, format!("takes the address of `{name}`, whose ENDBR the kernel seals because nothing took it before"));
         }
         Ok(())
     }
+}
+
+/// Why a module cannot use a symbol of another one.
+fn foreign(name: &str, owner: &str, user: &str) -> String {
+    format!("refers to `{name}` of the module {owner}, which {user} does not depend on")
 }
 
 /// The function that a part belongs to.

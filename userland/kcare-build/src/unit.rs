@@ -9,6 +9,7 @@ use anyhow::Result;
 use crate::author::Declared;
 use crate::compare::{compare, pair, Diff, Verdict};
 use crate::correlate::numbered_data;
+use crate::image::ImageId;
 use crate::obj::{ItemId, Obj};
 use crate::special::Special;
 use crate::verify::Placement;
@@ -18,6 +19,8 @@ use crate::verify::Placement;
 pub struct UnitState {
     /// Source file relative to the source tree.
     pub source: String,
+    /// The image that it is part of.
+    pub image: ImageId,
     /// The original object as it was shipped.
     pub exact: Obj,
     /// The original object, with sections split.
@@ -26,7 +29,7 @@ pub struct UnitState {
     pub new: Obj,
     /// Tables of the patched object.
     pub special: Special,
-    /// Where the unit is in vmlinux.
+    /// Where the unit is in its image.
     pub placement: Placement,
     /// The name in the unit as it was shipped, of the original object's items.
     pub shipped: HashMap<ItemId, String>,
@@ -43,6 +46,7 @@ impl UnitState {
     /// the patch, `old` and `new` with sections split.
     pub fn new(
         source: &str,
+        image: ImageId,
         placement: Placement,
         exact: Obj,
         exact_new: &Obj,
@@ -68,6 +72,7 @@ impl UnitState {
         let shipped = shipped_names(&exact, &exact_special, &old, &old_special)?;
         Ok(UnitState {
             source: source.to_owned(),
+            image,
             exact,
             old,
             new,

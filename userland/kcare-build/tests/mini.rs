@@ -22,6 +22,7 @@ use std::process::Command;
 use anyhow::{ensure, Context, Result};
 use kcare_build::author::{write_headers, When};
 use kcare_build::emit::{emit, About};
+use kcare_build::image::{Images, VMLINUX};
 use kcare_build::obj::{Layout, Obj};
 use kcare_build::preimage::preimage;
 use kcare_build::select::Selector;
@@ -138,6 +139,7 @@ impl Mini {
         let placement = verify(&exact, &self.name, vmlinux)?.context("not part of the kernel")?;
         UnitState::new(
             &self.name,
+            VMLINUX,
             placement,
             exact,
             &self.object("exact-patched.o", Layout::Joint)?,
@@ -185,7 +187,9 @@ fn check(name: &str) -> Result<()> {
     let mini = mini?;
     let vmlinux = mini.vmlinux()?;
     let states = [mini.state(&vmlinux)?];
-    let selector = Selector::run(&states, &vmlinux)?;
+    let images = Images::from(vmlinux);
+    let vmlinux = &images.vmlinux;
+    let selector = Selector::run(&states, &images)?;
     let selection = &selector.selection;
     for note in all_expected(&text, "Note") {
         ensure!(
@@ -217,13 +221,13 @@ fn check(name: &str) -> Result<()> {
         return Ok(());
     }
 
-    let images = selection
+    let preimages = selection
         .redirects
         .iter()
-        .map(|r| preimage(r, &states[0].exact, &vmlinux))
+        .map(|r| preimage(r, &states[0].exact, VMLINUX, vmlinux))
         .collect::<Result<Vec<_>>>()?;
-    let bytes = emit(&states, &selector, &vmlinux, &images, &about())?;
-    let again = emit(&states, &selector, &vmlinux, &images, &about())?;
+    let bytes = emit(&states, &selector, &images, &preimages, &about())?;
+    let again = emit(&states, &selector, &images, &preimages, &about())?;
     ensure!(bytes == again, "the same input gives other bytes");
     let payload = Payload::parse(&bytes).map_err(|e| anyhow::anyhow!("{e}"))?;
     ensure!(
@@ -286,7 +290,7 @@ fn check(name: &str) -> Result<()> {
         cold == words(&expected(&text, "Cold").unwrap_or_default()),
         "cold parts of {cold:?}"
     );
-    check_code(&payload, &states[0], &vmlinux)
+    check_code(&payload, &states[0], vmlinux)
 }
 
 /// The payload's code is the patched object's, and its pre-images are vmlinux's code.
