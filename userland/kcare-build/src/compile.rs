@@ -165,13 +165,13 @@ impl<'a> Compiler<'a> {
                 .output()
                 .context("cannot enter the build root")?;
             let text = String::from_utf8_lossy(&output.stdout);
+            let source_of = |object: &str| sources.iter().find(|s| object_path(s) == object);
             for line in text.lines() {
                 let mut words = line.split_whitespace();
                 if let (Some("CC"), Some("[M]"), Some(object)) =
                     (words.next(), words.next(), words.next())
                 {
-                    let source = object.strip_suffix(".o").unwrap_or(object);
-                    modules.insert(format!("{source}.c"));
+                    modules.extend(source_of(object).cloned());
                 }
             }
         }
@@ -352,8 +352,31 @@ pub fn parallel<T: Sync>(list: &[T], run: impl Fn(&T) -> Result<()> + Sync) -> R
     }
 }
 
+/// Objects that the Makefile of another folder names: the start of their path, and the folder from which they
+/// are named so, with the way back.
+const NAMED_ELSEWHERE: [(&str, &str); 3] = [
+    ("virt/kvm/", "arch/x86/kvm/../../.."),
+    (
+        "drivers/usb/misc/onboard_usb_dev_pdevs",
+        "drivers/usb/core/..",
+    ),
+    ("drivers/accel/drm_accel", "drivers/gpu/drm/../.."),
+];
+
+/// The object of a source file, under the name that the kernel's build knows.
 fn object_path(source: &str) -> String {
-    format!("{}.o", source.strip_suffix(".c").unwrap_or(source))
+    let object = format!("{}.o", source.strip_suffix(".c").unwrap_or(source));
+    let named = NAMED_ELSEWHERE
+        .iter()
+        .find(|(start, _)| source.starts_with(start));
+    let Some((_, folder)) = named else {
+        return object;
+    };
+    // The way back ends in a folder that both have in common.
+    let common =
+        folder.split('/').filter(|part| *part != "..").count() - folder.matches("..").count();
+    let rest: Vec<&str> = object.split('/').skip(common).collect();
+    format!("{folder}/{}", rest.join("/"))
 }
 
 fn cmd_path(object: &str) -> String {
@@ -477,6 +500,23 @@ mod tests {
         let (command, deps) = parse_cmd(text, "a/b.o").unwrap();
         assert_eq!(command, "gcc -DX=\\# -c -o a/b.o /s/a/b.c");
         assert_eq!(deps, ["/s/x.h", "./g.h"]);
+    }
+
+    #[test]
+    fn some_objects_are_named_from_another_folder() {
+        assert_eq!(object_path("net/core/dev.c"), "net/core/dev.o");
+        assert_eq!(
+            object_path("virt/kvm/kvm_main.c"),
+            "arch/x86/kvm/../../../virt/kvm/kvm_main.o"
+        );
+        assert_eq!(
+            object_path("drivers/accel/drm_accel.c"),
+            "drivers/gpu/drm/../../accel/drm_accel.o"
+        );
+        assert_eq!(
+            object_path("drivers/usb/misc/onboard_usb_dev_pdevs.c"),
+            "drivers/usb/core/../misc/onboard_usb_dev_pdevs.o"
+        );
     }
 
     #[test]

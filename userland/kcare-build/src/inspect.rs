@@ -5,8 +5,9 @@
 use std::fmt;
 
 use anyhow::{bail, Result};
+use kcare_payload::bundle::Bundle;
 use kcare_payload::check::Payload;
-use kcare_payload::layout::MASK_ANY;
+use kcare_payload::layout::{Object, MASK_ANY, OBJECT_OUTER, REGION_PERCPU};
 use kcare_payload::trailer;
 use serde::Serialize;
 
@@ -31,6 +32,16 @@ pub struct Summary {
     pub signature: Option<Signature>,
     /// Fixes.
     pub fixes: Vec<Fix>,
+    /// What is done to vmlinux.
+    #[serde(flatten)]
+    pub body: Body,
+    /// What is done to modules.
+    pub parts: Vec<Part>,
+}
+
+/// What is done to one image.
+#[derive(Debug, Serialize)]
+pub struct Body {
     /// Redirected functions.
     pub functions: Vec<Function>,
     /// Functions that are called around a switch.
@@ -43,6 +54,18 @@ pub struct Summary {
     pub externs: Vec<External>,
     /// Number of relocations.
     pub relocations: usize,
+}
+
+/// What is done to a module.
+#[derive(Debug, Serialize)]
+pub struct Part {
+    /// Name of the module.
+    pub module: String,
+    /// Its build-id in hexadecimal.
+    pub build_id: String,
+    /// What is done to it.
+    #[serde(flatten)]
+    pub body: Body,
 }
 
 /// A signature.
@@ -114,9 +137,11 @@ pub struct Section {
 pub struct External {
     /// Its name.
     pub name: String,
-    /// The object that it is in.
+    /// The object that it is in: `vmlinux`, a module, or `payload` for what the payload adds to vmlinux.
     pub object: String,
-    /// Offset from the object's base.
+    /// Which memory of a module or of the payload: `text`, `data`, `rodata`, `ro_after_init`, `percpu`.
+    pub memory: &'static str,
+    /// Offset from the start of that memory, or from vmlinux's base.
     pub offset: u64,
 }
 
@@ -134,20 +159,25 @@ impl Summary {
             Err(_) if !bytes.ends_with(&trailer::MARKER) => (bytes, None),
             Err(error) => bail!("{error}"),
         };
-        let payload = Payload::parse(body).map_err(|error| anyhow::anyhow!("{error}"))?;
-        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-        let object = |index: u32| {
-            payload
-                .object(index)
-                .map_or(String::new(), |o| payload.string(o.name).to_owned())
-        };
-        let first = payload.object(0).unwrap_or_default();
+        let bundle = Bundle::parse(body).map_err(|refusal| match refusal.part {
+            Some(part) => anyhow::anyhow!("part for {part}: {}", refusal.error),
+            None => anyhow::anyhow!("{}", refusal.error),
+        })?;
+        let payload = bundle.outer();
+        let parts = bundle.parts().map(|part| {
+            let payload = &part.payload;
+            Part {
+                module: part.name.to_owned(),
+                build_id: payload
+                    .object(payload.target())
+                    .map_or(String::new(), |o| hex(o.id())),
+                body: Body::new(payload),
+            }
+        });
         Ok(Summary {
             level: payload.level(),
             release: payload.release().to_owned(),
-            build_id: hex(
-                &first.build_id[..(first.build_id_len as usize).min(first.build_id.len())]
-            ),
+            build_id: hex(payload.object(0).unwrap_or_default().id()),
             build_time: payload.build_time(),
             description: payload.description().to_owned(),
             size: bytes.len(),
@@ -159,6 +189,33 @@ impl Summary {
                     title: payload.string(f.title).to_owned(),
                 })
                 .collect(),
+            body: Body::new(payload),
+            parts: parts.collect(),
+        })
+    }
+
+    /// All redirected functions, those of vmlinux first.
+    pub fn functions(&self) -> impl Iterator<Item = &Function> {
+        let parts = self.parts.iter().map(|part| &part.body);
+        std::iter::once(&self.body)
+            .chain(parts)
+            .flat_map(|body| &body.functions)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+impl Body {
+    fn new(payload: &Payload<'_>) -> Self {
+        let object = |index: u32| match index {
+            OBJECT_OUTER => "payload".to_owned(),
+            _ => payload
+                .object(index)
+                .map_or(String::new(), |o: Object| payload.string(o.name).to_owned()),
+        };
+        Body {
             functions: payload
                 .funcs()
                 .map(|f| Function {
@@ -193,7 +250,7 @@ impl Summary {
                 .collect(),
             sections: payload
                 .sections()
-                .filter(|s| s.is_alloc())
+                .filter(|s| s.is_alloc() && s.size > 0)
                 .map(|s| Section {
                     name: s.name.to_owned(),
                     size: s.size,
@@ -209,11 +266,19 @@ impl Summary {
                 .map(|e| External {
                     name: payload.symbol(e.symbol).map_or("", |s| s.name).to_owned(),
                     object: object(e.object),
+                    memory: match e.region {
+                        0 => "text",
+                        1 => "data",
+                        2 => "rodata",
+                        3 => "ro_after_init",
+                        REGION_PERCPU => "percpu",
+                        _ => "",
+                    },
                     offset: e.offset,
                 })
                 .collect(),
             relocations: payload.nr_relocations(),
-        })
+        }
     }
 }
 
@@ -237,15 +302,29 @@ impl fmt::Display for Summary {
             )?,
             None => writeln!(f, "signature    none")?,
         }
-        writeln!(
-            f,
-            "size         {} bytes, {} relocations",
-            self.size, self.relocations
-        )?;
+        writeln!(f, "size         {} bytes", self.size)?;
         for fix in &self.fixes {
             let id = if fix.id.is_empty() { "-" } else { &fix.id };
             writeln!(f, "fix          {id}  {}", fix.title)?;
         }
+        if !self.body.functions.is_empty() || self.parts.is_empty() {
+            writeln!(f, "\nvmlinux, {} relocations", self.body.relocations)?;
+            write!(f, "{}", self.body)?;
+        }
+        for part in &self.parts {
+            writeln!(
+                f,
+                "\nmodule {} (build-id {}), {} relocations",
+                part.module, part.build_id, part.body.relocations
+            )?;
+            write!(f, "{}", part.body)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
             "\nfunctions\n  {:<40} {:>10} {:>7} {:>7}  not compared",
@@ -286,7 +365,11 @@ impl fmt::Display for Summary {
         }
         writeln!(f, "\nexternal symbols")?;
         for symbol in &self.externs {
-            writeln!(f, "  {:<40} {:>#10x}", symbol.name, symbol.offset)?;
+            write!(f, "  {:<40} {:>#10x}", symbol.name, symbol.offset)?;
+            match symbol.object.as_str() {
+                "vmlinux" => writeln!(f)?,
+                object => writeln!(f, "  {object} {}", symbol.memory)?,
+            }
         }
         Ok(())
     }

@@ -129,7 +129,7 @@ fn test_patches_redirect_what_they_should() {
         );
         assert!(output.status.success(), "{name}: {}", stderr(&output));
         let summary = Summary::new(&fs::read(&out).unwrap()).unwrap();
-        let mut found: Vec<&str> = summary.functions.iter().map(|f| f.name.as_str()).collect();
+        let mut found: Vec<&str> = summary.functions().map(|f| f.name.as_str()).collect();
         let mut wanted = functions.to_vec();
         found.sort_unstable();
         wanted.sort_unstable();
@@ -140,15 +140,20 @@ fn test_patches_redirect_what_they_should() {
         );
         let declared = DECLARED.iter().find(|(patch, ..)| patch == name);
         let (callbacks, states) = declared.map_or((&[][..], &[][..]), |d| (d.1, d.2));
-        let found: Vec<&str> = summary.callbacks.iter().map(|c| c.when).collect();
+        let found: Vec<&str> = summary.body.callbacks.iter().map(|c| c.when).collect();
         assert_eq!(found, callbacks, "{name}");
-        for callback in &summary.callbacks {
+        for callback in &summary.body.callbacks {
             let wanted = format!("kcare_test_{}", callback.when);
             assert_eq!(callback.function, wanted, "{name}");
         }
-        let found: Vec<(u64, u32)> = summary.states.iter().map(|s| (s.id, s.version)).collect();
+        let found: Vec<(u64, u32)> = summary
+            .body
+            .states
+            .iter()
+            .map(|s| (s.id, s.version))
+            .collect();
         assert_eq!(found, states, "{name}");
-        for func in &summary.functions {
+        for func in summary.functions() {
             assert!(
                 func.unchecked < func.old_size as usize,
                 "{name}: nothing is compared"
