@@ -375,7 +375,8 @@ fn two_units_cannot_have_the_same_callback() {
         first.state(&vmlinux).unwrap(),
         second.state(&vmlinux).unwrap(),
     ];
-    let selector = Selector::run(&states, &vmlinux).unwrap();
+    let images = Images::from(vmlinux);
+    let selector = Selector::run(&states, &images).unwrap();
     let refusals: Vec<String> = selector
         .selection
         .refusals
