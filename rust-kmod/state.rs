@@ -19,10 +19,10 @@
 //! | [`Bodies::New`] | the level's body | the original (the predecessor's flag is Original) |
 //! | [`Bodies::Original`] | the original body | – |
 //!
-//! Locking: [`Core::engine`] is the one coarse lock, held through a whole way, waiting for tasks included;
-//! a second request meanwhile is refused, it does not wait. A module that comes or goes does wait ([`crate::late`]),
-//! with the lock of the kernel's chain held, so that a way takes that lock first. [`Core::status`] nests inside both
-//! and is held for copying only, so that reading the state never waits for a switch.
+//! Locking: a request holds [`Core::request`], and a second one meanwhile is refused, it does not wait. Inside it
+//! [`Core::engine`] is the one coarse lock, held through a whole way, waiting for tasks included. A module that comes or
+//! goes does wait for it ([`crate::late`]), with the lock of the kernel's chain held, so that a way takes that lock
+//! first. [`Core::status`] nests inside all and is held for copying only, so that reading the state never waits.
 
 use crate::{
     kapi::{
@@ -131,6 +131,7 @@ pub(crate) struct Engine {
 struct Locked<'a> {
     engine: Guard<'a, Engine, MutexBackend>,
     _chain: ChainGuard,
+    _request: Guard<'a, (), MutexBackend>,
 }
 
 impl Engine {
@@ -171,6 +172,8 @@ pub(crate) fn settle<'a>(redirects: &mut Redirects, functions: impl Iterator<Ite
 #[pin_data]
 pub(crate) struct Core {
     #[pin]
+    request: Mutex<()>,
+    #[pin]
     engine: Mutex<Engine>,
     #[pin]
     status: Mutex<Status>,
@@ -189,6 +192,7 @@ impl Core {
         module: &'static ThisModule,
     ) -> impl PinInit<Self> {
         pin_init!(Self {
+            request <- new_mutex!(()),
             engine <- new_mutex!(Engine {
                 redirects: Redirects::new(ksyms, options.choice),
                 live: None,
@@ -212,12 +216,15 @@ impl Core {
         f(&self.status.lock())
     }
 
-    /// The one coarse lock.
+    /// The one coarse lock, for one request at a time.
     fn lock(&self) -> Result<Locked<'_>, Error> {
+        let request = self.request.try_lock().ok_or(Error::from(Reason::Busy))?;
         let chain = ChainGuard::lock();
+        // A module that comes or goes holds it for a moment.
         Ok(Locked {
-            engine: self.engine.try_lock().ok_or(Error::from(Reason::Busy))?,
+            engine: self.engine.lock(),
             _chain: chain,
+            _request: request,
         })
     }
 
