@@ -86,7 +86,8 @@ static const char *reason_name(uint32_t number)
 /* Place::raw() and its Display. */
 static const char *place_name(uint64_t raw)
 {
-	static const char *const tables[] = { "?", "manifest", "objects", "funcs", "externs", "fixes", "preimages", "strings" };
+	static const char *const tables[] = { "?", "manifest", "objects", "funcs", "externs", "fixes", "preimages", "strings",
+		"callbacks", "states" };
 	static char name[64];
 	unsigned long long value = raw & ((1ULL << 56) - 1);
 	unsigned int upper = value >> 32, lower = value & 0xffffffff;

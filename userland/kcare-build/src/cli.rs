@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::build::{build, Report, Request};
+use crate::delta::Delta;
 use crate::inspect::Summary;
 use crate::kernel::{upwards, Kernel};
 use crate::module::{Catalogue, Module};
@@ -25,10 +26,15 @@ const NOTHING_CHANGED: u8 = 3;
 /// Exit status: the change cannot be applied to a running kernel.
 const CANNOT_PATCH: u8 = 4;
 
+/// Exit status of `diff`: the payloads differ.
+const DIFFERENT: u8 = 1;
+/// Exit status of `diff`: they cannot be compared.
+const TROUBLE: u8 = 2;
+
 /// Builds, signs and explains kcare payloads.
 ///
 /// Exit status: 0 done, 1 failed, 2 wrong usage, 3 the patches change no code of this kernel, 4 the change
-/// cannot be applied to a running kernel.
+/// cannot be applied to a running kernel. `diff` has its own.
 #[derive(Debug, Parser)]
 #[command(name = "kcare-build", version)]
 struct Cli {
@@ -41,6 +47,7 @@ enum Command {
     Build(BuildArgs),
     Sign(SignArgs),
     Inspect(InspectArgs),
+    Diff(DiffArgs),
 }
 
 /// Build a payload from source patches.
@@ -130,6 +137,25 @@ struct InspectArgs {
     file: Option<PathBuf>,
 }
 
+/// Show what a payload adds to the one before it.
+///
+/// Functions and variables are compared with what depends on their place left out, fixes, states and
+/// callbacks by name. Level, description, time and signature do not count.
+///
+/// Exit status: 0 they do the same, 1 they differ, 2 they cannot be compared.
+#[derive(Debug, Args)]
+struct DiffArgs {
+    /// Print it as JSON.
+    #[arg(long)]
+    json: bool,
+    /// The payload before.
+    #[arg(value_name = "A.kpatch")]
+    old: PathBuf,
+    /// The payload after, for the same kernel.
+    #[arg(value_name = "B.kpatch")]
+    new: PathBuf,
+}
+
 impl SignerArgs {
     fn signer(&self) -> Result<Signer> {
         let default = |name: &str| {
@@ -150,8 +176,13 @@ impl SignerArgs {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+    let cli = Cli::parse();
+    let failed = match cli.command {
+        Command::Diff(_) => TROUBLE,
+        _ => FAILED,
+    };
+    match run(cli) {
+        Ok(code) => code,
         Err(error) => {
             let io = error.downcast_ref::<std::io::Error>();
             if io.is_some_and(|e| e.kind() == ErrorKind::BrokenPipe) {
@@ -161,18 +192,20 @@ pub fn main() -> ExitCode {
             match error.downcast_ref::<Ending>() {
                 Some(Ending::NothingChanged(_)) => ExitCode::from(NOTHING_CHANGED),
                 Some(Ending::CannotPatch(_)) => ExitCode::from(CANNOT_PATCH),
-                None => ExitCode::from(FAILED),
+                None => ExitCode::from(failed),
             }
         }
     }
 }
 
-fn run(cli: Cli) -> Result<()> {
+fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
-        Command::Build(args) => run_build(args),
-        Command::Sign(args) => run_sign(&args),
-        Command::Inspect(args) => run_inspect(&args),
+        Command::Build(args) => run_build(args)?,
+        Command::Sign(args) => run_sign(&args)?,
+        Command::Inspect(args) => run_inspect(&args)?,
+        Command::Diff(args) => return run_diff(&args),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn run_build(args: BuildArgs) -> Result<()> {
@@ -296,6 +329,27 @@ fn inspect_module(kernel: Option<&str>, name: &str, json: bool) -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+fn run_diff(args: &DiffArgs) -> Result<ExitCode> {
+    let read =
+        |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let (old, new) = (read(&args.old)?, read(&args.new)?);
+    let delta = Delta::new(&old, &new).with_context(|| {
+        let (old, new) = (args.old.display(), args.new.display());
+        format!("cannot compare {old} and {new}")
+    })?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&delta)?)?;
+    } else {
+        write!(out, "{delta}")?;
+    }
+    Ok(if delta.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(DIFFERENT)
+    })
 }
 
 /// Writes a file so that it is there whole or not at all.

@@ -494,7 +494,7 @@ fn shared(name: &str) -> &str {
 }
 
 /// Clears what only tells a source line.
-fn mask_lines(bytes: &mut [u8], section: &str) {
+pub(crate) fn mask_lines(bytes: &mut [u8], section: &str) {
     for &(at, keep) in line_bits(section) {
         if let Some(byte) = bytes.get_mut(at) {
             *byte &= keep;

@@ -6,7 +6,7 @@
 //! it with the kernel's own commands, [`verify`] proves that the rebuilt unit is the shipped one,
 //! [`correlate`] and [`compare`] find what differs, [`mod@author`] what the author declares beside code, [`select`] decides what goes into the payload,
 //! [`preimage`] takes the code that must be found in memory, [`emit`] and [`mod@elf`] write the object
-//! and [`sign`] signs it. Each borrows the former's data immutably. The bias of all of them: never miss a
+//! and [`sign`] signs it; [`delta`] tells two payloads apart. Each borrows the former's data immutably. The bias of all of them: never miss a
 //! change; refuse rather than guess.
 
 pub mod author;
@@ -16,6 +16,7 @@ pub mod compare;
 pub mod compile;
 pub mod correlate;
 pub mod ctext;
+pub mod delta;
 pub mod diff;
 pub mod dwarf;
 pub mod elf;

@@ -21,6 +21,7 @@ use std::process::Command;
 
 use anyhow::{ensure, Context, Result};
 use kcare_build::author::{write_headers, When};
+use kcare_build::delta::{Delta, Fate, Role};
 use kcare_build::emit::{emit, About};
 use kcare_build::image::{Images, VMLINUX};
 use kcare_build::obj::{Layout, Obj};
@@ -147,6 +148,35 @@ impl Mini {
             self.object("patched.o", Layout::Split)?,
         )
     }
+}
+
+/// The payload of the patched unit, or, with `define` (`PATCHED=2`), of another patch for the same kernel.
+fn payload_of(mini: &Mini, define: Option<&str>) -> Result<Vec<u8>> {
+    if let Some(define) = define {
+        let define = format!("-D{define}");
+        let patched: &[&str] = &[&define];
+        let source = sources().join(&mini.name);
+        compile(
+            &source,
+            &mini.dir.join("exact-patched.o"),
+            &[TRACED, patched],
+        )?;
+        compile(
+            &source,
+            &mini.dir.join("patched.o"),
+            &[TRACED, SPLIT, patched],
+        )?;
+    }
+    let vmlinux = mini.vmlinux()?;
+    let states = [mini.state(&vmlinux)?];
+    let selector = Selector::run(&states, &vmlinux)?;
+    let images = selector
+        .selection
+        .redirects
+        .iter()
+        .map(|r| preimage(r, &states[0].exact, &vmlinux))
+        .collect::<Result<Vec<_>>>()?;
+    emit(&states, &selector, &vmlinux, &images, &about())
 }
 
 fn about() -> About {
@@ -438,4 +468,98 @@ fn one_byte_in_vmlinux_is_noticed() {
         error.contains(&format!("byte {:#x}", code.len() - 1)),
         "{error}"
     );
+}
+
+#[test]
+fn a_diff_tells_what_a_level_adds() {
+    if !tools() {
+        return;
+    }
+    let mini = Mini::new("levels", "levels").unwrap();
+    let first = payload_of(&mini, None).unwrap();
+    let second = payload_of(&mini, Some("PATCHED=2")).unwrap();
+
+    let delta = Delta::new(&first, &first).unwrap();
+    assert!(delta.is_empty(), "{delta}");
+    assert_eq!(delta.objects[0].same, 4, "{delta}");
+
+    let delta = Delta::new(&first, &second).unwrap();
+    let items: Vec<_> = delta.objects[0]
+        .items
+        .iter()
+        .map(|c| (c.fate, c.role, c.name.as_str()))
+        .collect();
+    assert_eq!(
+        items,
+        [
+            (Fate::Changed, Role::Function, "answer"),
+            (Fate::Removed, Role::Function, "gone"),
+            (Fate::Added, Role::Function, "other"),
+            (Fate::Changed, Role::Helper, "helper"),
+            (Fate::Added, Role::Variable, "extra"),
+            (Fate::Changed, Role::Variable, "limit"),
+        ],
+        "{delta}"
+    );
+    // `question` has moved, and so has its string; `count` has another number.
+    assert_eq!(delta.objects[0].same, 2, "{delta}");
+    let what = |name: &str| {
+        let change = delta.objects[0].items.iter().find(|c| c.name == name);
+        change.unwrap().what.clone().unwrap()
+    };
+    assert!(
+        what("answer").contains("\"one\" (R_X86_64_32S) -> \"two\""),
+        "{delta}"
+    );
+    assert!(what("limit").ends_with("0x02 -> 0x03"), "{delta}");
+    assert!(what("helper").starts_with("size "), "{delta}");
+
+    // The other way round it is the other way round.
+    let back = Delta::new(&second, &first).unwrap();
+    let fates = |delta: &Delta, fate: Fate| {
+        let items = delta.objects[0].items.iter();
+        items.filter(|c| c.fate == fate).count()
+    };
+    for (there, here) in [
+        (Fate::Added, Fate::Removed),
+        (Fate::Removed, Fate::Added),
+        (Fate::Changed, Fate::Changed),
+    ] {
+        assert_eq!(fates(&delta, there), fates(&back, here), "{back}");
+    }
+
+    let other = Mini::new("levels", "inlined").unwrap();
+    let error = Delta::new(&first, &payload_of(&other, None).unwrap()).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("they are for different kernels"),
+        "{error}"
+    );
+    let error = Delta::new(&first, &second[..100]).unwrap_err();
+    assert!(
+        error.to_string().starts_with("the second payload: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_diff_tells_callbacks_and_states() {
+    if !tools() {
+        return;
+    }
+    let mini = Mini::new("delta", "states").unwrap();
+    let with = payload_of(&mini, None).unwrap();
+    let without = payload_of(&mini, Some("PATCHED=2")).unwrap();
+    let delta = Delta::new(&without, &with).unwrap();
+    assert_eq!(
+        delta.states.added,
+        ["0x100000001 version 1", "0x2a version 3"]
+    );
+    assert_eq!(
+        delta.objects[0].callbacks.added,
+        ["post_unpatch: give_back", "pre_patch: take_over"]
+    );
+    assert_eq!(delta.objects[0].same, 1, "{delta}");
+    assert!(!delta.is_empty() && delta.fixes.is_empty(), "{delta}");
 }

@@ -3,11 +3,12 @@
 //#Callback: pre_patch=take_over post_unpatch=give_back
 //#State: 0x2a=3 0x100000001=1
 //#Extern: klp_get_state
+// PATCHED is 2 for a patch without all that, for the test of `kcare-build diff`.
 #include "mini.h"
 
 ORC(answer);
 
-#ifdef PATCHED
+#if PATCHED == 1
 #include "kcare.h"
 
 KCARE_STATE(0x100000001, 1);
