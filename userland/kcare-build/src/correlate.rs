@@ -189,11 +189,19 @@ pub fn mark_ambiguous(old: &Obj, new: &Obj, pairs: &mut Pairs) {
                 && pairs.old(*id).is_none()
                 && new.secs[item.sec].writable()
                 && !expendable(&new.secs[item.sec].name)
+                && !limits_messages(item)
                 && open.contains(base_name(&item.name))
         })
         .map(|(id, _)| id)
         .collect();
     pairs.ambiguous.extend(found);
+}
+
+/// Whether a variable is the `struct ratelimit_state` of a message (`printk_ratelimited()` in
+/// include/linux/printk.h and its like): a fresh one only lets some more messages through.
+fn limits_messages(item: &Item) -> bool {
+    const SIZE: u64 = 32;
+    numbered_data(item) && base_name(&item.name) == "_rs" && item.size == SIZE
 }
 
 /// Whether a section holds records for which a fresh copy is as good: flags of "only once" warnings, and
