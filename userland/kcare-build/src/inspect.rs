@@ -2,12 +2,13 @@
 
 //! Explains a payload to a person, or as JSON to a program.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use anyhow::{bail, Result};
 use kcare_payload::bundle::Bundle;
 use kcare_payload::check::Payload;
-use kcare_payload::layout::{Object, MASK_ANY, OBJECT_OUTER, REGION_PERCPU};
+use kcare_payload::layout::{Object, MASK_ANY, OBJECT_OUTER, REGION_PERCPU, SEC_TRAMPOLINES};
 use kcare_payload::trailer;
 use serde::Serialize;
 
@@ -50,6 +51,8 @@ pub struct Body {
     pub states: Vec<State>,
     /// Sections that take memory.
     pub sections: Vec<Section>,
+    /// Functions and variables that the kernel does not have yet.
+    pub symbols: Vec<NewSymbol>,
     /// External symbols.
     pub externs: Vec<External>,
     /// Number of relocations.
@@ -130,6 +133,17 @@ pub struct Section {
     pub size: u64,
     /// `rx`, `r` or `rw`.
     pub access: &'static str,
+}
+
+/// A function or variable that only the payload has.
+#[derive(Debug, Serialize)]
+pub struct NewSymbol {
+    /// Its name.
+    pub name: String,
+    /// Its section.
+    pub section: String,
+    /// Its size in bytes.
+    pub size: u64,
 }
 
 /// An external symbol.
@@ -215,6 +229,7 @@ impl Body {
                 .object(index)
                 .map_or(String::new(), |o: Object| payload.string(o.name).to_owned()),
         };
+        let redirected: BTreeSet<u32> = payload.funcs().map(|f| f.symbol).collect();
         Body {
             functions: payload
                 .funcs()
@@ -260,6 +275,19 @@ impl Body {
                         _ => "r",
                     },
                 })
+                .collect(),
+            symbols: payload
+                .symbols()
+                .filter(|s| !s.name.is_empty() && !redirected.contains(&s.index))
+                .filter_map(|s| {
+                    let section = payload.section(s.section()?)?;
+                    Some(NewSymbol {
+                        name: s.name.to_owned(),
+                        section: section.name.to_owned(),
+                        size: s.size,
+                    })
+                })
+                .filter(|s| s.section != SEC_TRAMPOLINES)
                 .collect(),
             externs: payload
                 .externs()
@@ -361,6 +389,14 @@ impl fmt::Display for Body {
                 f,
                 "  {:<40} {:>10} {:>3}",
                 section.name, section.size, section.access
+            )?;
+        }
+        writeln!(f, "\nnew symbols")?;
+        for symbol in &self.symbols {
+            writeln!(
+                f,
+                "  {:<40} {:>10}  {}",
+                symbol.name, symbol.size, symbol.section
             )?;
         }
         writeln!(f, "\nexternal symbols")?;
