@@ -19,6 +19,7 @@ use object::elf as et;
 use crate::author::{self, When};
 use crate::elf::{self, Numbers, Section, Symbol, SymbolRef};
 use crate::image::{ImageId, Images, VMLINUX};
+use crate::insn::ENDBR64;
 use crate::layout::{Spot, INIT_TEXT, PERCPU};
 use crate::obj::{field_size, ItemId, Kind, Rel, SecId, Target};
 use crate::preimage::Preimage;
@@ -81,6 +82,8 @@ struct Emitter<'a> {
     outside: BTreeMap<(String, Abode), usize>,
     /// Anonymous read-only contents that are shared.
     strings: HashMap<Vec<u8>, (usize, u64)>,
+    /// Symbols of the thunks, by image and link-time address of the function.
+    thunks: BTreeMap<(ImageId, u64), usize>,
     /// Unwind entries by output section and offset; `true` if one only ends a range.
     orc: BTreeMap<(usize, u64), (bool, Orc)>,
 }
@@ -201,6 +204,7 @@ fn emit_object(
         named: HashMap::new(),
         outside: BTreeMap::new(),
         strings: HashMap::new(),
+        thunks: BTreeMap::new(),
         orc: BTreeMap::new(),
     };
     this.section(
@@ -222,6 +226,7 @@ fn emit_object(
         this.place_data(key)?;
     }
     this.trampolines()?;
+    this.thunks()?;
     let mut entries = Vec::new();
     for &key in &code {
         this.place_tables(key, &mut entries)?;
@@ -383,18 +388,11 @@ impl Emitter<'_> {
         let redirects: Vec<Redirect> = self.redirects().map(|(_, r)| r.clone()).collect();
         let size = redirects.len() * TRAMPOLINE_SIZE;
         self.sections[TRAMPOLINES].data = vec![TRAMPOLINE_FILL; size];
-        let Some(first) = redirects.first() else {
+        if redirects.is_empty() {
             return Ok(());
-        };
-        let unit = &self.units[first.key.0];
-        let item = &unit.new.items[first.key.1];
+        }
         // A trampoline is entered with the stack of a function's first instruction.
-        let entry = unit.special.orc(item.sec, item.start, item.start + 1)[0].1;
-        ensure!(
-            entry != ORC_UNDEFINED,
-            "`{}` has no unwind entry at its start",
-            item.name
-        );
+        let entry = self.entry_orc()?;
         self.orc.insert((TRAMPOLINES, 0), (false, entry));
         self.orc
             .insert((TRAMPOLINES, size as u64), (true, ORC_UNDEFINED));
@@ -404,6 +402,54 @@ impl Emitter<'_> {
                 section: Some(TRAMPOLINES),
                 value: (i * TRAMPOLINE_SIZE) as u64,
                 size: TRAMPOLINE_SIZE as u64,
+                func: true,
+            });
+        }
+        Ok(())
+    }
+
+    /// The unwind entry in force at a function's first instruction: that of any function.
+    fn entry_orc(&self) -> Result<Orc> {
+        let code = self.selector.selection.code.iter();
+        let (unit, item) = code
+            .map(|&(u, id)| (&self.units[u], &self.units[u].new.items[id]))
+            .find(|(unit, item)| {
+                let whole = item.kind == Kind::Func && !item.name.ends_with(".cold");
+                whole && unit.image == self.image
+            })
+            .context("there is no function")?;
+        let entry = unit.special.orc(item.sec, item.start, item.start + 1)[0].1;
+        ensure!(
+            entry != ORC_UNDEFINED,
+            "`{}` has no unwind entry at its start",
+            item.name
+        );
+        Ok(entry)
+    }
+
+    /// Makes what stands for functions that cannot be called through their address.
+    fn thunks(&mut self) -> Result<()> {
+        let selector = self.selector;
+        for (&(u, image, addr), name) in &selector.selection.thunks {
+            if self.units[u].image != self.image || self.thunks.contains_key(&(image, addr)) {
+                continue;
+            }
+            // endbr64; jmp function; and int3 against straight-line speculation (CONFIG_MITIGATION_SLS).
+            let code = [&ENDBR64[..], &[0xe9, 0, 0, 0, 0, PADDING]].concat();
+            let at = self.append(TEXT, &code, PREFIX, PADDING);
+            let end = at + code.len() as u64;
+            let entry = self.entry_orc()?;
+            self.orc.insert((TEXT, at), (false, entry));
+            self.orc.insert((TEXT, end), (true, ORC_UNDEFINED));
+            let target = self.outside(name.clone(), Abode::Image(image, addr))?;
+            let rels = &mut self.sections[TEXT].rels;
+            rels.push((at + 5, et::R_X86_64_PLT32, SymbolRef::Symbol(target), -4));
+            self.thunks.insert((image, addr), self.symbols.len());
+            self.symbols.push(Symbol {
+                name: format!("thunk.{name}"),
+                section: Some(TEXT),
+                value: at,
+                size: code.len() as u64,
                 func: true,
             });
         }
@@ -481,6 +527,18 @@ impl Emitter<'_> {
                     (SymbolRef::Section(section), rel.addend + offset as i64)
                 }
             },
+            Goal::Outside(_, image, addr)
+                if !rel.branch
+                    && !table
+                    && rel.reach() == 0
+                    && self
+                        .selector
+                        .selection
+                        .thunks
+                        .contains_key(&(u, image, addr)) =>
+            {
+                (SymbolRef::Symbol(self.thunks[&(image, addr)]), rel.addend)
+            }
             Goal::Outside(name, image, addr) => {
                 let symbol = self.outside(name, Abode::Image(image, addr))?;
                 (SymbolRef::Symbol(symbol), rel.addend)

@@ -64,6 +64,9 @@ pub struct Selection {
     pub callbacks: BTreeMap<(ImageId, When), Key>,
     /// Declared states: version by id.
     pub states: BTreeMap<u64, u32>,
+    /// Shipped functions, by unit, image and link-time address, that the unit's references to their address
+    /// reach by a thunk, because an indirect call to the functions themselves would fault.
+    pub thunks: BTreeMap<(usize, ImageId, u64), String>,
     /// Why each of them is in.
     pub why: BTreeMap<Key, String>,
     /// What stands in the way.
@@ -418,8 +421,9 @@ impl<'a> Selector<'a> {
                 self.selection.refusals.insert(refusal);
             }
             Ok(Goal::Outside(name, image, addr)) => {
-                if !rel.branch && !table && !self.taken_before(u, &name) {
-                    self.check_taken(user, &name, image, addr)?;
+                let taken = !rel.branch && !table && rel.reach() == 0;
+                if taken && !self.taken_before(u, &name) && !self.callable(&name, image, addr)? {
+                    self.selection.thunks.insert((u, image, addr), name);
                 }
             }
             Ok(Goal::Inside((tu, target)) | Goal::Outer((tu, target))) => {
@@ -861,25 +865,17 @@ impl<'a> Selector<'a> {
         Ok(())
     }
 
-    /// Checks that a shipped function whose address the payload takes can be called through it.
+    /// Whether something of an image, if it is a function, can be called through its address.
     ///
-    /// An address that nothing took before may have lost its ENDBR, and an indirect call would fault.
-    fn check_taken(&mut self, user: &str, name: &str, image: ImageId, addr: u64) -> Result<()> {
+    /// An address that nothing took when the kernel was built has no ENDBR, or one that is sealed when it is
+    /// loaded (objtool's `.ibt_endbr_seal`), and an indirect call would fault.
+    fn callable(&self, name: &str, image: ImageId, addr: u64) -> Result<bool> {
         let image = self.images.get(image);
         if image.section_name(addr) != Some(".text") || !image.is_function(name, addr) {
-            return Ok(());
+            return Ok(true);
         }
-        if image.read_addr(addr, 4)? != ENDBR64 {
-            self.refuse(
-                user,
-                format!(
-                    "takes the address of `{name}`, which has no ENDBR to be called through it"
-                ),
-            );
-        } else if image.sites().endbr.binary_search(&addr).is_ok() {
-            self.refuse(user, format!("takes the address of `{name}`, whose ENDBR the kernel seals because nothing took it before"));
-        }
-        Ok(())
+        let sealed = image.sites().endbr.binary_search(&addr).is_ok();
+        Ok(!sealed && image.read_addr(addr, 4)? == ENDBR64)
     }
 }
 

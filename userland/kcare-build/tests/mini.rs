@@ -24,6 +24,7 @@ use kcare_build::author::{write_headers, When};
 use kcare_build::delta::{Delta, Fate, Role};
 use kcare_build::emit::{emit, About};
 use kcare_build::image::{Images, VMLINUX};
+use kcare_build::insn::ENDBR64;
 use kcare_build::obj::{Layout, Obj};
 use kcare_build::preimage::preimage;
 use kcare_build::select::Selector;
@@ -329,6 +330,12 @@ fn check_code(payload: &Payload<'_>, state: &UnitState, vmlinux: &Vmlinux) -> Re
         let Some(section) = symbol.section().and_then(|s| payload.section(s)) else {
             continue;
         };
+        if symbol.name.starts_with("thunk.") {
+            let code = &section.data[symbol.value as usize..][..symbol.size as usize];
+            let wanted = [0xf3, 0x0f, 0x1e, 0xfa, 0xe9, 0, 0, 0, 0, 0xcc];
+            ensure!(code == wanted, "`{}` is {code:02x?}", symbol.name);
+            continue;
+        }
         let Some(id) = state.new.by_name(symbol.name) else {
             ensure!(
                 symbol.name.starts_with("redirect."),
@@ -355,12 +362,16 @@ fn check_code(payload: &Payload<'_>, state: &UnitState, vmlinux: &Vmlinux) -> Re
         let code = vmlinux.read_addr(vmlinux.text + func.offset, u64::from(func.size))?;
         ensure!(image == code, "pre-image");
         let fentry = func.fentry as usize;
-        ensure!(func.fentry == 4, "fentry behind ENDBR");
+        let behind = if image.starts_with(&ENDBR64) { 4 } else { 0 };
+        ensure!(fentry == behind, "fentry behind ENDBR");
         ensure!(
             mask[fentry..fentry + 5] == [MASK_ANY; 5],
             "fentry is not free"
         );
-        ensure!(mask[..4] == [MASK_MATCH; 4], "ENDBR is not compared");
+        ensure!(
+            mask[..fentry].iter().all(|&m| m == MASK_MATCH),
+            "ENDBR is not compared"
+        );
         ensure!(
             mask[fentry + 5..].contains(&MASK_MATCH),
             "nothing is compared"

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//#Refused: answer: takes the address of `helper`, which has no ENDBR
+//#Func: answer helper
+//#New: thunk.helper
 #include "mini.h"
+
+ORC(answer);
+ORC(helper);
 
 static noinline void helper(void)
 {
