@@ -135,6 +135,11 @@ impl<'a> Selector<'a> {
     /// Starts with everything that changed.
     fn seed(&mut self, u: usize) {
         let unit = &self.units[u];
+        for name in &unit.export_changes {
+            self.selection.notes.push(format!(
+                "the export of `{name}` changes, and the exports of the running kernel stay as they are"
+            ));
+        }
         for section in &unit.diff.sections {
             self.refuse(
                 &unit.source,
@@ -265,6 +270,14 @@ impl<'a> Selector<'a> {
             );
             return;
         }
+        // The kernel may have stored the address of a table of functions; what a fix changes in it would be lost.
+        if self.names_functions(unit, id) && !only_indexed(&unit.new, id) {
+            self.refuse(
+                &item.name,
+                format!("is a table of functions that changed ({what}), and objects of the running kernel may point to it"),
+            );
+            return;
+        }
         // Every function that refers to it must use the new one.
         let users: Vec<ItemId> = unit
             .diff
@@ -301,6 +314,19 @@ impl<'a> Selector<'a> {
                 );
             }
         }
+    }
+
+    /// Whether a constant holds pointers to functions.
+    fn names_functions(&self, unit: &UnitState, id: ItemId) -> bool {
+        unit.new.rels(id).iter().any(|r| match r.target {
+            Target::Item(target) => unit.new.items[target].kind == Kind::Func,
+            Target::Undef(i) => {
+                // What is not known to be a variable may be a function.
+                let mut found = self.images.vmlinux.named(&unit.new.undefs[i]).peekable();
+                found.peek().is_none() || found.any(|s| s.func)
+            }
+            Target::Abs => false,
+        })
     }
 
     /// Takes a function or a fragment in.
@@ -882,6 +908,17 @@ impl<'a> Selector<'a> {
 /// Why a module cannot use a symbol of another one.
 fn foreign(name: &str, owner: &str, user: &str) -> String {
     format!("refers to `{name}` of the module {owner}, which {user} does not depend on")
+}
+
+/// Whether all that refers to a table is code that reads one of its entries by an index.
+fn only_indexed(obj: &Obj, id: ItemId) -> bool {
+    obj.secs
+        .iter()
+        .enumerate()
+        .filter(|(_, s)| s.alloc() && !special::is_table(&s.name) && !is_discarded(&s.name))
+        .flat_map(|(sec, s)| s.rels.iter().map(move |r| (sec, r)))
+        .filter(|(_, r)| r.target == Target::Item(id))
+        .all(|(sec, r)| obj.insn_at(sec, r.off).is_some_and(|insn| insn.indexed))
 }
 
 /// The function that a part belongs to.
