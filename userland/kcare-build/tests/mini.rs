@@ -170,14 +170,15 @@ fn payload_of(mini: &Mini, define: Option<&str>) -> Result<Vec<u8>> {
     }
     let vmlinux = mini.vmlinux()?;
     let states = [mini.state(&vmlinux)?];
-    let selector = Selector::run(&states, &vmlinux)?;
-    let images = selector
+    let images = Images::from(vmlinux);
+    let selector = Selector::run(&states, &images)?;
+    let preimages = selector
         .selection
         .redirects
         .iter()
-        .map(|r| preimage(r, &states[0].exact, &vmlinux))
+        .map(|r| preimage(r, &states[0].exact, VMLINUX, &images.vmlinux))
         .collect::<Result<Vec<_>>>()?;
-    emit(&states, &selector, &vmlinux, &images, &about())
+    emit(&states, &selector, &images, &preimages, &about())
 }
 
 fn about() -> About {
