@@ -17,6 +17,7 @@ use kcare_payload::trailer;
 const PATCHES: &[(&str, &[&str])] = &[
     ("callbacks", &["cmdline_proc_show"]),
     ("callbacks-kpatch", &["version_proc_show"]),
+    ("callbacks-module", &["dummy_get_stats64"]),
     ("callbacks-only", &[]),
     ("cmdline", &["cmdline_proc_show"]),
     ("extable", &["__x64_sys_getcpu", "__ia32_sys_getcpu"]),
@@ -52,6 +53,7 @@ type Declared = (&'static str, &'static [&'static str], &'static [(u64, u32)]);
 const DECLARED: &[Declared] = &[
     ("callbacks", &ALL_CALLBACKS, &[]),
     ("callbacks-kpatch", &ALL_CALLBACKS, &[]),
+    ("callbacks-module", &ALL_CALLBACKS, &[]),
     ("callbacks-only", &["pre_patch", "post_unpatch"], &[]),
     ("shadow", &["post_unpatch"], &[]),
     ("state-1", &ALL_CALLBACKS, &[(0x4243, 1)]),
@@ -140,9 +142,17 @@ fn test_patches_redirect_what_they_should() {
         );
         let declared = DECLARED.iter().find(|(patch, ..)| patch == name);
         let (callbacks, states) = declared.map_or((&[][..], &[][..]), |d| (d.1, d.2));
-        let found: Vec<&str> = summary.body.callbacks.iter().map(|c| c.when).collect();
+        let bodies = || {
+            [&summary.body]
+                .into_iter()
+                .chain(summary.parts.iter().map(|p| &p.body))
+        };
+        let found: Vec<&str> = bodies()
+            .flat_map(|b| &b.callbacks)
+            .map(|c| c.when)
+            .collect();
         assert_eq!(found, callbacks, "{name}");
-        for callback in &summary.body.callbacks {
+        for callback in bodies().flat_map(|b| &b.callbacks) {
             let wanted = format!("kcare_test_{}", callback.when);
             assert_eq!(callback.function, wanted, "{name}");
         }
