@@ -109,8 +109,8 @@ impl Device {
     fn take_back(&self, arg: usize, rollback: bool) -> Result<isize> {
         let mut request = Unload::decode(&read(arg)?);
         let mut report = Report::new()?;
-        let result = known_flags(request.flags, 0).and_then(|()| {
-            let how = Request::new(0);
+        let result = known_flags(request.flags, uapi::UNLOAD_FLAGS).and_then(|()| {
+            let how = Request::taking_back(request.flags);
             if rollback {
                 self.core.rollback(how, &mut report)
             } else {

@@ -121,6 +121,7 @@ impl Core {
             call(called.get(1));
             called = &[];
             match released {
+                Ok(()) if level.is_pinned() => core::mem::forget(part),
                 Ok(()) => {
                     redirects.synchronize();
                     drop(part);

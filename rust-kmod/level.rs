@@ -80,6 +80,8 @@ pub(crate) struct Level {
     modules: KVec<CString>,
     payload: Verified,
     about: Arc<About>,
+    /// Tasks may be inside for ever.
+    pinned: bool,
     _module: ModuleRef,
 }
 
@@ -124,6 +126,7 @@ impl Level {
             modules,
             about: About::new(&outer)?,
             payload,
+            pinned: false,
             _module: ModuleRef::new(module),
         })
     }
@@ -164,6 +167,27 @@ impl Level {
             self.parts.push(part, GFP_KERNEL).map_err(out_of_memory)?;
         }
         Ok(())
+    }
+
+    /// Keeps its memory for ever: a switch was forced, and tasks may be inside.
+    pub(crate) fn pin(&mut self) {
+        self.pinned = true;
+    }
+
+    /// Frees it, unless tasks may be inside.
+    pub(crate) fn free(self) {
+        if self.pinned {
+            pr_warn!(
+                "the memory of patch level {} is kept until reboot, because a switch was forced\n",
+                self.number()
+            );
+            core::mem::forget(self);
+        }
+    }
+
+    /// Whether tasks may be inside.
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.pinned
     }
 
     /// Its number.

@@ -90,6 +90,8 @@ pub(crate) struct Switched {
     pub(crate) longest_ns: u64,
     /// Looks in vain before it.
     pub(crate) retries: u32,
+    /// Tasks were inside code that went out of use.
+    pub(crate) forced: bool,
 }
 
 /// One request to switch.
@@ -104,6 +106,8 @@ pub(crate) struct Switch<'a> {
     pub(crate) limit_ms: u32,
     /// After how long sleeping tasks are led out, in milliseconds; 0 for never.
     pub(crate) nudge_ms: u32,
+    /// Switch in the end, whoever is inside.
+    pub(crate) force: bool,
     /// Prints where an address of `leaving` is.
     pub(crate) name: &'a dyn Fn(u64, &mut Report),
 }
@@ -131,7 +135,11 @@ impl Switch<'_> {
                 return Ok(switched);
             }
             if system::boot_ns() >= deadline {
-                return Err(self.blocked(&blockers, report));
+                if !self.force {
+                    return Err(self.blocked(&blockers, report));
+                }
+                self.switch_anyway(&blockers, &mut switched, report)?;
+                return Ok(switched);
             }
             if current!().signal_pending() {
                 return Err(Reason::Interrupted.into());
@@ -147,6 +155,35 @@ impl Switch<'_> {
             switched.retries = switched.retries.saturating_add(1);
             fsleep(Delta::from_millis(pause_ms));
             pause_ms = pause_ms.saturating_mul(2).min(MAX_PAUSE_MS);
+        }
+    }
+
+    /// Switches with tasks inside.
+    fn switch_anyway(
+        &self,
+        blockers: &Blockers,
+        switched: &mut Switched,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let before = system::boot_ns();
+        stop_machine::stop(self.ksyms, |stopped| self.set_flags(stopped))
+            .map_err(|e| report.failed(Reason::StopFailed, "stopping the machine", e))?;
+        switched.stop_ns = system::boot_ns().saturating_sub(before);
+        switched.longest_ns = switched.longest_ns.max(switched.stop_ns);
+        switched.forced = true;
+        system::taint_forced();
+        let count = blockers.count;
+        report.add(format_args!(
+            "forced, with {count} task(s) inside code that goes out of use:"
+        ));
+        self.name_blockers(blockers, report);
+        pr_alert!("{}\n", report.as_str());
+        Ok(())
+    }
+
+    fn set_flags(&self, stopped: &Stopped) {
+        for (flag, bodies) in self.flags {
+            stopped.set_flag(flag, *bodies);
         }
     }
 
@@ -242,9 +279,7 @@ impl Switch<'_> {
         }
         stopped.for_each_idle(|task| self.look(task, &mut blockers));
         if blockers.count == 0 {
-            for (flag, bodies) in self.flags {
-                stopped.set_flag(flag, *bodies);
-            }
+            self.set_flags(stopped);
         }
         blockers
     }

@@ -105,6 +105,8 @@ pub(crate) struct Request {
     downgrade: bool,
     /// Everything short of the switch; then there is no [`Switched`].
     dry_run: bool,
+    /// Switch at the end of the time limit, whoever is in the way.
+    force: bool,
 }
 
 impl Request {
@@ -113,6 +115,16 @@ impl Request {
         Self {
             downgrade: flags & uapi::APPLY_DOWNGRADE != 0,
             dry_run: flags & uapi::APPLY_DRY_RUN != 0,
+            force: flags & uapi::APPLY_FORCE != 0,
+        }
+    }
+
+    /// `flags` are those of [`uapi::Unload`].
+    pub(crate) fn taking_back(flags: u32) -> Self {
+        Self {
+            downgrade: false,
+            dry_run: false,
+            force: flags & uapi::UNLOAD_FORCE != 0,
         }
     }
 }
@@ -144,7 +156,7 @@ impl Engine {
         match released {
             Ok(()) => {
                 self.redirects.synchronize();
-                drop(level);
+                level.free();
             }
             Err(e) => keep(level, e),
         }
@@ -261,7 +273,7 @@ impl Core {
         let verified = payload.verify(&self.keyring, report)?;
         let mut locked = self.lock()?;
         let engine = &mut *locked.engine;
-        let level = self.admit(verified, engine, request, report)?;
+        let mut level = self.admit(verified, engine, request, report)?;
         level.flag().init(match engine.live {
             Some(_) => Bodies::Previous,
             None => Bodies::Original,
@@ -299,6 +311,10 @@ impl Core {
         };
 
         system::taint_live_patched();
+        if switched.forced {
+            level.pin();
+            engine.live.as_mut().map(Level::pin);
+        }
         settle(&mut engine.redirects, level.functions());
         level.post_patch(engine.live.as_ref());
         let oldest = engine.previous.take();
@@ -327,7 +343,7 @@ impl Core {
         if let Some(oldest) = oldest {
             // Nothing has led to it since it was replaced, and no task was inside then.
             engine.redirects.synchronize();
-            drop(oldest);
+            oldest.free();
         }
         self.tell(engine, switched);
         Ok(())
@@ -423,7 +439,11 @@ impl Core {
             switched.stop_ns / 1000,
             switched.retries
         );
-        let back = engine.previous.take();
+        let mut back = engine.previous.take();
+        if switched.forced {
+            engine.live.as_mut().map(Level::pin);
+            back.as_mut().map(Level::pin);
+        }
         if let Some(level) = engine.live.take() {
             engine.release(level, back.as_ref());
         }
@@ -468,10 +488,15 @@ impl Core {
         level.unpatch(Kind::PostUnpatch);
         // No task was behind the trampolines in the stop, and none gets there any more; when the functions
         // are released, none is in a trampoline either.
-        if let Some(level) = engine.live.take() {
+        if let Some(mut level) = engine.live.take() {
+            if switched.forced {
+                level.pin();
+            }
             engine.release(level, None);
         }
-        drop(engine.previous.take());
+        if let Some(previous) = engine.previous.take() {
+            previous.free();
+        }
         self.tell(engine, switched);
         Ok(())
     }
@@ -527,7 +552,7 @@ impl Core {
         } else if let Some(level) = engine.previous.take_if(|p| p.number() == number) {
             // Its name in the module list is wanted again. Nothing has led to it since it was replaced.
             engine.redirects.synchronize();
-            drop(level);
+            level.free();
             self.status.lock().previous = None;
         }
 
@@ -555,6 +580,7 @@ impl Core {
             leaving: Ranges::new(ranges).ok_or(Error::from(Reason::Internal))?,
             limit_ms: self.options.limit_ms,
             nudge_ms: self.options.nudge_ms,
+            force: request.force,
             name: &|word, report| name_address(levels, word, report),
         };
         if request.dry_run {

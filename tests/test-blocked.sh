@@ -7,6 +7,7 @@
 # - a task asleep in the new function: the same for unload
 # - both again with the return address hidden by a kretprobe, and by the function-graph tracer
 # - tasks that sleep on are woken, and their system calls start anew in the other function
+# - a switch that is forced: the memory stays for ever
 # - more tasks than one message names; a task that leaves in time; a caller that gets a signal
 
 # shellcheck source-path=SCRIPTDIR source=functions.sh
@@ -216,3 +217,24 @@ leaves 1
 check_result "registered device with node 10:N
 $(applied_log 1 1 1 0 | sed '$d')
 patch refused (interrupted): the request was interrupted by a signal"
+
+# The last one: what is forced leaves traces until the next boot.
+start_test "a task in the way, and the switch forced"
+reload_kcare timeout_ms=$LIMIT nudge_ms=0
+sleeper
+fails 7 kcare-push "$(payload blocked-eventfd)"
+succeeds kcare-push --force "$(payload blocked-eventfd)"
+is "value" "$(evfd value)" 1001
+unlike "stack" "$(grep eventfd_read "/proc/$pid/stack")" 'kcare'
+leaves 1
+sleeper kcare_1
+fails 7 kcarectl --unload
+succeeds kcarectl --unload --force
+is "value" "$(evfd value)" 1
+leaves 1001
+is "the memory stays" "$(in_module_list kcare_1 && echo yes)" yes
+is "tainted F" $(($(</proc/sys/kernel/tainted) >> 1 & 1)) 1
+is "forced, in the log" "$(log | grep -c 'kcare: forced, with 1 task(s) inside code that goes out of use: task')" 2
+like "kept, in the log" "$(kcare_log | tail -n 1)" '^the memory of patch level 1 is kept until reboot, because a switch was forced$'
+fails 1 rmmod kcare
+check_result

@@ -242,5 +242,3 @@ is "objects lost" "$(growth "$WORK/slabs.before" "$WORK/slabs.after" | awk '$2 >
 log | grep -E 'WARNING|BUG|Oops|Call Trace' >"$WORK/bad"
 is "bad lines in the log" "$(<"$WORK/bad")" ""
 check_result
-
-finish

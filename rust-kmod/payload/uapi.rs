@@ -29,8 +29,16 @@ pub const APPLY_DOWNGRADE: u32 = 1 << 0;
 /// Flag of [`Apply`]: do everything short of the switch, say whether it would be possible now, and take
 /// everything back.
 pub const APPLY_DRY_RUN: u32 = 1 << 1;
+/// Flag of [`Apply`]: switch at the end of the time limit though tasks are inside code that goes out of use. The memory
+/// of the levels concerned is then never freed.
+pub const APPLY_FORCE: u32 = 1 << 2;
 /// All flags of [`Apply`].
-pub const APPLY_FLAGS: u32 = APPLY_DOWNGRADE | APPLY_DRY_RUN;
+pub const APPLY_FLAGS: u32 = APPLY_DOWNGRADE | APPLY_DRY_RUN | APPLY_FORCE;
+
+/// Flag of [`Unload`]: as [`APPLY_FORCE`].
+pub const UNLOAD_FORCE: u32 = 1 << 0;
+/// All flags of [`Unload`].
+pub const UNLOAD_FLAGS: u32 = UNLOAD_FORCE;
 
 /// Nothing is applied.
 pub const STATE_NONE: u32 = 0;
@@ -62,7 +70,7 @@ record! {
 record! {
     /// Argument of [`IOCTL_UNLOAD`]; fields as in [`Apply`].
     pub struct Unload, 32 {
-        /// In: flags; none is defined yet.
+        /// In: `UNLOAD_…`.
         0 flags: u32,
         /// Out.
         4 reason: u32,

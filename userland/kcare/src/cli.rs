@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser};
+use kcare_payload::uapi::UNLOAD_FORCE;
 
 use crate::commands::{info, patch_info, push, rollback, status, unload};
 use crate::device::DEFAULT_PATH;
@@ -77,6 +78,13 @@ pub struct Kcarectl {
     unload: unload::Unload,
     #[command(flatten)]
     rollback: rollback::Rollback,
+
+    /// With --unload and --rollback: switch in the end though tasks are inside functions that change
+    ///
+    /// This may crash them or the kernel, and the memory of the patch level is never freed.
+    #[arg(long, conflicts_with_all = ["info", "patch_info", "status"])]
+    force: bool,
+
     #[command(flatten)]
     common: Common,
 }
@@ -96,12 +104,13 @@ impl Program for Kcarectl {
 
     fn run(&self) -> Result<Answer> {
         let device = &self.common.device;
+        let flags = if self.force { UNLOAD_FORCE } else { 0 };
         match () {
             () if self.info.info => info::run(device),
             () if self.patch_info.patch_info => patch_info::run(device),
             () if self.status.status => status::run(device),
-            () if self.unload.unload => unload::run(device),
-            () if self.rollback.rollback => rollback::run(device),
+            () if self.unload.unload => unload::run(device, flags),
+            () if self.rollback.rollback => rollback::run(device, flags),
             // PANIC: clap has made sure that one of the group is there.
             () => unreachable!("a command is required"),
         }

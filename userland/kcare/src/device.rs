@@ -157,15 +157,17 @@ impl Device {
     }
 
     /// Takes the live level back.
-    pub fn unload(&self) -> std::result::Result<(), Refusal> {
+    ///
+    /// `flags` are `kcare_payload::uapi::UNLOAD_…`, here and for [`Device::rollback`].
+    pub fn unload(&self, flags: u32) -> std::result::Result<(), Refusal> {
         // SAFETY: the argument of this number is an `Unload`.
-        unsafe { self.take_back::<IOCTL_UNLOAD>() }
+        unsafe { self.take_back::<IOCTL_UNLOAD>(flags) }
     }
 
     /// Goes back to the level that the live one has replaced.
-    pub fn rollback(&self) -> std::result::Result<(), Refusal> {
+    pub fn rollback(&self, flags: u32) -> std::result::Result<(), Refusal> {
         // SAFETY: the argument of this number is an `Unload`.
-        unsafe { self.take_back::<IOCTL_ROLLBACK>() }
+        unsafe { self.take_back::<IOCTL_ROLLBACK>(flags) }
     }
 
     /// Makes a request that has no payload.
@@ -173,9 +175,13 @@ impl Device {
     /// # Safety
     ///
     /// The argument of `NUMBER` must be an [`Unload`].
-    unsafe fn take_back<const NUMBER: Opcode>(&self) -> std::result::Result<(), Refusal> {
+    unsafe fn take_back<const NUMBER: Opcode>(
+        &self,
+        flags: u32,
+    ) -> std::result::Result<(), Refusal> {
         let mut text = [0; TEXT_SIZE];
         let mut record = Unload {
+            flags,
             text: text.as_mut_ptr().expose_provenance() as u64,
             text_size: TEXT_SIZE as u32,
             ..Unload::default()
@@ -280,8 +286,8 @@ mod tests {
             text: String::new(),
         };
         assert_eq!(device.apply(b"payload", 0), Err(expected.clone()));
-        assert_eq!(device.unload(), Err(expected.clone()));
-        assert_eq!(device.rollback(), Err(expected));
+        assert_eq!(device.unload(0), Err(expected.clone()));
+        assert_eq!(device.rollback(0), Err(expected));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use kcare_payload::uapi::{APPLY_DOWNGRADE, APPLY_DRY_RUN};
+use kcare_payload::uapi::{APPLY_DOWNGRADE, APPLY_DRY_RUN, APPLY_FORCE};
 
 use crate::device::Device;
 use crate::error::Result;
@@ -28,6 +28,12 @@ pub struct Push {
     /// Do everything short of the switch, tell what would stand in its way now, and change nothing
     #[arg(long)]
     pub dry_run: bool,
+
+    /// Switch in the end though tasks are inside functions that change
+    ///
+    /// This may crash them or the kernel, and the memory of the patch level is never freed.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub force: bool,
 }
 
 /// Gives a payload to the kernel, which decides.
@@ -38,7 +44,9 @@ pub fn run(device: &Path, push: &Push) -> Result<Answer> {
     // Asked first, so that a device that is not kcare's is never told to change something.
     let before = State::of(&device)?;
     let flag = |wanted, flag| if wanted { flag } else { 0 };
-    let flags = flag(push.downgrade, APPLY_DOWNGRADE) | flag(push.dry_run, APPLY_DRY_RUN);
+    let flags = flag(push.downgrade, APPLY_DOWNGRADE)
+        | flag(push.dry_run, APPLY_DRY_RUN)
+        | flag(push.force, APPLY_FORCE);
     let said = device
         .apply(&payload, flags)
         .map_err(|refusal| explain_apply(&refusal, path, &payload, &before))?;

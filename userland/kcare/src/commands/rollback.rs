@@ -21,13 +21,13 @@ pub struct Rollback {
     pub rollback: bool,
 }
 
-/// Tells the kernel to go back to the previous level.
-pub fn run(device: &Path) -> Result<Answer> {
+/// Tells the kernel to go back to the previous level; `flags` are `UNLOAD_…`.
+pub fn run(device: &Path, flags: u32) -> Result<Answer> {
     let device = Device::open(device)?;
     // Asked first, so that a device that is not kcare's is never told to change something.
     let before = State::of(&device)?;
     device
-        .rollback()
+        .rollback(flags)
         .map_err(|refusal| explain_take_back("cannot roll back", &refusal, &before))?;
     let state = State::of(&device)?;
     Ok(Answer {

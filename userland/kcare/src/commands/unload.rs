@@ -21,13 +21,13 @@ pub struct Unload {
     pub unload: bool,
 }
 
-/// Tells the kernel to take the live level back.
-pub fn run(device: &Path) -> Result<Answer> {
+/// Tells the kernel to take the live level back; `flags` are `UNLOAD_…`.
+pub fn run(device: &Path, flags: u32) -> Result<Answer> {
     let device = Device::open(device)?;
     // Asked first, so that a device that is not kcare's is never told to change something.
     let before = State::of(&device)?;
     device
-        .unload()
+        .unload(flags)
         .map_err(|refusal| explain_take_back("cannot unload", &refusal, &before))?;
     let state = State::of(&device)?;
     let text = "KernelCare protection disabled, kernel might not be safe\n".to_owned();
