@@ -21,6 +21,7 @@ use crate::progress::Progress;
 use crate::refuse::{refuse, Ending};
 use crate::select::Selector;
 use crate::sign::Signer;
+use crate::toolchain;
 use crate::unit::UnitState;
 use crate::units;
 use crate::verify::{verify, Placement};
@@ -101,6 +102,9 @@ pub fn build(request: &Request, progress: &Progress) -> Result<(Vec<u8>, Report)
 
 fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<u8>, Report)> {
     let kernel = &request.kernel;
+    progress.step("check compiler and configuration", || {
+        toolchain::check(kernel)
+    })?;
     let vmlinux = progress.step("read the shipped vmlinux", || {
         let vmlinux = Vmlinux::open(&kernel.vmlinux())?;
         let id: String = vmlinux

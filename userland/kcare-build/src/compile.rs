@@ -240,11 +240,15 @@ impl<'a> Compiler<'a> {
             .context("cannot enter the build root")?;
         if !output.status.success() {
             bail!(
-                "cannot compile {} ({}):\n{}\nThe command was, in {}:\n{script}",
+                "cannot compile {} ({}):\n{}\nThe command was, in {}:\n{script}{}",
                 unit.source,
                 flavour.extension(),
                 String::from_utf8_lossy(&output.stderr).trim_end(),
                 self.kernel.build().display(),
+                match flavour.patched() {
+                    true => "\nHint: if the fix uses what this version lacks, name the patch that adds it before it.",
+                    false => "",
+                }
             );
         }
         Ok(())

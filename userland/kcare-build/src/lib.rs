@@ -36,6 +36,7 @@ pub mod refuse;
 pub mod select;
 pub mod sign;
 pub mod special;
+pub mod toolchain;
 pub mod unit;
 pub mod units;
 pub mod verify;

@@ -230,10 +230,12 @@ impl Patches {
             fs::remove_file(&visible)?;
             if !output.status.success() {
                 bail!(
-                    "{name} does not apply to {}:\n{}{}",
+                    "{name} does not apply to {}:\n{}{}\n\
+                     Hint: make it again for this version, whose source is in {}; name patches that it builds on before it.",
                     kernel.release,
                     String::from_utf8_lossy(&output.stdout).trim_end(),
                     String::from_utf8_lossy(&output.stderr).trim_end(),
+                    source.display(),
                 );
             }
         }

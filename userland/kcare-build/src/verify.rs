@@ -85,8 +85,18 @@ impl Verifier<'_> {
             self.placement.references += 1;
         }
         if let Some(at) = (0..rebuilt.len()).find(|&i| rebuilt[i] != shipped[i]) {
-            let (is, was) = (rebuilt[at], shipped[at]);
-            bail!("byte {at:#x} is {is:#04x}, and in vmlinux {was:#04x}");
+            // References are masked in both.
+            let around = at & !7..rebuilt.len().min((at & !7) + 16);
+            let row = |code: &[u8]| -> String {
+                let bytes = code.get(around.clone()).unwrap_or_default();
+                bytes.iter().map(|b| format!(" {b:02x}")).collect()
+            };
+            bail!(
+                "byte {at:#x} differs, from {:#x} on\n  it is{}\n  it was{}",
+                around.start,
+                row(&rebuilt),
+                row(&shipped)
+            );
         }
         self.placement.functions += 1;
         Ok(())

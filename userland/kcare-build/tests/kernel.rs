@@ -96,27 +96,6 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Writes a patch that changes one file of the kernel's source.
-fn make_patch(kernel: &Kernel, dir: &Path, file: &str, edit: impl Fn(&str) -> String) -> PathBuf {
-    let old = kernel.source().join(file);
-    let text = String::from_utf8_lossy(&fs::read(&old).unwrap()).into_owned();
-    let edited = edit(&text);
-    assert_ne!(text, edited, "{file} is not as the test expects");
-    let new = dir.join("edited");
-    fs::write(&new, edited).unwrap();
-    let output = Command::new("diff")
-        .args(["-U1", "--label"])
-        .arg(format!("a/{file}"))
-        .arg("--label")
-        .arg(format!("b/{file}"))
-        .args([&old, &new])
-        .output()
-        .unwrap();
-    let patch = dir.join("edit.patch");
-    fs::write(&patch, output.stdout).unwrap();
-    patch
-}
-
 #[test]
 fn test_patches_redirect_what_they_should() {
     let Some(release) = release() else { return };
@@ -285,48 +264,51 @@ fn the_signature_is_what_the_kernel_verifies() {
 }
 
 #[test]
-fn nothing_changed_and_cannot_be_patched_are_told_apart() {
+fn another_compiler_or_configuration_is_one_clear_error() {
     let Some(release) = release() else { return };
     let kernel = Kernel::find(&release, None).unwrap();
-    let dir = scratch("endings");
-    let out = dir.join("out.kpatch");
-    let file = "fs/proc/cmdline.c";
-    let ending = |patch: &Path, code: i32, text: &str| {
-        let output = build(&release, patch, &out, &["--unsigned"]);
+    // The build root shows the kernel's own folder only.
+    let copy = kernel.dir.join("work/another-kernel");
+    let _ = fs::remove_dir_all(&copy);
+    fs::create_dir_all(copy.join("build/include/config")).unwrap();
+    for part in ["vmlinux", "source", "release.env"] {
+        std::os::unix::fs::symlink(kernel.dir.join(part), copy.join(part)).unwrap();
+    }
+    let configs = ["config", "build/.config", "build/include/config/auto.conf"];
+    let edit = |which: &[&str], from: &str, to: &str| {
+        for name in configs {
+            let text = fs::read_to_string(kernel.dir.join(name)).unwrap();
+            let edited = text.replace(from, to);
+            assert_ne!(text, edited, "{name} is not as the test expects");
+            let text = if which.contains(&name) { edited } else { text };
+            fs::write(copy.join(name), text).unwrap();
+        }
+    };
+    let out = scratch("toolchain").join("out.kpatch");
+    let fails = |texts: &[&str]| {
+        let kernel = copy.to_str().unwrap();
+        let output = build(kernel, &test_patch("cmdline"), &out, &["--unsigned"]);
         let message = stderr(&output);
-        assert_eq!(output.status.code(), Some(code), "{message}");
-        assert!(message.contains(text), "{message}");
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        for text in texts {
+            assert!(message.contains(text), "{message}");
+        }
         assert!(!out.exists());
     };
 
-    let comment = make_patch(&kernel, &dir, file, |t| format!("/* A remark. */\n{t}"));
-    ending(&comment, 3, "nothing changed: no function differs");
-
-    let init = make_patch(&kernel, &dir, file, |t| {
-        t.replace(
-            "\tpde_make_permanent(pde);\n",
-            "\tpde_make_permanent(pde);\n\tpr_info(\"x\");\n",
-        )
-    });
-    ending(&init, 4, "proc_cmdline_init: is init code or data");
-
-    let broken = make_patch(&kernel, &dir, file, |t| {
-        t.replace("seq_putc(m", "seq_putc(nobody")
-    });
-    ending(&broken, 1, "cannot compile fs/proc/cmdline.c");
-
-    let makefile = make_patch(&kernel, &dir, "fs/proc/Makefile", |t| {
-        format!("{t}# A remark.\n")
-    });
-    ending(&makefile, 4, "fs/proc/Makefile: is neither C nor a header");
-
-    let docs = make_patch(&kernel, &dir, "MAINTAINERS", |t| format!("{t}\n"));
-    ending(&docs, 3, "the patches touch no code");
-
-    let stale = dir.join("stale.patch");
-    let text = fs::read_to_string(test_patch("cmdline")).unwrap();
-    fs::write(&stale, text.replace("seq_putc(m", "seq_putc(n")).unwrap();
-    ending(&stale, 1, "does not apply");
+    for name in &configs[1..] {
+        edit(&[name], "CONFIG_PROC_FS=y\n", "");
+        fails(&["CONFIG_PROC_FS is not set, and was y", "Hint: remove "]);
+    }
+    let compiler = kernel.config("CONFIG_CC_VERSION_TEXT").unwrap().unwrap();
+    let compiler = compiler.trim_matches('"');
+    let other = compiler.replace("(Debian ", "(Debian 1:");
+    edit(&configs, compiler, &other);
+    fails(&[
+        &format!("was built with `{other}`, and the build root has `{compiler}`"),
+        "Hint: run `scripts/kernel prepare",
+    ]);
+    fs::remove_dir_all(&copy).unwrap();
 }
 
 #[test]
