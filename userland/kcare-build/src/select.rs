@@ -135,11 +135,6 @@ impl<'a> Selector<'a> {
     /// Starts with everything that changed.
     fn seed(&mut self, u: usize) {
         let unit = &self.units[u];
-        for name in &unit.export_changes {
-            self.selection.notes.push(format!(
-                "the export of `{name}` changes, and the exports of the running kernel stay as they are"
-            ));
-        }
         for section in &unit.diff.sections {
             self.refuse(
                 &unit.source,

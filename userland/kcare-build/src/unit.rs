@@ -2,7 +2,7 @@
 
 //! Everything known about one unit: its four compilations and what differs between them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Result;
 
@@ -39,8 +39,6 @@ pub struct UnitState {
     pub shipped_changes: BTreeMap<String, String>,
     /// What the author declares beside code.
     pub declared: Declared,
-    /// Symbols that are exported before or after the patch, but not both.
-    pub export_changes: BTreeSet<String>,
 }
 
 impl UnitState {
@@ -72,8 +70,6 @@ impl UnitState {
         let mut declared = Declared::read(&new)?;
         declared.ignore(&new, &mut diff, &mut shipped_changes)?;
         let shipped = shipped_names(&exact, &exact_special, &old, &old_special)?;
-        let (before, after) = (exports(&old), exports(&new));
-        let export_changes = before.symmetric_difference(&after).cloned().collect();
         Ok(UnitState {
             source: source.to_owned(),
             image,
@@ -86,18 +82,8 @@ impl UnitState {
             diff,
             shipped_changes,
             declared,
-            export_changes,
         })
     }
-}
-
-/// The symbols that a unit exports (`___EXPORT_SYMBOL` in include/linux/export.h).
-fn exports(obj: &Obj) -> BTreeSet<String> {
-    let tables = obj.secs.iter().filter(|s| s.name == ".export_symbol");
-    tables
-        .flat_map(|s| &s.rels)
-        .map(|r| obj.target_name(r.target).to_owned())
-        .collect()
 }
 
 /// The names that the items of the original object have in the unit as it was shipped.
