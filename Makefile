@@ -19,7 +19,7 @@ kmod = $(target)/kmod/$(KERNEL)
 in_root = scripts/kernel exec $(KERNEL) --
 kbuild = $(in_root) make -s -C $(kernels)/$(KERNEL)/build M=$(CURDIR) MO=$(kmod) -j$(JOBS) \
 	KCARE_CERT_DER=$(kmod)/kcare-cert.der
-.PHONY: all help kernel keys kmod user test lint cargo-test vm-test soak bench demo fmt fmt-kmod clean
+.PHONY: all help kernel keys kmod user test lint cargo-test kinds-test vm-test soak bench demo fmt fmt-kmod clean
 
 all: kmod user ## Build the module and the programs
 
@@ -49,6 +49,9 @@ lint: kernel keys ## Only formatting, clippy and shellcheck
 
 cargo-test: all ## Only the unit and property tests
 	@scripts/test $(KERNEL) cargo
+
+kinds-test: all ## Only the patches for each kind of change
+	@scripts/test $(KERNEL) kinds
 
 vm-test: all ## Only the selftests in a virtual machine
 	@scripts/test $(KERNEL) vm
