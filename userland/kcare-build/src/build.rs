@@ -17,7 +17,7 @@ use crate::kernel::Kernel;
 use crate::obj::{Layout, Obj};
 use crate::patch::Patches;
 use crate::preimage::preimage;
-use crate::progress::Progress;
+use crate::progress::{Progress, Step};
 use crate::refuse::{refuse, Ending};
 use crate::select::Selector;
 use crate::sign::Signer;
@@ -75,6 +75,8 @@ pub struct Report {
     pub size: usize,
     /// Seconds that it took.
     pub seconds: f64,
+    /// And each of its steps.
+    pub steps: Vec<Step>,
 }
 
 /// Builds a payload; the error is an [`Ending`] if there cannot be one.
@@ -281,6 +283,7 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
         notes,
         size: bytes.len(),
         seconds: progress.seconds(),
+        steps: progress.steps(),
     };
     Ok((bytes, report))
 }

@@ -18,6 +18,7 @@ use crate::module::{Catalogue, Module};
 use crate::progress::Progress;
 use crate::refuse::Ending;
 use crate::sign::{body, Signer};
+use crate::verdicts::Verdicts;
 
 /// Exit status: it failed.
 const FAILED: u8 = 1;
@@ -48,6 +49,7 @@ enum Command {
     Sign(SignArgs),
     Inspect(InspectArgs),
     Diff(DiffArgs),
+    Compare(CompareArgs),
 }
 
 /// Build a payload from source patches.
@@ -156,6 +158,29 @@ struct DiffArgs {
     new: PathBuf,
 }
 
+/// Tell what differs between two objects of one unit.
+///
+/// This is the comparison that `build` makes, on objects that its `--keep-temp` left, `UNIT.split.o` and
+/// `UNIT.patched.o`.
+#[derive(Debug, Args)]
+struct CompareArgs {
+    /// Print it as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Source tree of the original, which names of files in the object may start with.
+    #[arg(long, value_name = "DIR", default_value = "")]
+    old_source: PathBuf,
+    /// Source tree of the patched object.
+    #[arg(long, value_name = "DIR", default_value = "")]
+    new_source: PathBuf,
+    /// Object of the unpatched source.
+    #[arg(value_name = "OLD.o")]
+    old: PathBuf,
+    /// Object of the patched source.
+    #[arg(value_name = "NEW.o")]
+    new: PathBuf,
+}
+
 impl SignerArgs {
     fn signer(&self) -> Result<Signer> {
         let default = |name: &str| {
@@ -204,6 +229,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Sign(args) => run_sign(&args)?,
         Command::Inspect(args) => run_inspect(&args)?,
         Command::Diff(args) => return run_diff(&args),
+        Command::Compare(args) => run_compare(&args)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -350,6 +376,19 @@ fn run_diff(args: &DiffArgs) -> Result<ExitCode> {
     } else {
         ExitCode::from(DIFFERENT)
     })
+}
+
+fn run_compare(args: &CompareArgs) -> Result<()> {
+    let old = (args.old.as_path(), args.old_source.as_path());
+    let new = (args.new.as_path(), args.new_source.as_path());
+    let verdicts = Verdicts::read(old, new)?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&verdicts)?)?;
+    } else {
+        write!(out, "{verdicts}")?;
+    }
+    Ok(())
 }
 
 /// Writes a file so that it is there whole or not at all.

@@ -39,6 +39,7 @@ pub mod special;
 pub mod toolchain;
 pub mod unit;
 pub mod units;
+pub mod verdicts;
 pub mod verify;
 pub mod verify_module;
 pub mod vmlinux;
