@@ -28,6 +28,9 @@ pub struct Verdicts {
 pub struct Item {
     /// Its name in the patched object.
     pub name: String,
+    /// Its other names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
     /// Whether it is a function, a part of one included.
     pub function: bool,
     /// Where it differs first; `None` if it is new.
@@ -52,6 +55,7 @@ impl Verdicts {
             };
             Some(Item {
                 name: new.items[id].name.clone(),
+                aliases: new.items[id].aliases.clone(),
                 function: new.items[id].kind == Kind::Func,
                 changed,
             })
