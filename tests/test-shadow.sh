@@ -29,7 +29,8 @@ keep() {
 	pids[$1]=$!
 	exec {pipe}>"$WORK/$1.in"
 	pipes[$1]=$pipe
-	retry test -e "/proc/${pids[$1]}/fdinfo/3"
+	# The shell itself uses file 3 in front of the program.
+	retry grep -q ^eventfd-count "/proc/${pids[$1]}/fdinfo/3"
 }
 
 # write_to NAME
