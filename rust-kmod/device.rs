@@ -19,7 +19,9 @@ use crate::{
         uapi::{
             self,
             Apply,
-            Unload, //
+            History,
+            Unload,
+            What, //
         },
     },
     report::Report,
@@ -75,6 +77,7 @@ impl MiscDevice for Device {
             uapi::IOCTL_UNLOAD => device.take_back(arg, false),
             uapi::IOCTL_ROLLBACK => device.take_back(arg, true),
             uapi::IOCTL_INFO => device.info(arg),
+            uapi::IOCTL_HISTORY => device.history(arg),
             _ => Err(ENOTTY),
         }
     }
@@ -99,7 +102,7 @@ impl Device {
         let result = known_flags(request.flags, uapi::APPLY_FLAGS)
             .and_then(|()| Unverified::copy_from_user(request.data, request.size))
             .and_then(|payload| self.core.apply(payload, how, &mut report));
-        self.note("patch", &result, &mut report);
+        self.note(What::Apply, &result, &mut report);
         (request.reason, request.place) = outcome(&result);
         request.text_len = write_text(request.text, request.text_size, report.as_str())?;
         write(arg, &request.encode())?;
@@ -117,7 +120,11 @@ impl Device {
                 self.core.unload(how, &mut report)
             }
         });
-        let what = if rollback { "rollback" } else { "unload" };
+        let what = if rollback {
+            What::Rollback
+        } else {
+            What::Unload
+        };
         self.note(what, &result, &mut report);
         (request.reason, request.place) = outcome(&result);
         request.text_len = write_text(request.text, request.text_size, report.as_str())?;
@@ -126,7 +133,7 @@ impl Device {
     }
 
     /// Counts and logs a refusal, and makes sure that its message says something.
-    fn note(&self, what: &str, result: &Result<(), Error>, report: &mut Report) {
+    fn note(&self, what: What, result: &Result<(), Error>, report: &mut Report) {
         if let Err(error) = result {
             self.core.failed(what, error, report);
         }
@@ -136,6 +143,30 @@ impl Device {
         let build_id = self.core.build_id();
         let info = self.core.with_status(|status| status.info(build_id));
         write(arg, &info.encode())?;
+        Ok(0)
+    }
+
+    fn history(&self, arg: usize) -> Result<isize> {
+        let mut request = History::decode(&read(arg)?);
+        if request.reserved != 0 {
+            return Err(EINVAL);
+        }
+        let limit = usize::try_from(request.count)?;
+        let mut bytes = KVec::new();
+        self.core.with_status(|status| {
+            let (events, total) = status.history(limit);
+            request.total = total;
+            request.count = u32::try_from(events.len())?;
+            events
+                .iter()
+                .try_for_each(|event| bytes.extend_from_slice(&event.encode(), GFP_KERNEL))?;
+            Ok::<(), kernel::error::Error>(())
+        })?;
+        let events = usize::try_from(request.events)?;
+        if !bytes.is_empty() {
+            write(events, &bytes)?;
+        }
+        write(arg, &request.encode())?;
         Ok(0)
     }
 

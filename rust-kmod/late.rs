@@ -11,7 +11,10 @@ use crate::{
             Watcher, //
         }, //
     },
-    payload::error::Error,
+    payload::{
+        error::Error,
+        uapi::What, //
+    },
     report::Report,
     state::{
         keep,
@@ -34,14 +37,14 @@ impl Watcher for Core {
         let result = self.arrive(engine, module, &mut report);
         if let Err(error) = result {
             self.leave(engine, module, &[]);
-            self.failed("module", &error, &mut report);
+            self.failed(What::Module, &error, &mut report);
             if !self.options.allow_unpatched {
                 pr_err!("module {} is not loaded\n", module.name());
                 return Err(kernel::error::Error::from_errno(-error.reason.errno()));
             }
             pr_warn!("module {} is loaded without its patch\n", module.name());
         }
-        self.publish(engine);
+        self.publish(engine, What::Module);
         Ok(())
     }
 
@@ -50,7 +53,7 @@ impl Watcher for Core {
         let engine = &mut *engine;
         if self.leave(engine, module, &[Kind::PreUnpatch, Kind::PostUnpatch]) {
             pr_info!("module {} goes, and its patch with it\n", module.name());
-            self.publish(engine);
+            self.publish(engine, What::Module);
         }
     }
 }

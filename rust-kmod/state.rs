@@ -47,7 +47,10 @@ use crate::{
             Ranges, //
         },
         trampoline::Bodies,
-        uapi,
+        uapi::{
+            self,
+            What, //
+        },
     },
     quiesce::{
         Switch,
@@ -246,15 +249,22 @@ impl Core {
     }
 
     /// Counts a failure and logs it with its message.
-    pub(crate) fn failed(&self, what: &str, error: &Error, report: &mut Report) {
+    pub(crate) fn failed(&self, what: What, error: &Error, report: &mut Report) {
         report.explain(error);
+        let name = match what {
+            What::Apply => "patch",
+            other => other.name(),
+        };
         pr_err!(
             "{} refused ({}): {}\n",
-            what,
+            name,
             error.reason.name(),
             report.as_str()
         );
-        self.status.lock().failed();
+        let mut status = self.status.lock();
+        status.failed();
+        let level = status.level();
+        status.note(what, level, error.reason.number());
     }
 
     /// Applies a payload of user space. A lower level that is live
@@ -345,7 +355,7 @@ impl Core {
             engine.redirects.synchronize();
             oldest.free();
         }
-        self.tell(engine, switched);
+        self.tell(engine, switched, What::Apply);
         Ok(())
     }
 
@@ -448,7 +458,7 @@ impl Core {
             engine.release(level, back.as_ref());
         }
         engine.live = back;
-        self.tell(engine, switched);
+        self.tell(engine, switched, What::Rollback);
         Ok(())
     }
 
@@ -497,18 +507,18 @@ impl Core {
         if let Some(previous) = engine.previous.take() {
             previous.free();
         }
-        self.tell(engine, switched);
+        self.tell(engine, switched, What::Unload);
         Ok(())
     }
 
     /// Publishes what is live now, after a stop.
-    fn tell(&self, engine: &Engine, switched: Switched) {
+    fn tell(&self, engine: &Engine, switched: Switched, what: What) {
         self.status.lock().stopped(switched);
-        self.publish(engine);
+        self.publish(engine, what);
     }
 
-    /// Publishes what is live now.
-    pub(crate) fn publish(&self, engine: &Engine) {
+    /// Publishes what is live now, and what has brought it about.
+    pub(crate) fn publish(&self, engine: &Engine, what: What) {
         let about = |level: &Option<Level>| level.as_ref().map(Level::about);
         let mut modules = Text::new();
         let (mut memory, mut functions) = (0, 0);
@@ -518,12 +528,14 @@ impl Core {
             (memory, functions) = (live.memory(), live.functions().count());
         }
         let mut status = self.status.lock();
+        let before = status.level();
         status.live = about(&engine.live);
         status.previous = about(&engine.previous);
         // CAST: widening.
         status.memory = memory as u64;
         status.nr_funcs = u32::try_from(functions).unwrap_or(u32::MAX);
         status.modules = modules;
+        status.note(what, before, 0);
     }
 
     /// Checks a payload and loads it, whatever the engine does now.

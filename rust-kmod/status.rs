@@ -5,11 +5,16 @@
 use crate::{
     kapi::system,
     payload::{
-        error::Error,
+        error::{
+            Error,
+            Reason, //
+        },
         uapi::{
             self,
+            Event,
             Info,
-            InfoHead, //
+            InfoHead,
+            What, //
         },
     },
     quiesce::Switched,
@@ -95,12 +100,18 @@ pub(crate) struct Status {
     stop_last: u64,
     stop_max: u64,
     failures: u64,
+    /// The newest events, the oldest first.
+    events: KVec<Event>,
+    /// All that there have been.
+    nr_events: u64,
 }
 
 impl Status {
     /// Nothing has happened.
     pub(crate) const fn new() -> Self {
         Self {
+            events: KVec::new(),
+            nr_events: 0,
             live: None,
             previous: None,
             memory: 0,
@@ -121,6 +132,35 @@ impl Status {
     /// Counts a failure.
     pub(crate) fn failed(&mut self) {
         self.failures = self.failures.saturating_add(1);
+    }
+
+    /// Remembers an event, behind which the level that is told of is live.
+    pub(crate) fn note(&mut self, what: What, before: u32, reason: u32) {
+        self.nr_events = self.nr_events.saturating_add(1);
+        if self.events.len() >= uapi::MAX_EVENTS {
+            let _ = self.events.remove(0);
+        }
+        let event = Event {
+            time: system::real_seconds(),
+            // CAST: the enum is `repr(u32)`.
+            what: what as u32,
+            level: self.level(),
+            before,
+            reason,
+        };
+        // If memory is short the event is only counted.
+        let _ = self.events.push(event, GFP_KERNEL);
+    }
+
+    /// The live level, 0 for none.
+    pub(crate) fn level(&self) -> u32 {
+        self.live.as_ref().map_or(0, |about| about.level)
+    }
+
+    /// The newest events, at most `limit`, the oldest first, and how many there have been.
+    pub(crate) fn history(&self, limit: usize) -> (&[Event], u64) {
+        let start = self.events.len().saturating_sub(limit);
+        (self.events.get(start..).unwrap_or_default(), self.nr_events)
     }
 
     /// The answer to [`uapi::IOCTL_INFO`]; `build_id` is the running vmlinux's.
@@ -183,7 +223,19 @@ impl Status {
         writeln!(out, "stop-max-ns: {}", self.stop_max)?;
         writeln!(out, "failures: {}", self.failures)?;
         let fixes = live.map_or(&[][..], |about| &about.fixes);
-        out.write_str(core::str::from_utf8(fixes).unwrap_or_default())
+        out.write_str(core::str::from_utf8(fixes).unwrap_or_default())?;
+        for event in &self.events {
+            let what = What::from_number(event.what).map_or("?", What::name);
+            let reason = Reason::try_from(event.reason).map_or("ok", Reason::name);
+            let Event {
+                time,
+                level,
+                before,
+                ..
+            } = event;
+            writeln!(out, "event: {time} {what} {before} {level} {reason}")?;
+        }
+        Ok(())
     }
 }
 

@@ -21,6 +21,8 @@ pub const IOCTL_APPLY: u32 = iowr(0, Apply::SIZE);
 pub const IOCTL_UNLOAD: u32 = iowr(1, Unload::SIZE);
 /// Goes back to the level that the live one has replaced; the argument is an [`Unload`].
 pub const IOCTL_ROLLBACK: u32 = iowr(3, Unload::SIZE);
+/// Tells what has happened since the module was loaded; the argument is a [`History`].
+pub const IOCTL_HISTORY: u32 = iowr(4, History::SIZE);
 /// Tells what is live; the argument is an [`Info`].
 pub const IOCTL_INFO: u32 = iowr(2, Info::SIZE);
 
@@ -82,6 +84,73 @@ record! {
         24 text_size: u32,
         /// Out.
         28 text_len: u32,
+    }
+}
+
+/// Events that the kernel remembers; older ones are forgotten.
+pub const MAX_EVENTS: usize = 128;
+
+record! {
+    /// Argument of [`IOCTL_HISTORY`].
+    pub struct History, 24 {
+        /// In: address of a buffer for [`Event`]s.
+        0 events: u64,
+        /// In: how many it has room for. Out: how many were written, the newest ones, the oldest of them first.
+        8 count: u32,
+        /// Zero.
+        12 reserved: u32,
+        /// Out: how many there have been.
+        16 total: u64,
+    }
+}
+
+record! {
+    /// Something that has happened.
+    pub struct Event, 24 {
+        /// When, in seconds since 1970.
+        0 time: u64,
+        /// [`What`].
+        8 what: u32,
+        /// The level that was live behind it, 0 for none.
+        12 level: u32,
+        /// The level that was live before it, 0 for none.
+        16 before: u32,
+        /// Why it failed ([`super::error::Reason`]), 0 if it did not.
+        20 reason: u32,
+    }
+}
+
+/// What an [`Event`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum What {
+    /// A payload was applied.
+    Apply = 1,
+    /// The live level was taken back.
+    Unload = 2,
+    /// The level before the live one came back.
+    Rollback = 3,
+    /// A module that the live level patches came or went.
+    Module = 4,
+}
+
+impl What {
+    /// All of them, ascending.
+    pub const ALL: [Self; 4] = [Self::Apply, Self::Unload, Self::Rollback, Self::Module];
+
+    /// One word, for programs and people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Apply => "apply",
+            Self::Unload => "unload",
+            Self::Rollback => "rollback",
+            Self::Module => "module",
+        }
+    }
+
+    /// What has this number.
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|what| *what as u32 == number)
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser};
 use kcare_payload::uapi::UNLOAD_FORCE;
 
-use crate::commands::{info, patch_info, push, rollback, status, unload};
+use crate::commands::{history, info, patch_info, push, rollback, status, unload};
 use crate::device::DEFAULT_PATH;
 use crate::error::{Kind, Result};
 use crate::Answer;
@@ -78,11 +78,13 @@ pub struct Kcarectl {
     unload: unload::Unload,
     #[command(flatten)]
     rollback: rollback::Rollback,
+    #[command(flatten)]
+    history: history::History,
 
     /// With --unload and --rollback: switch in the end though tasks are inside functions that change
     ///
     /// This may crash them or the kernel, and the memory of the patch level is never freed.
-    #[arg(long, conflicts_with_all = ["info", "patch_info", "status"])]
+    #[arg(long, conflicts_with_all = ["info", "patch_info", "status", "history"])]
     force: bool,
 
     #[command(flatten)]
@@ -111,6 +113,7 @@ impl Program for Kcarectl {
             () if self.status.status => status::run(device),
             () if self.unload.unload => unload::run(device, flags),
             () if self.rollback.rollback => rollback::run(device, flags),
+            () if self.history.history => history::run(device),
             // PANIC: clap has made sure that one of the group is there.
             () => unreachable!("a command is required"),
         }

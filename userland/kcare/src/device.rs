@@ -10,14 +10,15 @@ use std::path::{Path, PathBuf};
 
 use kcare_payload::error::Reason;
 use kcare_payload::uapi::{
-    Apply, Info, Unload, ABI, IOCTL_APPLY, IOCTL_INFO, IOCTL_ROLLBACK, IOCTL_UNLOAD, STATE_APPLIED,
-    STATE_NONE,
+    self, Apply, History, Info, Unload, ABI, IOCTL_APPLY, IOCTL_HISTORY, IOCTL_INFO,
+    IOCTL_ROLLBACK, IOCTL_UNLOAD, MAX_EVENTS, STATE_APPLIED, STATE_NONE,
 };
 use rustix::io::Errno;
 use rustix::ioctl::{ioctl, Opcode, Updater};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::state::Event;
 use crate::{kernel, text};
 
 /// Where the kcare module puts its device node.
@@ -132,6 +133,29 @@ impl Device {
             Error::config(format!("cannot read {}.", self.path.display())).caused_by(e)
         })?;
         Ok(text::from_kernel(&bytes))
+    }
+
+    /// What has happened since the module was loaded, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// `Config` if this is not a kcare module of this interface version.
+    pub fn history(&self) -> Result<Vec<Event>> {
+        let mut events = [0; MAX_EVENTS * uapi::Event::SIZE];
+        let mut record = History {
+            events: events.as_mut_ptr().expose_provenance() as u64,
+            count: MAX_EVENTS as u32,
+            ..History::default()
+        }
+        .encode();
+        // SAFETY: `History` is the record of this number; `events` outlives the call, and the kernel writes at most
+        // `count` events to it.
+        unsafe { update::<IOCTL_HISTORY, { History::SIZE }>(&self.file, &mut record) }
+            .map_err(|e| self.stranger().caused_by(io::Error::from(e)))?;
+        let count = History::decode(&record).count as usize;
+        let events = events.chunks_exact(uapi::Event::SIZE).take(count);
+        let events = events.filter_map(|bytes| Some(uapi::Event::decode(bytes.try_into().ok()?)));
+        Ok(events.map(Event::from).collect())
     }
 
     /// Applies a payload; `flags` are `kcare_payload::uapi::APPLY_…`.

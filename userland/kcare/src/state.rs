@@ -4,7 +4,8 @@
 
 use std::path::Path;
 
-use kcare_payload::uapi::{Info, STATE_APPLIED};
+use kcare_payload::error::Reason;
+use kcare_payload::uapi::{self, Info, STATE_APPLIED};
 use serde::{Deserialize, Serialize};
 
 use crate::device::Device;
@@ -24,6 +25,67 @@ pub struct State {
     pub patch: Option<Patch>,
     /// The kcare module, if it is loaded.
     pub module: Option<Module>,
+    /// What has happened since that was loaded, the oldest first, if it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<Vec<Event>>,
+}
+
+/// Something that has happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Event {
+    /// When, in seconds since 1970.
+    pub time: u64,
+    /// `apply`, `unload`, `rollback`, or `module` for a module that came or went.
+    pub what: String,
+    /// The level that was applied behind it, 0 for none.
+    pub level: u32,
+    /// The level that was applied before it, 0 for none.
+    pub before: u32,
+    /// Name of the kernel's reason, if it refused.
+    pub refused: Option<String>,
+}
+
+impl From<uapi::Event> for Event {
+    fn from(event: uapi::Event) -> Self {
+        let what = uapi::What::from_number(event.what).map_or("?", uapi::What::name);
+        let refused = match event.reason {
+            0 => None,
+            reason => Some(
+                Reason::try_from(reason)
+                    .map_or("?", Reason::name)
+                    .to_owned(),
+            ),
+        };
+        Self {
+            time: event.time,
+            what: what.to_owned(),
+            level: event.level,
+            before: event.before,
+            refused,
+        }
+    }
+}
+
+/// A module that the live level patches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PatchedModule {
+    /// Its name.
+    pub name: String,
+    /// Whether it is loaded, and then patched.
+    pub loaded: bool,
+}
+
+impl PatchedModule {
+    /// Reads what follows `module: ` in the device's text.
+    fn parse(line: &str) -> Option<Self> {
+        let (name, state) = line.split_once(' ')?;
+        Some(Self {
+            name: name.to_owned(),
+            loaded: state == "patched",
+        })
+    }
 }
 
 /// The live level.
@@ -48,6 +110,9 @@ pub struct Patch {
     pub fixes: Vec<Fix>,
     /// Memory that it holds, in bytes.
     pub memory: u64,
+    /// Modules that it patches, ascending by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<PatchedModule>,
 }
 
 /// One fix.
@@ -93,6 +158,7 @@ impl State {
                 kernel: Kernel::running()?,
                 patch: None,
                 module: None,
+                history: None,
             }),
         }
     }
@@ -106,7 +172,7 @@ impl State {
         ))
     }
 
-    /// `text` is what the device prints; only the fixes are taken from it.
+    /// `text` is what the device prints; only the fixes and the modules are taken from it.
     fn new(kernel: Kernel, info: &Info, text: &str) -> Self {
         let head = &info.head;
         let patch = (head.state == STATE_APPLIED).then(|| Patch {
@@ -123,6 +189,11 @@ impl State {
                 .map(Fix::parse)
                 .collect(),
             memory: head.memory,
+            modules: text
+                .lines()
+                .filter_map(|line| line.strip_prefix("module: "))
+                .filter_map(PatchedModule::parse)
+                .collect(),
         });
         Self {
             protected: patch.is_some(),
@@ -136,6 +207,7 @@ impl State {
                 stop_max: head.stop_max,
                 failures: head.failures,
             }),
+            history: None,
         }
     }
 }

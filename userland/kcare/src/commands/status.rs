@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::Args;
 
 use crate::error::Result;
-use crate::state::State;
+use crate::state::{PatchedModule, State};
 use crate::{text, Answer};
 
 /// The command's option.
@@ -59,6 +59,14 @@ fn render(state: &State) -> String {
             patch.fixes.len(),
             patch.functions
         ));
+        if !patch.modules.is_empty() {
+            let module = |m: &PatchedModule| match m.loaded {
+                true => m.name.clone(),
+                false => format!("{} (not loaded)", m.name),
+            };
+            let modules: Vec<String> = patch.modules.iter().map(module).collect();
+            lines.push(format!("  modules    {}", modules.join(", ")));
+        }
         if let Some(previous) = patch.previous_level {
             lines.push(format!(
                 "  previous   patch level {previous}, kept for `kcarectl --rollback`"
@@ -103,6 +111,18 @@ mod tests {
             include_str!("../../tests/fixtures/applied.status")
         );
         assert_eq!(exit_code(&state), 0);
+    }
+
+    #[test]
+    fn modules() {
+        let mut state = fixtures::applied();
+        let module = |name: &str, loaded| PatchedModule {
+            name: name.to_owned(),
+            loaded,
+        };
+        let patch = state.patch.as_mut().unwrap();
+        patch.modules = vec![module("ext4", true), module("xfs", false)];
+        assert!(render(&state).contains("\n  modules    ext4, xfs (not loaded)\n"));
     }
 
     #[test]

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `kcarectl --history`.
+
+use std::path::Path;
+
+use clap::Args;
+
+use crate::device::Device;
+use crate::error::Result;
+use crate::state::{Event, State};
+use crate::{text, Answer};
+
+/// The command's option.
+#[derive(Args)]
+#[group(skip)]
+pub struct History {
+    /// List what has been applied, taken back and refused since the kcare module was loaded
+    #[arg(long, group = "command")]
+    pub history: bool,
+}
+
+/// Asks the kernel.
+pub fn run(device: &Path) -> Result<Answer> {
+    let device = Device::open(device)?;
+    let mut state = State::of(&device)?;
+    let events = device.history()?;
+    let text = render(&events);
+    state.history = Some(events);
+    Ok(Answer {
+        state,
+        text,
+        exit_code: 0,
+    })
+}
+
+/// One line for each event, the oldest first.
+fn render(events: &[Event]) -> String {
+    if events.is_empty() {
+        return "Nothing has been applied since the kcare module was loaded\n".to_owned();
+    }
+    let line = |event: &Event| {
+        let level = |level: u32| match level {
+            0 => "none".to_owned(),
+            level => level.to_string(),
+        };
+        let levels = format!("{} -> {}", level(event.before), level(event.level));
+        let result = event.refused.as_deref().unwrap_or("ok");
+        let time = text::ctime(event.time);
+        format!("{time} UTC  {:<8}  {levels:<14}  {result}\n", event.what)
+    };
+    events.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(what: &str, before: u32, level: u32, refused: Option<&str>) -> Event {
+        Event {
+            time: 1_795_515_120,
+            what: what.to_owned(),
+            level,
+            before,
+            refused: refused.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn nothing_yet() {
+        assert!(render(&[]).starts_with("Nothing has been applied"));
+    }
+
+    #[test]
+    fn a_line_each() {
+        let events = [
+            event("apply", 0, 9, None),
+            event("rollback", 9, 9, Some("no-previous")),
+            event("unload", 9, 0, None),
+        ];
+        assert_eq!(
+            render(&events),
+            "Tue Nov 24 10:12:00 2026 UTC  apply     none -> 9       ok\n\
+             Tue Nov 24 10:12:00 2026 UTC  rollback  9 -> 9          no-previous\n\
+             Tue Nov 24 10:12:00 2026 UTC  unload    9 -> none       ok\n"
+        );
+    }
+}
