@@ -507,6 +507,19 @@ mod tests {
     }
 
     #[test]
+    fn a_unit_may_be_part_of_several_modules() {
+        let unit = |word: &str| Unit {
+            source: "a.c".to_owned(),
+            command: format!("gcc -DMODULE {word} -c -o a.o a.c"),
+            deps: Vec::new(),
+        };
+        let names = |word: &str| unit(word).module_names();
+        assert_eq!(names(r#"-DKBUILD_MODNAME='"kvm_intel"'"#), ["kvm_intel"]);
+        assert_eq!(names(r#"-DKBUILD_MODNAME='"a:b-c"'"#), ["a", "b_c"]);
+        assert!(names("").is_empty() && unit("").module());
+    }
+
+    #[test]
     fn some_objects_are_named_from_another_folder() {
         assert_eq!(object_path("net/core/dev.c"), "net/core/dev.o");
         assert_eq!(

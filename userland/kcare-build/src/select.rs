@@ -413,6 +413,7 @@ impl<'a> Selector<'a> {
                 ".noinstr.text" => "is not to be instrumented (noinstr)".to_owned(),
                 ".kprobes.text" => "is closed to probes (__kprobes)".to_owned(),
                 s if s.starts_with(".init") => "is init code".to_owned(),
+                s if s.starts_with(".exit") => "is exit code, which has no fentry".to_owned(),
                 s => format!("is in the special section `{s}`"),
             };
             self.refuse(&item.name, reason);

@@ -20,10 +20,12 @@ const PATCHES: &[(&str, &[&str])] = &[
     ("callbacks-module", &["dummy_get_stats64"]),
     ("callbacks-only", &[]),
     ("cmdline", &["cmdline_proc_show"]),
+    ("dummy", &["dummy_get_stats64", "dummy_setup"]),
     ("extable", &["__x64_sys_getcpu", "__ia32_sys_getcpu"]),
     ("getpid", &["__x64_sys_getpid"]),
     ("header", &["cmdline_proc_show"]),
     ("meminfo", &["meminfo_proc_show"]),
+    ("module-outer", &["cmdline_proc_show", "dummy_get_stats64"]),
     ("multi", &["cmdline_proc_show", "meminfo_proc_show"]),
     ("new-data", &["version_proc_show"]),
     ("pipe-read", &["anon_pipe_read"]),
@@ -44,6 +46,7 @@ const PATCHES: &[(&str, &[&str])] = &[
     ("syscall-klp", &["__x64_sys_umask", "__ia32_sys_umask"]),
     ("syscall-kpatch", &["__x64_sys_umask", "__ia32_sys_umask"]),
     ("warn", &["__x64_sys_umask", "__ia32_sys_umask"]),
+    ("zram", &["initstate_show", "zcomp_available_show"]),
 ];
 
 /// Name of a patch, its callbacks, and the ids and versions of its states.
@@ -94,6 +97,14 @@ fn build(release: &str, patch: &Path, out: &Path, more: &[&str]) -> Output {
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A patch that moves all lines of a file.
+fn moved_lines(kernel: &Kernel, unit: &str) -> String {
+    let text = fs::read(kernel.source().join(unit)).unwrap();
+    let text = String::from_utf8_lossy(&text);
+    let first = text.lines().next().unwrap();
+    format!("--- a/{unit}\n+++ b/{unit}\n@@ -1,1 +1,3 @@\n+\n+\n {first}\n")
 }
 
 #[test]
@@ -149,6 +160,35 @@ fn test_patches_redirect_what_they_should() {
             );
         }
     }
+}
+
+/// Units of modules with code and data of many kinds: static branches and calls, tracepoints, alternatives,
+/// exception tables, per-CPU variables, data that is read-only after init.
+const MODULE_UNITS: &[&str] = &[
+    "arch/x86/kvm/vmx/vmx.c",
+    "drivers/block/zram/zram_drv.c",
+    "drivers/net/virtio_net.c",
+    "fs/nfsd/filecache.c",
+    "net/netfilter/nf_tables_core.c",
+    "virt/kvm/kvm_main.c",
+];
+
+#[test]
+fn units_of_modules_are_the_shipped_ones() {
+    let Some(release) = release() else { return };
+    let dir = scratch("modules");
+    let kernel = Kernel::find(&release, None).unwrap();
+    let path = dir.join("lines.patch");
+    let patch: String = MODULE_UNITS
+        .iter()
+        .map(|u| moved_lines(&kernel, u))
+        .collect();
+    fs::write(&path, patch).unwrap();
+    let output = build(&release, &path, &dir.join("out"), &["--unsigned"]);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    // A unit that is in no module would be named instead.
+    assert!(text.contains("no function differs"), "{text}");
 }
 
 #[test]
@@ -331,10 +371,7 @@ fn moved_lines_change_nothing() {
     assert!(units.len() > 1000, "vmlinux has {} units", units.len());
     let mut patch = String::new();
     for unit in units.iter().step_by((units.len() / count.max(1)).max(1)) {
-        let text = fs::read(kernel.source().join(unit)).unwrap();
-        let text = String::from_utf8_lossy(&text);
-        let first = text.lines().next().unwrap();
-        patch += &format!("--- a/{unit}\n+++ b/{unit}\n@@ -1,1 +1,3 @@\n+\n+\n {first}\n");
+        patch += &moved_lines(&kernel, unit);
     }
     let dir = scratch("lines");
     let path = dir.join("lines.patch");
