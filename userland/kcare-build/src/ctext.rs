@@ -211,6 +211,32 @@ fn looks_like_function(tokens: &[Token]) -> bool {
     }
 }
 
+/// Words in front of a declaration that are no type.
+const SPECIFIERS: [&str; 16] = [
+    "__always_inline",
+    "__cold",
+    "__exit",
+    "__init",
+    "__inline",
+    "__malloc",
+    "__must_check",
+    "__pure",
+    "__visible",
+    "__weak",
+    "asmlinkage",
+    "extern",
+    "inline",
+    "noinline",
+    "notrace",
+    "static",
+];
+
+/// Whether the start of a declaration names a type.
+fn has_type(tokens: &[Token]) -> bool {
+    let mut names = tokens.iter().filter_map(Token::name);
+    names.any(|n| !SPECIFIERS.contains(&n) && !ANNOTATIONS.contains(&n))
+}
+
 /// Annotations that stand in front of parentheses and are no function's name.
 const ANNOTATIONS: [&str; 20] = [
     "__acquires",
@@ -260,7 +286,9 @@ impl Chunk {
         for (i, token) in head.iter().enumerate() {
             if token.is("(") {
                 let before = i.checked_sub(1).and_then(|i| head[i].name());
-                if let Some(name) = before.filter(|n| depth == 0 && !ANNOTATIONS.contains(n)) {
+                let before = before.filter(|n| depth == 0 && !ANNOTATIONS.contains(n));
+                // Without a type in front it is a macro, which may declare anything, or a type itself.
+                if let Some(name) = before.filter(|_| has_type(&head[..i - 1])) {
                     names.insert(name.to_owned());
                 }
                 depth += 1;
@@ -268,10 +296,27 @@ impl Chunk {
                 depth = depth.saturating_sub(1);
             }
         }
-        if unfit || names.is_empty() {
+        if unfit {
             return Defines::Unknown;
         }
-        Defines::Names(names)
+        if names.is_empty() && !body {
+            names.extend(self.variable().map(str::to_owned));
+        }
+        match names.is_empty() {
+            true => Defines::Unknown,
+            false => Defines::Names(names),
+        }
+    }
+
+    /// The name in the declaration of one variable, `extern struct x *name[2];`, in which no type is defined.
+    fn variable(&self) -> Option<&str> {
+        let (first, rest) = self.tokens.split_first()?;
+        let end = rest.iter().position(|t| t.is("[") || t.is(";"))?;
+        let plain = first.name() == Some("extern")
+            && !rest.iter().any(|t| t.is("{") || t.is(",") || t.is("("));
+        // A type and a name.
+        let name = rest.get(end.checked_sub(1)?)?.name()?;
+        (plain && end >= 2).then_some(name)
     }
 
     fn directive_defines(&self) -> Defines {
@@ -595,6 +640,15 @@ mod tests {
             names("static inline int f(int (*g)(int)) { return g(1); }"),
             some("f")
         );
+        assert_eq!(names("extern int v;"), some("v"));
+        assert_eq!(names("extern struct s *const v[2];"), some("v"));
+        assert_eq!(names("extern int v, w;"), None);
+        assert_eq!(names("extern v;"), None);
+        assert_eq!(names("int v;"), None);
+        assert_eq!(names("extern int (*hook)(void);"), None);
+        assert_eq!(names("DECLARE_PER_CPU(int, counter);"), None);
+        assert_eq!(names("static DEFINE_SPINLOCK(lock);"), None);
+        assert_eq!(names("extern DECLARE_BITMAP(map, 64);"), None);
         assert_eq!(
             names("extern __printf(1, 2) int p(const char *s, ...);"),
             some("p")
