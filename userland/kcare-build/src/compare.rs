@@ -266,11 +266,9 @@ impl Comparer<'_> {
             }
             if !self.same_target(o, n, open, weak)? {
                 return Ok(Some(format!(
-                    "reference at {at:#x}: `{}`{:+} -> `{}`{:+}",
-                    self.old.obj.target_name(o.target),
-                    o.reach(),
-                    self.new.obj.target_name(n.target),
-                    n.reach(),
+                    "reference at {at:#x}: {} -> {}",
+                    meaning(self.old.obj, o),
+                    meaning(self.new.obj, n),
                 )));
             }
         }
@@ -470,6 +468,21 @@ impl Comparer<'_> {
             }
         }
         Ok(changed)
+    }
+}
+
+/// What a reference leads to, in words.
+fn meaning(obj: &Obj, rel: &Rel) -> String {
+    if let Target::Item(id) = rel.target {
+        if obj.items[id].kind == Kind::Str {
+            let text = obj.bytes(id).split(|&b| b == 0).next().unwrap_or_default();
+            let text: String = String::from_utf8_lossy(text).chars().take(40).collect();
+            return format!("{text:?}");
+        }
+    }
+    match (obj.target_name(rel.target), rel.reach()) {
+        (name, 0) => format!("`{name}`"),
+        (name, reach) => format!("`{name}`{reach:+}"),
     }
 }
 
