@@ -19,7 +19,8 @@ kmod = $(target)/kmod/$(KERNEL)
 in_root = scripts/kernel exec $(KERNEL) --
 kbuild = $(in_root) make -s -C $(kernels)/$(KERNEL)/build M=$(CURDIR) MO=$(kmod) -j$(JOBS) \
 	KCARE_CERT_DER=$(kmod)/kcare-cert.der
-.PHONY: all help kernel keys kmod user test lint cargo-test kinds-test vm-test soak bench demo fmt fmt-kmod clean
+.PHONY: all help kernel keys kmod user test lint cargo-test kinds-test vm-test soak bench differential demo fmt \
+	fmt-kmod clean
 
 all: kmod user ## Build the module and the programs
 
@@ -59,8 +60,11 @@ vm-test: all ## Only the selftests in a virtual machine
 soak: all ## Apply and unload 200 times under load (SOAK_CYCLES)
 	@tests/run --kernel $(KERNEL) soak
 
-bench: all ## Measure in a virtual machine, as ratios within one run
+bench: all ## Measure builds, and in a virtual machine, as ratios within one run
 	@tests/bench/run --kernel $(KERNEL)
+
+differential: user kernel ## Compare kcare-build with the kernel's `objtool klp diff` (NEWER=REL)
+	@tests/differential $(KERNEL) $(NEWER)
 
 demo: ## Watch a real fix go live in a stock kernel and come back out
 	@scripts/demo $(KERNEL)
