@@ -115,9 +115,9 @@ check_result "$(applied_log 1 2 2 0)
 $(unloaded_log 1 2)"
 
 start_test "unknown flags and commands are refused"
-is "apply" "$(kpush apply -f 4 "$(payload cmdline)" | cut -f2,3)" $'EOPNOTSUPP\tunknown-flags'
+is "apply" "$(kpush apply -f 8 "$(payload cmdline)" | cut -f2,3)" $'EOPNOTSUPP\tunknown-flags'
 is "apply, the highest flag" "$(kpush apply -f 0x80000000 "$(payload cmdline)" | cut -f2,3)" $'EOPNOTSUPP\tunknown-flags'
-is "unload" "$(kpush unload -f 1 | cut -f2,3)" $'EOPNOTSUPP\tunknown-flags'
+is "unload" "$(kpush unload -f 2 | cut -f2,3)" $'EOPNOTSUPP\tunknown-flags'
 is "a command that there is not" "$(kpush command 0x6b05 | cut -f2)" ENOTTY
 # The number of apply with another size of its argument.
 is "another size" "$(kpush command 0xc0286b00 | cut -f2)" ENOTTY
