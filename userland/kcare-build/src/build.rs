@@ -5,12 +5,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{ensure, Context, Result};
 use serde::Serialize;
 
+use crate::btf;
 use crate::compare::Verdict;
-use crate::compile::{parallel, Compiler, Flavour, Unit};
+use crate::compile::{modules, parallel, Compiler, Flavour, Unit};
 use crate::emit::{emit, About};
 use crate::image::{ImageId, Images, VMLINUX};
 use crate::kernel::Kernel;
@@ -18,12 +20,12 @@ use crate::obj::{Layout, Obj};
 use crate::patch::Patches;
 use crate::preimage::preimage;
 use crate::progress::{Progress, Step};
-use crate::refuse::{refuse, Ending};
+use crate::refuse::{refuse, Ending, Refusal};
 use crate::select::Selector;
 use crate::sign::Signer;
 use crate::toolchain;
 use crate::unit::UnitState;
-use crate::units;
+use crate::units::{self, generator, Affected};
 use crate::verify::{verify, Placement};
 use crate::verify_module::verify_module;
 use crate::vmlinux::Vmlinux;
@@ -43,8 +45,10 @@ pub struct Request {
     pub description: Option<String>,
     /// Who signs, if anybody.
     pub signer: Option<Signer>,
-    /// Most units to compile.
+    /// Most units to build of those that only a header brings in.
     pub max_units: usize,
+    /// Structures and unions whose layout may change: `struct sock`, or a typedef's name.
+    pub layouts: BTreeSet<String>,
     /// Keep the folder of intermediate files.
     pub keep: bool,
     /// Say why each symbol is in or not.
@@ -127,32 +131,66 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
     let compiler = Compiler::new(kernel, work)?;
     let mut notes = Vec::new();
     let mut images = Images::from(vmlinux);
-    let units = progress.step("find the affected units", || {
+    let (mut units, included, affected) = progress.step("find the affected units", || {
         let affected = units::affected(kernel, &patches, &images.vmlinux.unit_names()?)?;
         patches.link_tree(&kernel.source(), compiler.tree(), &BTreeSet::new())?;
-        let modular = compiler.modules(&affected.elsewhere)?;
+        let modular = modules(kernel, &affected.elsewhere)?;
         for file in affected.elsewhere.difference(&modular) {
             if patches.files.contains_key(file) {
                 notes.push(format!("{file} is not part of this kernel by itself"));
             }
         }
         let all: BTreeSet<String> = affected.builtin.union(&modular).cloned().collect();
-        if all.len() > request.max_units {
+        let (named, included) = compiler
+            .units(&all)?
+            .into_iter()
+            .partition::<Vec<_>, _>(|u| patches.files.contains_key(&u.source));
+        Ok((named, included, affected))
+    })?;
+    let building = Building {
+        compiler: &compiler,
+        patches: &patches,
+        source: kernel.source().canonicalize()?,
+    };
+    if !units.is_empty() {
+        progress.step(&format!("compile {} unit(s)", units.len()), || {
+            building.compile(&units, &Flavour::ALL)
+        })?;
+        // Before it is looked for who else knows them.
+        check_layouts(&compiler, &units, &request.layouts)?;
+    }
+    if !affected.fixed.is_empty() {
+        check_fixed(kernel, &building, &affected)?;
+    }
+    if !included.is_empty() {
+        let label = format!("look through {} unit(s) that include", included.len());
+        let more = progress.step(&label, || {
+            let seeing = building.with_another_text(included)?;
+            if let Some(first) = seeing.first() {
+                let first = std::slice::from_ref(first);
+                building.compile(first, &[Flavour::Split, Flavour::Patched])?;
+                check_layouts(&compiler, first, &request.layouts)?;
+            }
+            building.with_another_object(seeing)
+        })?;
+        if more.len() > request.max_units {
+            let count = more.len();
             return Err(refuse(
                 "header fan-out",
                 format!(
-                    "{} units may be affected; --max-units {} lets them be compiled",
-                    all.len(),
-                    all.len()
+                    "{count} units that include change; --max-units {count} lets them be built"
                 ),
             ));
         }
-        let of_modules = modular
-            .into_iter()
-            .filter(|m| !patches.files.contains_key(m));
-        let by_header = affected.by_header.into_iter().chain(of_modules).collect();
-        without_equal_text(&compiler, compiler.units(&all)?, &by_header)
-    })?;
+        if !more.is_empty() {
+            progress.step(&format!("compile {} unit(s)", more.len()), || {
+                building.compile(&more, &Flavour::ALL)
+            })?;
+            check_layouts(&compiler, &more, &request.layouts)?;
+        }
+        units.extend(more);
+        units.sort_by(|a, b| a.source.cmp(&b.source));
+    }
     if units.is_empty() {
         let why = notes
             .first()
@@ -160,27 +198,6 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
             .unwrap_or_else(|| "the patches touch no code".to_owned());
         return Err(Ending::NothingChanged(why).into());
     }
-
-    progress.step(&format!("compile {} unit(s)", units.len()), || {
-        let jobs: Vec<(&Unit, Flavour)> = units
-            .iter()
-            .flat_map(|u| {
-                [
-                    Flavour::Exact,
-                    Flavour::ExactPatched,
-                    Flavour::Split,
-                    Flavour::Patched,
-                ]
-                .map(|f| (u, f))
-            })
-            .collect();
-        if compiler.compile(&jobs).is_err() {
-            // The numbering of lines may be at fault, and hides the line of an error.
-            patches.write_plain(compiler.tree())?;
-            compiler.compile(&jobs)?;
-        }
-        compile_around_links(&compiler, &units, &patches, kernel)
-    })?;
 
     let mut states: Vec<UnitState> = Vec::new();
     let mut verified = 0;
@@ -314,6 +331,29 @@ fn place(
     Ok(places)
 }
 
+/// Refuses a changed header if what cannot be patched sees the change: assembly, what code is generated from.
+fn check_fixed(kernel: &Kernel, building: &Building<'_>, affected: &Affected) -> Result<()> {
+    let (parts, others): (BTreeSet<String>, BTreeSet<String>) = {
+        let (parts, others): (Vec<_>, Vec<_>) = affected.fixed.iter().partition(|(_, f)| f.part);
+        let names = |list: Vec<(&String, _)>| list.into_iter().map(|(n, _)| n.clone()).collect();
+        (names(parts), names(others))
+    };
+    let mut files = modules(kernel, &others)?;
+    files.extend(parts);
+    let mut units = building.with_another_text(building.compiler.units(&files)?)?;
+    let (made, other): (Vec<_>, Vec<_>) = units.drain(..).partition(|u| generator(&u.source));
+    let refusals: Vec<Refusal> = building
+        .with_another_object(made)?
+        .into_iter()
+        .chain(other)
+        .map(|unit| Refusal::new(&unit.source, affected.fixed[&unit.source].why))
+        .collect();
+    if refusals.is_empty() {
+        return Ok(());
+    }
+    Err(Ending::CannotPatch(refusals).into())
+}
+
 /// Remarks about symbols that a patched unit exports and the original does not.
 fn new_exports(state: &UnitState) -> Vec<String> {
     let exports = |obj: &Obj| obj.exports.iter().cloned().collect::<BTreeSet<_>>();
@@ -325,56 +365,75 @@ fn new_exports(state: &UnitState) -> Vec<String> {
         .collect()
 }
 
-/// Leaves units out that see the same text before and after, of those that only a header brought in.
-fn without_equal_text(
-    compiler: &Compiler<'_>,
-    units: Vec<Unit>,
-    by_header: &BTreeSet<String>,
-) -> Result<Vec<Unit>> {
-    let equal = std::sync::Mutex::new(BTreeSet::new());
-    let candidates: Vec<&Unit> = units
-        .iter()
-        .filter(|u| by_header.contains(&u.source))
-        .collect();
-    parallel(&candidates, |unit| {
-        if compiler.preprocess(unit, Flavour::Split)?
-            == compiler.preprocess(unit, Flavour::Patched)?
-        {
-            equal
-                .lock()
-                .unwrap_or_else(|e| e.into_inner())
-                .insert(unit.source.clone());
-        }
-        Ok(())
-    })?;
-    let equal = equal.into_inner().unwrap_or_else(|e| e.into_inner());
-    Ok(units
-        .into_iter()
-        .filter(|u| !equal.contains(&u.source))
-        .collect())
-}
-
-/// Makes sure that no patched unit included a file of the unpatched tree that the patches change.
-///
-/// An include by `../` leaves the tree of links where a folder is one; then that folder is made real.
-fn compile_around_links(
+/// Refuses changed layouts of structures and unions, but for those that the author answers for.
+fn check_layouts(
     compiler: &Compiler<'_>,
     units: &[Unit],
-    patches: &Patches,
-    kernel: &Kernel,
+    accepted: &BTreeSet<String>,
 ) -> Result<()> {
-    let source = kernel.source();
-    let mut real = BTreeSet::new();
-    loop {
-        let mut again: Vec<(&Unit, Flavour)> = Vec::new();
-        for unit in units {
-            let deps = compiler.deps(unit, Flavour::Patched)?;
-            if unpatched_include(&deps, patches, &source)?.is_some() {
+    let mut refusals = BTreeSet::new();
+    for unit in units {
+        let old = compiler.read(unit, Flavour::Split, Layout::Split)?;
+        let new = compiler.read(unit, Flavour::Patched, Layout::Split)?;
+        let btf = |obj: &Obj| -> Result<Vec<u8>> {
+            let sec = obj.sec_by_name(btf::SECTION);
+            let sec = sec.with_context(|| format!("{} was compiled without BTF", unit.source))?;
+            Ok(obj.secs[sec].data.clone())
+        };
+        for (name, what) in btf::changes(&btf(&old)?, &btf(&new)?)? {
+            if !accepted.contains(&name) {
+                let why = format!(
+                    "changes its layout ({what}), and the running kernel has objects of it"
+                );
+                refusals.insert(Refusal::new(name, why).of(&unit.source));
+            }
+        }
+    }
+    if refusals.is_empty() {
+        return Ok(());
+    }
+    Err(Ending::CannotPatch(refusals.into_iter().collect()).into())
+}
+
+/// What it takes to compile units before and after the patches.
+struct Building<'a> {
+    compiler: &'a Compiler<'a>,
+    patches: &'a Patches,
+    /// The source tree, without links.
+    source: PathBuf,
+}
+
+impl Building<'_> {
+    /// Compiles, so that no patched unit includes an unpatched file that the patches change.
+    fn compile(&self, units: &[Unit], flavours: &[Flavour]) -> Result<()> {
+        let jobs = |units: &[&Unit]| -> Vec<(Unit, Flavour)> {
+            let all = units.iter().copied().cloned();
+            all.flat_map(|u| flavours.iter().map(move |f| (u.clone(), *f)))
+                .collect()
+        };
+        let all = jobs(&units.iter().collect::<Vec<_>>());
+        if self.compiler.compile(&all).is_err() {
+            // The numbering of lines may be at fault, and hides the line of an error.
+            self.patches.write_plain(self.compiler.tree())?;
+            self.compiler.compile(&all)?;
+        }
+        let Some(&patched) = flavours.iter().find(|f| f.patched()) else {
+            return Ok(());
+        };
+        // An include by `../` leaves the tree of links where a folder is one; then that folder is made real.
+        let mut real = BTreeSet::new();
+        loop {
+            let mut again: Vec<&Unit> = Vec::new();
+            for unit in units {
+                let deps = self.compiler.deps(unit, patched)?;
+                if !self.unpatched_include(&deps)? {
+                    continue;
+                }
                 let before = real.len();
                 // `a/b/../c.h` is right once both `a/b` and `a` are real.
                 real.extend(
                     deps.iter()
-                        .filter_map(|dep| dep.strip_prefix(compiler.tree()).ok())
+                        .filter_map(|dep| dep.strip_prefix(self.compiler.tree()).ok())
                         .flat_map(folders_of),
                 );
                 ensure!(
@@ -382,15 +441,72 @@ fn compile_around_links(
                     "{} includes an unpatched file",
                     unit.source
                 );
-                again.extend([(unit, Flavour::Patched), (unit, Flavour::ExactPatched)]);
+                again.push(unit);
+            }
+            if again.is_empty() {
+                return Ok(());
+            }
+            fs::remove_dir_all(self.compiler.tree())?;
+            self.patches
+                .link_tree(&self.source, self.compiler.tree(), &real)?;
+            let mut again = jobs(&again);
+            again.retain(|(_, flavour)| flavour.patched());
+            self.compiler.compile(&again)?;
+        }
+    }
+
+    /// Leaves units out that see the same text before and after.
+    fn with_another_text(&self, units: Vec<Unit>) -> Result<Vec<Unit>> {
+        self.only(units, |unit| {
+            let old = self.compiler.preprocess(unit, Flavour::Exact)?;
+            let new = self.compiler.preprocess(unit, Flavour::ExactPatched)?;
+            // What leaves the tree of links shows the old text.
+            Ok(old.digest != new.digest || self.unpatched_include(&new.deps)?)
+        })
+    }
+
+    /// Leaves units out that compile to the same as they were shipped.
+    fn with_another_object(&self, units: Vec<Unit>) -> Result<Vec<Unit>> {
+        self.compile(&units, &[Flavour::Exact, Flavour::ExactPatched])?;
+        self.only(units, |unit| {
+            let object = |flavour| fs::read(self.compiler.object(unit, flavour));
+            Ok(object(Flavour::Exact)? != object(Flavour::ExactPatched)?)
+        })
+    }
+
+    /// The units of which something is true.
+    fn only(
+        &self,
+        units: Vec<Unit>,
+        test: impl Fn(&Unit) -> Result<bool> + Sync,
+    ) -> Result<Vec<Unit>> {
+        let found = std::sync::Mutex::new(BTreeSet::new());
+        parallel(&units, |unit| {
+            if test(unit)? {
+                let mut found = found.lock().unwrap_or_else(|e| e.into_inner());
+                found.insert(unit.source.clone());
+            }
+            Ok(())
+        })?;
+        let found = found.into_inner().unwrap_or_else(|e| e.into_inner());
+        Ok(units
+            .into_iter()
+            .filter(|u| found.contains(&u.source))
+            .collect())
+    }
+
+    /// Whether a dependency is an unpatched form of a file that the patches change.
+    fn unpatched_include(&self, deps: &[PathBuf]) -> Result<bool> {
+        for dep in deps {
+            let real = dep
+                .canonicalize()
+                .with_context(|| format!("{} vanished", dep.display()))?;
+            let name = real.strip_prefix(&self.source).ok().and_then(Path::to_str);
+            if name.is_some_and(|name| self.patches.files.contains_key(name)) {
+                return Ok(true);
             }
         }
-        if again.is_empty() {
-            return Ok(());
-        }
-        fs::remove_dir_all(compiler.tree())?;
-        patches.link_tree(&source, compiler.tree(), &real)?;
-        compiler.compile(&again)?;
+        Ok(false)
     }
 }
 
@@ -408,25 +524,6 @@ fn folders_of(path: &Path) -> Vec<PathBuf> {
         folders.push(here.clone());
     }
     folders
-}
-
-/// The first dependency that is an unpatched form of a file that the patches change.
-fn unpatched_include(
-    deps: &[PathBuf],
-    patches: &Patches,
-    source: &Path,
-) -> Result<Option<PathBuf>> {
-    let source = source.canonicalize()?;
-    for dep in deps {
-        let real = dep
-            .canonicalize()
-            .with_context(|| format!("{} vanished", dep.display()))?;
-        let name = real.strip_prefix(&source).ok().and_then(Path::to_str);
-        if name.is_some_and(|name| patches.files.contains_key(name)) {
-            return Ok(Some(dep.clone()));
-        }
-    }
-    Ok(None)
 }
 
 /// `SOURCE_DATE_EPOCH`, or the time of the patches.
@@ -470,10 +567,9 @@ struct WorkDir {
 impl WorkDir {
     fn new(kernel: &Kernel, keep: bool) -> Result<Self> {
         // Below the kernel's folder, because the build root shows that one.
-        let path = kernel
-            .dir
-            .join("work")
-            .join(format!("build-{}", std::process::id()));
+        let parent = kernel.dir.join("work");
+        let path = parent.join(format!("build-{}", std::process::id()));
+        remove_old(&parent);
         if path.exists() {
             fs::remove_dir_all(&path)?;
         }
@@ -493,11 +589,59 @@ impl WorkDir {
     }
 }
 
+/// Folders of failed builds that stay to be looked at.
+const LEFT: usize = 5;
+
+/// Removes the folders of builds that have ended, but for the newest.
+fn remove_old(parent: &Path) {
+    let mut ended: Vec<(SystemTime, PathBuf)> = fs::read_dir(parent)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| {
+            let name = entry.file_name();
+            let process = name.to_str().and_then(|n| n.strip_prefix("build-"));
+            process.is_some_and(|p| !Path::new("/proc").join(p).exists())
+        })
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    ended.sort();
+    ended.reverse();
+    for (_, path) in ended.into_iter().skip(LEFT) {
+        // Another build may be doing the same.
+        let _ = fs::remove_dir_all(path);
+    }
+}
+
 impl Drop for WorkDir {
     fn drop(&mut self) {
         if !self.keep.get() {
             // Nothing can be done about files that stay.
             let _ = fs::remove_dir_all(&self.path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_ended_builds_go_and_the_newest_stay() {
+        let parent = std::env::temp_dir().join(format!("kcare-work-{}", std::process::id()));
+        let number = |n: u32| parent.join(format!("build-{n}"));
+        // Beyond the largest process id.
+        let ended: Vec<PathBuf> = (0..8).map(|n| number(4_194_305 + n)).collect();
+        let running = number(std::process::id());
+        for (age, path) in ended.iter().chain([&running]).enumerate() {
+            fs::create_dir_all(path).unwrap();
+            let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1000 + age as u64);
+            fs::File::open(path).unwrap().set_modified(time).unwrap();
+        }
+        remove_old(&parent);
+        let left: Vec<bool> = ended.iter().map(|p| p.exists()).collect();
+        assert_eq!(left, [false, false, false, true, true, true, true, true]);
+        assert!(running.exists());
+        fs::remove_dir_all(&parent).unwrap();
     }
 }

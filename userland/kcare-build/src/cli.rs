@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::build::{build, Report, Request};
 use crate::delta::Delta;
+use crate::home::homes;
 use crate::inspect::Summary;
 use crate::kernel::{upwards, Kernel};
 use crate::module::{Catalogue, Module};
@@ -50,6 +51,7 @@ enum Command {
     Inspect(InspectArgs),
     Diff(DiffArgs),
     Compare(CompareArgs),
+    Where(WhereArgs),
 }
 
 /// Build a payload from source patches.
@@ -77,9 +79,13 @@ struct BuildArgs {
     /// Tell for every symbol what became of it and why.
     #[arg(long)]
     explain: bool,
-    /// Refuse a change that may affect more units than this.
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    /// Refuse a changed header that changes more units than this.
+    #[arg(long, value_name = "N", default_value_t = 200)]
     max_units: usize,
+    /// Let the layout of a structure or union change, which is right if no object of it outlives the
+    /// functions that know it; may be repeated.
+    #[arg(long = "layout", value_name = "struct NAME")]
+    layouts: Vec<String>,
     /// Keep the intermediate files.
     #[arg(long)]
     keep_temp: bool,
@@ -181,6 +187,25 @@ struct CompareArgs {
     new: PathBuf,
 }
 
+/// Tell where the code of source files is: in vmlinux, in a module, included by others, or nowhere.
+///
+/// Prints a line for each file, the file and the place.
+#[derive(Debug, Args)]
+struct WhereArgs {
+    /// Kernel release (`uname -r`), or the directory of a prepared kernel.
+    #[arg(long)]
+    kernel: String,
+    /// Print it as JSON, an object of places by file.
+    #[arg(long)]
+    json: bool,
+    /// Program that enters the build root [default: $KCARE_EXEC, or scripts/kernel].
+    #[arg(long, value_name = "PROGRAM")]
+    exec: Option<PathBuf>,
+    /// Files, relative to the source tree.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<String>,
+}
+
 impl SignerArgs {
     fn signer(&self) -> Result<Signer> {
         let default = |name: &str| {
@@ -230,6 +255,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Inspect(args) => run_inspect(&args)?,
         Command::Diff(args) => return run_diff(&args),
         Command::Compare(args) => run_compare(&args)?,
+        Command::Where(args) => run_where(args)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -248,13 +274,21 @@ fn run_build(args: BuildArgs) -> Result<()> {
         description: args.description,
         signer,
         max_units: args.max_units,
+        layouts: args.layouts.into_iter().collect(),
         keep: args.keep_temp,
         explain: args.explain,
     };
     let progress = Progress::new(args.quiet);
-    let (bytes, report) = build(&request, &progress)?;
-    write_file(&args.output, &bytes)?;
+    let result = build(&request, &progress);
     let mut out = std::io::stdout().lock();
+    if let Err(error) = &result {
+        // A program that asked for JSON learns so what the exit status means.
+        if let Some(ending) = error.downcast_ref::<Ending>().filter(|_| args.json) {
+            writeln!(out, "{}", serde_json::to_string_pretty(ending)?)?;
+        }
+    }
+    let (bytes, report) = result?;
+    write_file(&args.output, &bytes)?;
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
     } else {
@@ -387,6 +421,20 @@ fn run_compare(args: &CompareArgs) -> Result<()> {
         writeln!(out, "{}", serde_json::to_string_pretty(&verdicts)?)?;
     } else {
         write!(out, "{verdicts}")?;
+    }
+    Ok(())
+}
+
+fn run_where(args: WhereArgs) -> Result<()> {
+    let kernel = Kernel::find(&args.kernel, args.exec.as_deref())?;
+    let homes = homes(&kernel, &args.files.into_iter().collect())?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&homes)?)?;
+    } else {
+        for (file, home) in homes {
+            writeln!(out, "{file}\t{home}")?;
+        }
     }
     Ok(())
 }

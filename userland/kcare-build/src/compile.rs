@@ -2,8 +2,9 @@
 
 //! Compiles units with the very commands that the kernel was built with.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
+use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -12,6 +13,8 @@ use anyhow::{bail, Context, Result};
 use crate::author;
 use crate::kernel::Kernel;
 use crate::obj::{Layout, Obj};
+use crate::store::Store;
+use crate::units::generator;
 
 /// A unit of the kernel and how it is compiled.
 #[derive(Clone, Debug)]
@@ -20,16 +23,17 @@ pub struct Unit {
     pub source: String,
     /// The shell command that the kernel's build runs, in the output tree.
     command: String,
-    /// Files that the unmodified unit includes, absolute.
-    pub deps: Vec<PathBuf>,
 }
 
 impl Unit {
+    /// Whether it is compiled for what it says, and does not become code.
+    fn generator(&self) -> bool {
+        generator(&self.source)
+    }
+
     /// Whether it becomes part of a module.
     pub fn module(&self) -> bool {
-        self.command
-            .split_whitespace()
-            .any(|word| word == "-DMODULE")
+        of_module(&self.command)
     }
 
     /// The names of the modules that it becomes part of (`modname` in scripts/Makefile.lib).
@@ -62,8 +66,16 @@ pub enum Flavour {
 }
 
 impl Flavour {
+    /// All of them.
+    pub const ALL: [Flavour; 4] = [
+        Flavour::Exact,
+        Flavour::ExactPatched,
+        Flavour::Split,
+        Flavour::Patched,
+    ];
+
     /// Whether the source is the patched one.
-    fn patched(self) -> bool {
+    pub fn patched(self) -> bool {
         matches!(self, Flavour::Patched | Flavour::ExactPatched)
     }
 
@@ -88,6 +100,7 @@ pub struct Compiler<'a> {
     /// The headers for authors of patches.
     headers: PathBuf,
     objtool: String,
+    store: Store,
 }
 
 impl<'a> Compiler<'a> {
@@ -103,6 +116,7 @@ impl<'a> Compiler<'a> {
             tree: work.join("tree"),
             headers,
             objtool,
+            store: Store::new(kernel.dir.join("kcare-objects")),
         })
     }
 
@@ -113,87 +127,38 @@ impl<'a> Compiler<'a> {
 
     /// Asks the kernel's build for the commands of source files, which must be C.
     pub fn units(&self, sources: &BTreeSet<String>) -> Result<Vec<Unit>> {
-        let missing: Vec<String> = sources
+        let plan = Plan::new(self.kernel, sources)?;
+        let made: Vec<String> = sources
             .iter()
             .map(|s| object_path(s))
-            .filter(|o| !self.kernel.build().join(cmd_path(o)).exists())
+            .filter(|o| plan.generated.iter().any(|folder| o.starts_with(folder)))
             .collect();
-        if !missing.is_empty() {
-            let output = self.make().arg("-s").args(&missing).output();
+        if !made.is_empty() {
+            // It makes what they include, too.
+            let mut make = make(self.kernel);
+            let output = make.arg(format!("-sj{}", jobs())).args(&made).output();
             let output = output.context("cannot enter the build root")?;
             if !output.status.success() {
                 bail!(
                     "the kernel's build cannot make {}:\n{}",
-                    missing.join(" "),
+                    made.join(" "),
                     String::from_utf8_lossy(&output.stderr).trim_end()
                 );
             }
         }
-        sources.iter().map(|source| self.unit(source)).collect()
-    }
-
-    /// The kernel's build, for single objects of the tree that is prepared already.
-    fn make(&self) -> std::process::Command {
-        let mut make = self.kernel.command("make");
-        // Without these flags the build starts itself again to set them, which resets -o; `prepare` would
-        // look through all tools of the build each time.
-        make.args(["-rR", "--no-print-directory", "-o", "prepare"])
-            .arg(format!("-j{}", jobs()));
-        make
-    }
-
-    /// Tells which of these files, which are not in vmlinux, are part of a module.
-    ///
-    /// The kernel's build marks what it makes for a module, whether it succeeds or not.
-    pub fn modules(&self, sources: &BTreeSet<String>) -> Result<BTreeSet<String>> {
-        let mut modules = BTreeSet::new();
-        let mut unknown = Vec::new();
-        for source in sources.iter().filter(|s| s.ends_with(".c")) {
-            match self.unit(source) {
-                Ok(unit) if unit.module() => {
-                    modules.insert(source.clone());
-                }
-                Ok(_) => {}
-                Err(_) => unknown.push(object_path(source)),
-            }
-        }
-        if !unknown.is_empty() {
-            let output = self
-                .make()
-                .arg("-k")
-                .args(&unknown)
-                .output()
-                .context("cannot enter the build root")?;
-            let text = String::from_utf8_lossy(&output.stdout);
-            let source_of = |object: &str| sources.iter().find(|s| object_path(s) == object);
-            for line in text.lines() {
-                let mut words = line.split_whitespace();
-                if let (Some("CC"), Some("[M]"), Some(object)) =
-                    (words.next(), words.next(), words.next())
-                {
-                    modules.extend(source_of(object).cloned());
-                }
-            }
-        }
-        Ok(modules)
-    }
-
-    fn unit(&self, source: &str) -> Result<Unit> {
-        let object = object_path(source);
-        let path = self.kernel.build().join(cmd_path(&object));
-        let text = fs::read_to_string(&path)
-            .with_context(|| format!("the kernel's build left no {}", path.display()))?;
-        let (command, deps) = parse_cmd(&text, &object)
-            .with_context(|| format!("{} is not understood", path.display()))?;
-        let deps = deps
-            .into_iter()
-            .map(|d| self.kernel.build().join(d))
-            .collect();
-        Ok(Unit {
-            source: source.to_owned(),
-            command,
-            deps,
-        })
+        sources
+            .iter()
+            .map(|source| {
+                let command = plan
+                    .commands
+                    .get(&object_path(source))
+                    .with_context(|| format!("the kernel's build has no command for {source}"))?;
+                Ok(Unit {
+                    source: source.clone(),
+                    command: command.clone(),
+                })
+            })
+            .collect()
     }
 
     /// Where the object of a unit goes.
@@ -216,9 +181,9 @@ impl<'a> Compiler<'a> {
     }
 
     /// Compiles, in parallel.
-    pub fn compile(&self, jobs_list: &[(&Unit, Flavour)]) -> Result<()> {
-        parallel(jobs_list, |&(unit, flavour)| {
-            self.compile_one(unit, flavour)
+    pub fn compile(&self, jobs_list: &[(Unit, Flavour)]) -> Result<()> {
+        parallel(jobs_list, |(unit, flavour)| {
+            self.compile_one(unit, *flavour)
         })
     }
 
@@ -227,11 +192,23 @@ impl<'a> Compiler<'a> {
         let deps = dep_file(&object);
         let command = self.command(unit, flavour, &object, &deps)?;
         let module = if unit.module() { " --module" } else { "" };
-        let script = format!(
-            "{command} && ./tools/objtool/objtool {} --link{module} {}",
+        let objtool = format!(
+            " && ./tools/objtool/objtool {} --link{module} {}",
             self.objtool,
             quote(&object)?
         );
+        let script = if unit.generator() {
+            command
+        } else {
+            command + &objtool
+        };
+        // Under another name the object is the same.
+        let name = object.file_name().context("no name")?.to_string_lossy();
+        let anywhere = script.replace(quote(self.work)?.as_str(), "");
+        let reusable = !flavour.patched();
+        if reusable && self.store.fetch(&name, &anywhere, &object) {
+            return Ok(());
+        }
         let output = self
             .kernel
             .command("sh")
@@ -251,7 +228,25 @@ impl<'a> Compiler<'a> {
                 }
             );
         }
+        if reusable {
+            let mut read = self.deps(unit, flavour)?;
+            read.extend(self.tools(unit));
+            // Losing it costs a compilation, nothing else.
+            let _ = self.store.keep(&name, &anywhere, &object, &read);
+        }
         Ok(())
+    }
+
+    /// The programs that make an object.
+    fn tools(&self, unit: &Unit) -> Vec<PathBuf> {
+        let compiler = unit.command.split(' ').next().unwrap_or_default();
+        [
+            self.kernel.dir.join("root/usr/bin").join(compiler),
+            self.kernel.build().join("tools/objtool/objtool"),
+        ]
+        .into_iter()
+        .filter(|path| path.exists())
+        .collect()
     }
 
     /// The shell command for one flavour.
@@ -266,7 +261,8 @@ impl<'a> Compiler<'a> {
         }
         let split = match flavour {
             Flavour::Exact | Flavour::ExactPatched => "",
-            Flavour::Split | Flavour::Patched => " -ffunction-sections -fdata-sections",
+            // BTF tells the layouts of structures.
+            Flavour::Split | Flavour::Patched => " -ffunction-sections -fdata-sections -gbtf",
         };
         let new_object = format!("{split} -o {} ", quote(object)?);
         let command = unit.command.replace(&old_object, &new_object);
@@ -289,9 +285,12 @@ impl<'a> Compiler<'a> {
 
     /// The files that a compiled unit included, absolute.
     pub fn deps(&self, unit: &Unit, flavour: Flavour) -> Result<Vec<PathBuf>> {
-        let path = dep_file(&self.object(unit, flavour));
+        self.read_deps(&dep_file(&self.object(unit, flavour)))
+    }
+
+    fn read_deps(&self, path: &Path) -> Result<Vec<PathBuf>> {
         let text =
-            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let (_, list) = text.split_once(':').context("malformed dependency file")?;
         Ok(list
             .split_whitespace()
@@ -300,23 +299,64 @@ impl<'a> Compiler<'a> {
             .collect())
     }
 
-    /// Runs only the preprocessor and returns its text without line markers.
-    pub fn preprocess(&self, unit: &Unit, flavour: Flavour) -> Result<Vec<u8>> {
+    /// Runs only the preprocessor.
+    pub fn preprocess(&self, unit: &Unit, flavour: Flavour) -> Result<Preprocessed> {
         let out = self.object(unit, flavour).with_extension("i");
         let deps = dep_file(&out);
         let command = self
             .command(unit, flavour, &out, &deps)?
             .replace(" -c ", " -E -P ");
-        let output = self.kernel.command("sh").args(["-c", &command]).output()?;
-        if !output.status.success() {
-            bail!(
-                "cannot preprocess {}:\n{}\nThe command was:\n{command}",
-                unit.source,
-                String::from_utf8_lossy(&output.stderr).trim_end()
-            );
+        let name = out.file_name().context("no name")?.to_string_lossy();
+        let anywhere = command.replace(quote(self.work)?.as_str(), "");
+        let reusable = !flavour.patched();
+        if !reusable || !self.store.fetch(&name, &anywhere, &out) {
+            let output = self.kernel.command("sh").args(["-c", &command]).output()?;
+            if !output.status.success() {
+                bail!(
+                    "cannot preprocess {}:\n{}\nThe command was:\n{command}",
+                    unit.source,
+                    String::from_utf8_lossy(&output.stderr).trim_end()
+                );
+            }
+            // The text itself would fill the disk when half of the kernel includes a header.
+            let text = fs::read(&out)?;
+            fs::write(&out, digest(&text))?;
+            if reusable {
+                let mut read = self.read_deps(&deps)?;
+                read.extend(self.tools(unit));
+                // Losing it costs a run of the preprocessor, nothing else.
+                let _ = self.store.keep(&name, &anywhere, &out, &read);
+            }
         }
-        Ok(fs::read(&out)?)
+        Ok(Preprocessed {
+            digest: fs::read(&out)?,
+            deps: if reusable {
+                Vec::new()
+            } else {
+                self.read_deps(&deps)?
+            },
+        })
     }
+}
+
+/// What the preprocessor makes of a unit.
+#[derive(Debug)]
+pub struct Preprocessed {
+    /// Stands for its text without line markers.
+    pub digest: Vec<u8>,
+    /// Of the patched source: the files that it read, absolute.
+    pub deps: Vec<PathBuf>,
+}
+
+/// 128 bits and the length, which stand for a text.
+fn digest(text: &[u8]) -> String {
+    let half = |seed: u8| {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u8(seed);
+        hasher.write(text);
+        hasher.finish()
+    };
+    format!("{:016x}{:016x} {}", half(0), half(1), text.len())
 }
 
 /// Number of processors to use.
@@ -369,7 +409,8 @@ const NAMED_ELSEWHERE: [(&str, &str); 3] = [
 
 /// The object of a source file, under the name that the kernel's build knows.
 fn object_path(source: &str) -> String {
-    let object = format!("{}.o", source.strip_suffix(".c").unwrap_or(source));
+    let stem = source.strip_suffix(".c").or(source.strip_suffix(".S"));
+    let object = format!("{}.o", stem.unwrap_or(source));
     let named = NAMED_ELSEWHERE
         .iter()
         .find(|(start, _)| source.starts_with(start));
@@ -388,6 +429,12 @@ fn cmd_path(object: &str) -> String {
         Some((folder, name)) => format!("{folder}/.{name}.cmd"),
         None => format!(".{object}.cmd"),
     }
+}
+
+/// Where the kernel's build lets the compiler write an object's dependencies.
+fn dep_path(object: &str) -> String {
+    let cmd = cmd_path(object);
+    format!("{}.d", cmd.strip_suffix(".cmd").unwrap_or(&cmd))
 }
 
 fn dep_file(object: &Path) -> PathBuf {
@@ -425,40 +472,113 @@ fn replace_path(text: &str, from: &str, to: &str) -> String {
     out
 }
 
-/// Takes the command and the dependencies out of a `.cmd` file of the kernel's build.
-fn parse_cmd(text: &str, object: &str) -> Result<(String, Vec<String>)> {
+/// Tells which of these files, which are not in vmlinux, are part of a module.
+pub fn modules(kernel: &Kernel, sources: &BTreeSet<String>) -> Result<BTreeSet<String>> {
+    let units = |s: &&String| s.ends_with(".c") || (s.ends_with(".S") && !s.ends_with(".lds.S"));
+    let sources: BTreeSet<String> = sources.iter().filter(units).cloned().collect();
+    let plan = Plan::new(kernel, &sources)?;
+    let of_module = |source: &String| {
+        let command = plan.commands.get(&object_path(source));
+        command.is_some_and(|c| of_module(c))
+    };
+    Ok(sources.into_iter().filter(of_module).collect())
+}
+
+/// Whether the kernel's build compiles something for a module.
+fn of_module(command: &str) -> bool {
+    command.split_whitespace().any(|word| word == "-DMODULE")
+}
+
+/// The kernel's build, for single objects of the tree that is prepared already.
+fn make(kernel: &Kernel) -> std::process::Command {
+    let mut make = kernel.command("make");
+    // Without these flags the build starts itself again to set them, which resets -o; `prepare` would
+    // look through all tools of the build each time.
+    make.args(["-rR", "--no-print-directory", "-o", "prepare"]);
+    make
+}
+
+/// How the kernel's build compiles source files.
+#[derive(Debug, Default)]
+struct Plan {
+    /// The shell command by object.
+    commands: BTreeMap<String, String>,
+    /// Folders in which the build makes more than objects, with a `/` at the end.
+    generated: BTreeSet<String>,
+}
+
+impl Plan {
+    /// Reads the commands of what was made already, and lets the kernel's build print the others.
+    fn new(kernel: &Kernel, sources: &BTreeSet<String>) -> Result<Self> {
+        let mut plan = Plan::default();
+        let mut missing = Vec::new();
+        for source in sources {
+            let object = object_path(source);
+            let path = kernel.build().join(cmd_path(&object));
+            match fs::read_to_string(&path) {
+                Ok(text) => {
+                    let command = parse_cmd(&text, &object)
+                        .with_context(|| format!("{} is not understood", path.display()))?;
+                    plan.commands.insert(object, command);
+                }
+                Err(_) => missing.push(object),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(plan);
+        }
+        // Without -j, which would mix the lines of several.
+        let output = make(kernel).args(["-n", "-k"]).args(&missing).output();
+        let output = output.context("cannot enter the build root")?;
+        plan.read(&String::from_utf8_lossy(&output.stdout), &missing);
+        Ok(plan)
+    }
+
+    /// Takes the commands out of what `make -n` prints.
+    fn read(&mut self, text: &str, objects: &[String]) {
+        let objects: HashSet<&str> = objects.iter().map(String::as_str).collect();
+        for line in text.lines() {
+            // `cmd` in scripts/Kbuild.include tells first what it is about to do: a verb, `[M]`, targets.
+            let Some((_, rest)) = line.split_once("echo '  ") else {
+                continue;
+            };
+            let Some((said, commands)) = rest.split_once("';") else {
+                continue;
+            };
+            let mut words = said.split_whitespace().filter(|w| *w != "[M]");
+            let (verb, target) = (words.next(), words.next().unwrap_or_default());
+            if matches!(verb, Some("CC" | "AS")) && objects.contains(target) {
+                if let Some(command) = planned(commands, target) {
+                    self.commands.insert(target.to_owned(), command);
+                }
+            } else if let Some((folder, _)) = target.rsplit_once('/') {
+                self.generated.insert(format!("{folder}/"));
+            }
+        }
+    }
+}
+
+/// The compiler's command out of the shell commands for an object (`cmd_and_fixdep`): the argument of fixdep.
+fn planned(commands: &str, object: &str) -> Option<String> {
+    let (_, rest) = commands.split_once(&format!("/fixdep {} {object} '", dep_path(object)))?;
+    let (quoted, _) = rest.split_once(&format!("' > {}", cmd_path(object)))?;
+    Some(compiler_part(&quoted.replace("'\\''", "'")))
+}
+
+/// Takes the command out of a `.cmd` file of the kernel's build.
+fn parse_cmd(text: &str, object: &str) -> Result<String> {
     let line = text.lines().next().context("empty file")?;
     let command = line
         .strip_prefix(&format!("savedcmd_{object} := "))
         .with_context(|| format!("no savedcmd_{object}"))?;
-    // Make's own escapes.
-    let command = command.replace("$(pound)", "#").replace("$$", "$");
-    // What follows the compiler (objtool) is run separately.
-    let command = command
-        .split(" ; ")
-        .next()
-        .unwrap_or(&command)
-        .trim_end()
-        .to_owned();
+    Ok(compiler_part(command))
+}
 
-    let mut deps = Vec::new();
-    let mut inside = false;
-    for line in text.lines() {
-        if line.starts_with(&format!("deps_{object} :=")) {
-            inside = true;
-            continue;
-        }
-        if inside {
-            let word = line.trim().trim_end_matches('\\').trim();
-            if word.is_empty() {
-                break;
-            }
-            if !word.starts_with("$(wildcard ") {
-                deps.push(word.to_owned());
-            }
-        }
-    }
-    Ok((command, deps))
+/// The compiler's part of a command with make's own escapes; what follows it (objtool) is run separately.
+fn compiler_part(command: &str) -> String {
+    let command = command.replace("$(pound)", "#").replace("$$", "$");
+    let compiler = command.split(" ; ").next().unwrap_or(&command);
+    compiler.trim_end().to_owned()
 }
 
 /// The arguments that the kernel's build gives objtool, as the build itself computes them.
@@ -498,12 +618,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cmd_file_gives_command_and_dependencies() {
+    fn a_cmd_file_gives_the_command() {
         let text = "savedcmd_a/b.o := gcc -DX=\\$(pound) -c -o a/b.o /s/a/b.c ; objtool a/b.o\n\n\
-                    source_a/b.o := /s/a/b.c\n\ndeps_a/b.o := \\\n  /s/x.h \\\n    $(wildcard include/config/Y) \\\n  ./g.h \\\n\na/b.o: $(deps_a/b.o)\n";
-        let (command, deps) = parse_cmd(text, "a/b.o").unwrap();
+                    source_a/b.o := /s/a/b.c\n";
+        let command = parse_cmd(text, "a/b.o").unwrap();
         assert_eq!(command, "gcc -DX=\\# -c -o a/b.o /s/a/b.c");
-        assert_eq!(deps, ["/s/x.h", "./g.h"]);
+    }
+
+    #[test]
+    fn a_plan_gives_commands_and_folders_of_generated_files() {
+        let text = "set -e;  echo '  GEN     a/x.h a/y.h';   sh gen\n\
+                    set -e;  echo '  CC [M]  a/b.o';   trap 'rm -f a/b.o' HUP; gcc -c ; ./fixdep a/.b.o.d a/b.o \
+                    'gcc -DMODULE -DN='\\''\"b\"'\\'' -c -o a/b.o /s/a/b.c  ' > a/.b.o.cmd; rm -f a/.b.o.d\n\
+                    set -e;  echo '  CC      a/other.o';   gcc\n";
+        let mut plan = Plan::default();
+        plan.read(text, &["a/b.o".to_owned()]);
+        let command = "gcc -DMODULE -DN='\"b\"' -c -o a/b.o /s/a/b.c".to_owned();
+        assert_eq!(
+            plan.commands,
+            BTreeMap::from([("a/b.o".to_owned(), command)])
+        );
+        assert_eq!(plan.generated, BTreeSet::from(["a/".to_owned()]));
     }
 
     #[test]

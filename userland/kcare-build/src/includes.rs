@@ -128,7 +128,11 @@ impl Includes {
 
     /// The files that may include one of `targets`, directly or not; the targets themselves too.
     pub fn includers(&self, targets: &BTreeSet<String>) -> BTreeSet<String> {
-        // By the last component of the name.
+        self.reverse().includers(targets)
+    }
+
+    /// Makes ready to look for the includers of many.
+    pub fn reverse(&self) -> Reverse<'_> {
         let mut by_name: HashMap<&str, Vec<(&str, &str)>> = HashMap::new();
         for (file, named) in &self.named {
             for name in named {
@@ -136,18 +140,10 @@ impl Includes {
                 by_name.entry(last).or_default().push((file, name));
             }
         }
-        let mut found: BTreeSet<String> = targets.clone();
-        let mut queue: Vec<String> = targets.iter().cloned().collect();
-        while let Some(target) = queue.pop() {
-            let last = target.rsplit('/').next().unwrap_or(&target);
-            for &(file, name) in by_name.get(last).into_iter().flatten() {
-                if !found.contains(file) && self.may_mean(file, name, &target) {
-                    found.insert(file.to_owned());
-                    queue.push(file.to_owned());
-                }
-            }
+        Reverse {
+            includes: self,
+            by_name,
         }
-        found
     }
 
     /// Whether a name in a file may mean a target.
@@ -178,6 +174,31 @@ impl Includes {
             || target
                 .strip_suffix(plain)
                 .is_some_and(|head| head.ends_with('/'))
+    }
+}
+
+/// Who names whom, by the last component of the name.
+#[derive(Debug)]
+pub struct Reverse<'a> {
+    includes: &'a Includes,
+    by_name: HashMap<&'a str, Vec<(&'a str, &'a str)>>,
+}
+
+impl Reverse<'_> {
+    /// The files that may include one of `targets`, directly or not; the targets themselves too.
+    pub fn includers(&self, targets: &BTreeSet<String>) -> BTreeSet<String> {
+        let mut found: BTreeSet<String> = targets.clone();
+        let mut queue: Vec<String> = targets.iter().cloned().collect();
+        while let Some(target) = queue.pop() {
+            let last = target.rsplit('/').next().unwrap_or(&target);
+            for &(file, name) in self.by_name.get(last).into_iter().flatten() {
+                if !found.contains(file) && self.includes.may_mean(file, name, &target) {
+                    found.insert(file.to_owned());
+                    queue.push(file.to_owned());
+                }
+            }
+        }
+        found
     }
 }
 

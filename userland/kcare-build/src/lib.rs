@@ -10,6 +10,7 @@
 //! change; refuse rather than guess.
 
 pub mod author;
+pub mod btf;
 pub mod build;
 pub mod cli;
 pub mod compare;
@@ -21,6 +22,7 @@ pub mod diff;
 pub mod dwarf;
 pub mod elf;
 pub mod emit;
+pub mod home;
 pub mod image;
 pub mod includes;
 pub mod insn;
@@ -36,6 +38,7 @@ pub mod refuse;
 pub mod select;
 pub mod sign;
 pub mod special;
+pub mod store;
 pub mod toolchain;
 pub mod unit;
 pub mod units;

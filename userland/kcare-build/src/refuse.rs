@@ -2,12 +2,18 @@
 
 //! How a build can end other than with a payload.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
+use serde::Serialize;
+
 /// One thing that stands in the way of a payload.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Refusal {
-    /// The file, function or variable.
+    /// The source file, if the name is not one itself.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub file: String,
+    /// The file, function, variable or type.
     pub name: String,
     /// Why it cannot be patched.
     pub reason: String,
@@ -17,14 +23,109 @@ impl Refusal {
     /// Makes a refusal.
     pub fn new(name: impl Into<String>, reason: impl Into<String>) -> Self {
         Self {
+            file: String::new(),
             name: name.into(),
             reason: reason.into(),
         }
     }
+
+    /// Names the source file.
+    pub fn of(mut self, file: &str) -> Self {
+        if self.file.is_empty() && self.name != file {
+            file.clone_into(&mut self.file);
+        }
+        self
+    }
+
+    /// What the author of a patch can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        let found = HINTS.iter().find(|(part, _)| self.reason.contains(part));
+        found.map(|(_, hint)| *hint)
+    }
 }
 
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.file.is_empty() {
+            write!(f, "{}: ", self.file)?;
+        }
+        write!(f, "{}: {}", self.name, self.reason)
+    }
+}
+
+/// What can be done, by a part of the reason; the first that fits.
+const HINTS: &[(&str, &str)] = &[
+    (
+        "changes its layout",
+        "keep the layout, and hold what is new in a shadow variable (klp_shadow_alloc); or accept it with \
+         `--layout` if no object of it outlives the functions that know it",
+    ),
+    (
+        "init code",
+        "it has run: do what it would do now in a pre-patch callback, and leave its change out",
+    ),
+    (
+        "init data",
+        "copy what is needed into the patch, as data of its own",
+    ),
+    (
+        "freed after boot",
+        "it is gone: let the patched code do without it",
+    ),
+    (
+        "whose initial value changed",
+        "set the running kernel's copy in a pre-patch callback, and set it back in a post-unpatch one",
+    ),
+    (
+        "is a constant that changed",
+        "give the new constant another name and let the patched functions use that one; or change the pointer to it \
+         in a callback",
+    ),
+    (
+        "which the running kernel has already read",
+        "register what is new in a pre-patch callback, and take it back in a post-unpatch one",
+    ),
+    (
+        "data points to it",
+        "change the pointer in a pre-patch callback to a new function of the patch, and set it back",
+    ),
+    (
+        "has no fentry",
+        "patch the functions that call it instead: let them call a copy of it under another name",
+    ),
+    (
+        "is not to be instrumented",
+        "patch the ordinary functions around it instead",
+    ),
+    (
+        "is closed to probes",
+        "patch the functions that call it instead: let them call a copy of it under another name",
+    ),
+    (
+        "cannot be told which one of the running kernel it is",
+        "reach the variable through a function that is not patched, or use a new one under another name",
+    ),
+    (
+        "per-CPU variable",
+        "use a shadow variable, or an array with an element for each CPU",
+    ),
+    (
+        "ENDBR",
+        "call it from a function of the patch, and take the address of that one",
+    ),
+    (
+        "which vmlinux does not have",
+        "add the change that makes it to the patch",
+    ),
+    (
+        "units that include change",
+        "leave the header alone and change a copy of what the fix needs in the C file",
+    ),
+];
+
 /// A build that ends without a payload although nothing failed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Ending {
     /// The patches change no code of this kernel.
     NothingChanged(String),
@@ -39,7 +140,11 @@ impl fmt::Display for Ending {
             Ending::CannotPatch(refusals) => {
                 write!(f, "the change cannot be applied to a running kernel:")?;
                 for refusal in refusals {
-                    write!(f, "\n  {}: {}", refusal.name, refusal.reason)?;
+                    write!(f, "\n  {refusal}")?;
+                }
+                let hints: BTreeSet<&str> = refusals.iter().filter_map(Refusal::hint).collect();
+                for hint in hints {
+                    write!(f, "\nHint: {hint}.")?;
                 }
                 Ok(())
             }
@@ -52,4 +157,26 @@ impl std::error::Error for Ending {}
 /// Ends a build with one refusal.
 pub fn refuse(name: impl Into<String>, reason: impl Into<String>) -> anyhow::Error {
     Ending::CannotPatch(vec![Refusal::new(name, reason)]).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_file_symbol_reason_and_a_way_out() {
+        let one = Refusal::new("f", "is init code").of("a/b.c").of("c.c");
+        let file = Refusal::new("a/b.c", "is odd").of("a/b.c");
+        let text = Ending::CannotPatch(vec![one.clone(), one, file]).to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[1..4],
+            ["  a/b.c: f: is init code"; 2]
+                .into_iter()
+                .chain(["  a/b.c: is odd"])
+                .collect::<Vec<_>>()
+        );
+        assert!(lines[4].starts_with("Hint: it has run: "), "{text}");
+        assert_eq!(lines.len(), 5);
+    }
 }

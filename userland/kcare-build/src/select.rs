@@ -85,6 +85,8 @@ pub struct Selector<'a> {
     queue: Vec<Key>,
     /// Functions that are reached through their callers only, because they cannot be redirected.
     direct: BTreeSet<Key>,
+    /// The unit that is looked at.
+    at: usize,
     /// What is selected so far.
     pub selection: Selection,
 }
@@ -98,6 +100,7 @@ impl<'a> Selector<'a> {
             globals: BTreeMap::new(),
             queue: Vec::new(),
             direct: BTreeSet::new(),
+            at: 0,
             selection: Selection::default(),
         };
         for (u, unit) in units.iter().enumerate() {
@@ -129,11 +132,13 @@ impl<'a> Selector<'a> {
     }
 
     fn refuse(&mut self, name: &str, reason: impl Into<String>) {
-        self.selection.refusals.insert(Refusal::new(name, reason));
+        let refusal = Refusal::new(name, reason).of(&self.units[self.at].source);
+        self.selection.refusals.insert(refusal);
     }
 
     /// Starts with everything that changed.
     fn seed(&mut self, u: usize) {
+        self.at = u;
         let unit = &self.units[u];
         for section in &unit.diff.sections {
             self.refuse(
@@ -342,6 +347,7 @@ impl<'a> Selector<'a> {
     /// Follows references until nothing new turns up.
     fn close(&mut self) -> Result<()> {
         while let Some((u, id)) = self.queue.pop() {
+            self.at = u;
             let unit = &self.units[u];
             let item = &unit.new.items[id];
             if item.kind == Kind::Func {
@@ -440,7 +446,8 @@ impl<'a> Selector<'a> {
     fn follow(&mut self, u: usize, from: ItemId, rel: &Rel, user: &str, table: bool) -> Result<()> {
         match self.goal(u, from, rel, table) {
             Err(refusal) => {
-                self.selection.refusals.insert(refusal);
+                let file = &self.units[self.at].source;
+                self.selection.refusals.insert(refusal.of(file));
             }
             Ok(Goal::Outside(name, image, addr)) => {
                 let taken = !rel.branch && !table && rel.reach() == 0;
@@ -672,6 +679,7 @@ impl<'a> Selector<'a> {
 
     /// Checks what is new or gone and was not selected.
     fn check_rest(&mut self, u: usize) {
+        self.at = u;
         let unit = &self.units[u];
         for (&id, verdict) in &unit.diff.verdicts {
             let item = &unit.new.items[id];
@@ -719,6 +727,7 @@ impl<'a> Selector<'a> {
                 continue;
             }
             let name = self.units[u].new.items[id].name.clone();
+            self.at = u;
             match self.callers(u, id) {
                 Ok(callers) => {
                     for caller in callers {
@@ -764,7 +773,6 @@ impl<'a> Selector<'a> {
     /// The functions that call one without fentry, if these calls are all that leads to it.
     fn callers(&self, u: usize, id: ItemId) -> Result<BTreeSet<ItemId>, String> {
         let unit = &self.units[u];
-        let item = &unit.new.items[id];
         let Some((name, addr, _)) = self.placed(u, id) else {
             return Err(
                 "changed, but what was shipped has no such function of this unit".to_owned(),
@@ -782,14 +790,15 @@ impl<'a> Selector<'a> {
         if section.starts_with(".exit") {
             return Err(fault("it is exit code"));
         }
-        if item.global {
+        let old = unit.diff.pairs.old(id);
+        if old.is_some_and(|old| unit.old.items[old].global) {
             return Err(fault("it is notrace"));
         }
         // Every reference to it, in the shipped code and in the new one, must be a call.
         let mut names = BTreeSet::new();
         let forms = [
             (&unit.exact, unit.exact.by_name(name)),
-            (&unit.old, unit.diff.pairs.old(id)),
+            (&unit.old, old),
             (&unit.new, Some(id)),
         ];
         for (obj, target) in forms {
@@ -806,9 +815,10 @@ impl<'a> Selector<'a> {
                     if base_part(&by.name) == base_part(name) {
                         continue;
                     }
-                    let call = obj
-                        .insn_at(sec_id, rel.off)
-                        .is_some_and(|i| i.flow == Flow::Call);
+                    // A jump to its start is the call of a caller that has nothing left to do.
+                    let call = obj.insn_at(sec_id, rel.off).is_some_and(|i| {
+                        i.flow == Flow::Call || (i.flow == Flow::Jump && rel.reach() == 0)
+                    });
                     if !call {
                         return Err(fault(&format!(
                             "it is notrace, and `{}` does more than call it",
@@ -855,6 +865,7 @@ impl<'a> Selector<'a> {
             let name = name.to_owned();
             let cold_name = format!("{name}.cold");
             let cold = unit.placement.addr.get(&cold_name).copied();
+            self.at = u;
             if cold.is_none() && unit.exact.by_name(&cold_name).is_some() {
                 self.refuse(&cold_name, "cannot be found in what was shipped");
                 continue;

@@ -128,6 +128,7 @@ pub fn is_table(name: &str) -> bool {
 pub fn is_discarded(name: &str) -> bool {
     name.starts_with(".discard")
         || name.starts_with(".debug")
+        || name.starts_with(".BTF")
         || name.starts_with(".note")
         || matches!(
             name,

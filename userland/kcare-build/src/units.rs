@@ -6,7 +6,7 @@
 //! half of the kernel; but if all that changed in it are functions, declarations and macros, only who
 //! mentions one of them, or something that mentions one of them, can compile to something else.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -73,6 +73,11 @@ const GENERATORS: [&str; 3] = [
     "arch/x86/um/",
 ];
 
+/// Whether other code is made from what a file compiles to.
+pub fn generator(file: &str) -> bool {
+    GENERATORS.iter().any(|p| file.starts_with(p))
+}
+
 /// The units to look at.
 #[derive(Debug, Default)]
 pub struct Affected {
@@ -82,6 +87,17 @@ pub struct Affected {
     pub by_header: BTreeSet<String>,
     /// C files that are not in vmlinux: of modules, or not configured.
     pub elsewhere: BTreeSet<String>,
+    /// Files that see a changed header and that cannot be patched.
+    pub fixed: BTreeMap<String, Fixed>,
+}
+
+/// A file that cannot be patched.
+#[derive(Clone, Copy, Debug)]
+pub struct Fixed {
+    /// Why not.
+    pub why: &'static str,
+    /// Whether it is known to be part of vmlinux.
+    pub part: bool,
 }
 
 /// Finds the units that the patches may affect; `units` are those of vmlinux.
@@ -126,19 +142,29 @@ pub fn affected(kernel: &Kernel, patches: &Patches, units: &BTreeSet<String>) ->
             }
         }
     }
-    for file in out.builtin.iter().chain(&out.elsewhere) {
+    let all: Vec<String> = out.builtin.iter().chain(&out.elsewhere).cloned().collect();
+    for file in all {
         let starts = |list: &[&str]| list.iter().any(|p| file.starts_with(p));
-        if starts(&EMBEDDED) {
-            refusals.push(Refusal::new(
-                file,
-                "is part of an image inside the kernel (boot code, vDSO)",
-            ));
-        } else if starts(&GENERATORS) {
-            refusals.push(Refusal::new(file, "other code is generated from it"));
+        let why = if starts(&EMBEDDED) {
+            "is part of an image inside the kernel (boot code, vDSO)"
+        } else if generator(&file) {
+            "other code is generated from it"
         } else if file.ends_with(".rs") {
-            refusals.push(Refusal::new(file, "is Rust code that the change may reach"));
+            "is Rust code that the change may reach"
         } else if file.ends_with(".S") || file.ends_with(".lds") {
-            refusals.push(Refusal::new(file, "is assembly that the change may reach"));
+            "is assembly that the change reaches"
+        } else {
+            continue;
+        };
+        // The build makes these in its usual way, so that it can be seen whether they change.
+        let ordinary = file.ends_with(".S") && !file.ends_with(".lds.S") && !starts(&EMBEDDED);
+        if !patches.files.contains_key(&file) && (ordinary || generator(&file)) {
+            let part = out.builtin.remove(&file) || generator(&file);
+            out.by_header.remove(&file);
+            out.elsewhere.remove(&file);
+            out.fixed.insert(file, Fixed { why, part });
+        } else {
+            refusals.push(Refusal::new(file, why));
         }
     }
     if !refusals.is_empty() {

@@ -158,6 +158,10 @@ fn place(obj: &Obj, source: &str, vmlinux: &Vmlinux) -> Result<Option<Placement>
         .filter(|i| i.named() && i.global && kept(i.sec))
     {
         match vmlinux.global(&item.name) {
+            // The size alone may be that of the function that overrides it.
+            Some(s) if item.weak && !s.weak => {
+                placement.overridden.insert(item.name.clone());
+            }
             Some(s) if s.size == item.size => {
                 placement.addr.insert(item.name.clone(), (s.addr, s.size));
             }

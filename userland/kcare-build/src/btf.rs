@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The layouts of structures and unions that a unit knows, from the compiler's BTF, and what changed in them.
+//!
+//! Objects of a structure live on while its functions are replaced, and other units and modules know it too: what
+//! was laid out by the original must be what the patched code finds. The format is that of
+//! Documentation/bpf/btf.rst and include/uapi/linux/btf.h.
+
+use std::collections::BTreeMap;
+
+use anyhow::{ensure, Context, Result};
+
+/// The compiler's section.
+pub const SECTION: &str = ".BTF";
+
+const MAGIC: u16 = 0xeb9f;
+/// Deeper nesting of types without a name than C code has.
+const DEEPEST: usize = 64;
+
+/// Kinds of types (`BTF_KIND_*`).
+mod kind {
+    pub(super) const INT: u32 = 1;
+    pub(super) const PTR: u32 = 2;
+    pub(super) const ARRAY: u32 = 3;
+    pub(super) const STRUCT: u32 = 4;
+    pub(super) const UNION: u32 = 5;
+    pub(super) const ENUM: u32 = 6;
+    pub(super) const FWD: u32 = 7;
+    pub(super) const TYPEDEF: u32 = 8;
+    pub(super) const VOLATILE: u32 = 9;
+    pub(super) const CONST: u32 = 10;
+    pub(super) const RESTRICT: u32 = 11;
+    pub(super) const FUNC: u32 = 12;
+    pub(super) const FUNC_PROTO: u32 = 13;
+    pub(super) const VAR: u32 = 14;
+    pub(super) const DATASEC: u32 = 15;
+    pub(super) const FLOAT: u32 = 16;
+    pub(super) const DECL_TAG: u32 = 17;
+    pub(super) const TYPE_TAG: u32 = 18;
+    pub(super) const ENUM64: u32 = 19;
+}
+
+/// One type.
+#[derive(Debug)]
+struct Type {
+    name: String,
+    kind: u32,
+    /// Number of members, parameters, enumerators.
+    count: u32,
+    /// Whether members' offsets hold their sizes as bit-fields.
+    bitfields: bool,
+    /// Size in bytes, or the type that it is about.
+    value: u32,
+    /// What follows, as 32-bit words.
+    rest: Vec<u32>,
+}
+
+/// All types of a unit; number 0 is `void`.
+#[derive(Debug)]
+struct Types {
+    list: Vec<Type>,
+    strings: Vec<u8>,
+}
+
+/// A member of a structure: name, offset in bits, and what it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Member {
+    name: String,
+    at: u32,
+    what: String,
+}
+
+/// A structure or union.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Layout {
+    size: u32,
+    members: Vec<Member>,
+}
+
+fn word(bytes: &[u8], at: usize) -> Result<u32> {
+    let field = bytes.get(at..at + 4).context("BTF ends early")?;
+    Ok(u32::from_le_bytes([field[0], field[1], field[2], field[3]]))
+}
+
+impl Types {
+    fn read(bytes: &[u8]) -> Result<Self> {
+        ensure!(
+            bytes.get(..2) == Some(&MAGIC.to_le_bytes()),
+            "not BTF of this machine's byte order"
+        );
+        let header = word(bytes, 4)? as usize;
+        let field = |n: usize| word(bytes, 8 + 4 * n).map(|v| v as usize);
+        let part = |off: usize, len: usize| {
+            bytes
+                .get(header + off..header + off + len)
+                .context("BTF ends early")
+        };
+        let types = part(field(0)?, field(1)?)?;
+        let mut this = Types {
+            list: Vec::new(),
+            strings: part(field(2)?, field(3)?)?.to_vec(),
+        };
+        let mut at = 0;
+        while at < types.len() {
+            let info = word(types, at + 4)?;
+            let (kind, count) = (info >> 24 & 0x1f, info & 0xffff);
+            let words = match kind {
+                kind::INT | kind::VAR | kind::DECL_TAG => 1,
+                kind::ARRAY => 3,
+                kind::STRUCT | kind::UNION | kind::DATASEC | kind::ENUM64 => 3 * count,
+                kind::ENUM | kind::FUNC_PROTO => 2 * count,
+                kind::PTR..=kind::TYPE_TAG => 0,
+                _ => anyhow::bail!("unknown kind {kind} of type in BTF"),
+            };
+            let rest = (0..words as usize).map(|i| word(types, at + 12 + 4 * i));
+            let one = Type {
+                name: this.string(word(types, at)?)?,
+                kind,
+                count,
+                bitfields: info >> 31 != 0,
+                value: word(types, at + 8)?,
+                rest: rest.collect::<Result<_>>()?,
+            };
+            at += 12 + 4 * words as usize;
+            this.list.push(one);
+        }
+        Ok(this)
+    }
+
+    fn string(&self, at: u32) -> Result<String> {
+        let tail = self.strings.get(at as usize..).context("no such name")?;
+        let end = tail.iter().position(|&b| b == 0).context("endless name")?;
+        Ok(String::from_utf8_lossy(&tail[..end]).into_owned())
+    }
+
+    fn get(&self, id: u32) -> Option<&Type> {
+        self.list.get((id as usize).checked_sub(1)?)
+    }
+
+    /// What a type is to memory: numbers are their size, names of structures stand for them.
+    fn describe(&self, id: u32, depth: usize) -> Result<String> {
+        ensure!(depth < DEEPEST, "types are nested too deep");
+        let Some(one) = self.get(id) else {
+            ensure!(id == 0, "no type {id} in BTF");
+            return Ok("void".to_owned());
+        };
+        let inner = |id: u32| self.describe(id, depth + 1);
+        Ok(match one.kind {
+            kind::INT | kind::ENUM | kind::ENUM64 => format!("{} byte(s)", one.value),
+            kind::FLOAT => format!("float of {} bytes", one.value),
+            kind::PTR => format!("{} *", inner(one.value)?),
+            kind::ARRAY => format!("{} [{}]", inner(one.rest[0])?, one.rest[2]),
+            kind::STRUCT | kind::UNION if !one.name.is_empty() => self.tag(one),
+            kind::FWD => {
+                let word = if one.bitfields { "union" } else { "struct" };
+                format!("{word} {}", one.name)
+            }
+            kind::STRUCT | kind::UNION => {
+                let layout = self.layout(one, depth + 1)?;
+                let members = layout.members.iter();
+                let members = members.map(|m| format!("{} at {}: {}", m.name, m.at, m.what));
+                format!("{{ {} }}", members.collect::<Vec<_>>().join("; "))
+            }
+            kind::FUNC_PROTO => {
+                let parameters = one.rest.chunks_exact(2).map(|p| inner(p[1]));
+                let parameters = parameters.collect::<Result<Vec<_>>>()?.join(", ");
+                format!("{} ({parameters})", inner(one.value)?)
+            }
+            kind::FUNC
+            | kind::TYPEDEF
+            | kind::VOLATILE
+            | kind::CONST
+            | kind::RESTRICT
+            | kind::TYPE_TAG
+            | kind::DECL_TAG => inner(one.value)?,
+            other => anyhow::bail!("kind {other} cannot be a part of a type"),
+        })
+    }
+
+    fn tag(&self, one: &Type) -> String {
+        let word = if one.kind == kind::UNION {
+            "union"
+        } else {
+            "struct"
+        };
+        format!("{word} {}", one.name)
+    }
+
+    fn layout(&self, one: &Type, depth: usize) -> Result<Layout> {
+        let mut members = Vec::new();
+        for member in one.rest.chunks_exact(3) {
+            let (at, bits) = if one.bitfields {
+                (member[2] & 0xff_ffff, member[2] >> 24)
+            } else {
+                (member[2], 0)
+            };
+            let what = match bits {
+                0 => self.describe(member[1], depth + 1)?,
+                bits => format!("{bits} bit(s)"),
+            };
+            members.push(Member {
+                name: self.string(member[0])?,
+                at,
+                what,
+            });
+        }
+        ensure!(members.len() == one.count as usize, "short list of members");
+        Ok(Layout {
+            size: one.value,
+            members,
+        })
+    }
+
+    /// All structures and unions that have a name, or a typedef's; more than one of a name are in its order.
+    fn layouts(&self) -> Result<BTreeMap<String, Vec<Layout>>> {
+        let mut out: BTreeMap<String, Vec<Layout>> = BTreeMap::new();
+        for one in &self.list {
+            let (name, one) = match one.kind {
+                kind::STRUCT | kind::UNION if !one.name.is_empty() => (self.tag(one), one),
+                kind::TYPEDEF => match self.get(one.value) {
+                    Some(target)
+                        if matches!(target.kind, kind::STRUCT | kind::UNION)
+                            && target.name.is_empty() =>
+                    {
+                        (one.name.clone(), target)
+                    }
+                    _ => continue,
+                },
+                _ => continue,
+            };
+            out.entry(name).or_default().push(self.layout(one, 0)?);
+        }
+        Ok(out)
+    }
+}
+
+/// Names of structures and unions whose layout differs between the BTF of two objects, and where first.
+pub fn changes(old: &[u8], new: &[u8]) -> Result<BTreeMap<String, String>> {
+    let (old, new) = (Types::read(old)?.layouts()?, Types::read(new)?.layouts()?);
+    let mut out = BTreeMap::new();
+    for (name, olds) in &old {
+        let Some(news) = new.get(name) else { continue };
+        if olds == news {
+            continue;
+        }
+        let what = match (olds.as_slice(), news.as_slice()) {
+            ([o], [n]) => difference(o, n),
+            _ => "several of this name".to_owned(),
+        };
+        out.insert(name.clone(), what);
+    }
+    Ok(out)
+}
+
+fn difference(old: &Layout, new: &Layout) -> String {
+    let find = |layout: &Layout, name: &str| -> Option<Member> {
+        let named = layout.members.iter().find(|m| m.name == name);
+        named.filter(|m| !m.name.is_empty()).cloned()
+    };
+    let size = match (old.size, new.size) {
+        (a, b) if a == b => String::new(),
+        (a, b) => format!(", size {a} -> {b}"),
+    };
+    for (i, n) in new.members.iter().enumerate() {
+        if old.members.get(i) == Some(n) {
+            continue;
+        }
+        return match find(old, &n.name) {
+            None if !n.name.is_empty() => format!("member `{}` is new{size}", n.name),
+            Some(o) if find(new, &o.name).is_some() && o.what == n.what => {
+                match old.members.get(i).filter(|m| find(new, &m.name).is_none()) {
+                    Some(gone) => format!("member `{}` is gone{size}", gone.name),
+                    None => format!("member `{}` moved{size}", n.name),
+                }
+            }
+            Some(o) => format!("member `{}`: {} -> {}{size}", n.name, o.what, n.what),
+            None => format!("an unnamed member at bit {} differs{size}", n.at),
+        };
+    }
+    match old.members.get(new.members.len()) {
+        Some(gone) => format!("member `{}` is gone{size}", gone.name),
+        None => size.trim_start_matches(", ").to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// The BTF that the host's compiler makes of a text; `None` if there is no compiler.
+    fn btf(name: &str, text: &str) -> Option<Vec<u8>> {
+        let dir = std::env::temp_dir().join(format!("kcare-btf-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let (source, object, out) = (dir.join("a.c"), dir.join("a.o"), dir.join("btf"));
+        std::fs::write(&source, text).unwrap();
+        let status = Command::new("gcc")
+            .args(["-gbtf", "-c", "-o"])
+            .arg(&object)
+            .arg(&source)
+            .status()
+            .ok()?;
+        assert!(status.success());
+        let status = Command::new("objcopy")
+            .args(["-O", "binary", "--only-section=.BTF", "--set-section-flags"])
+            .arg(".BTF=alloc")
+            .arg(&object)
+            .arg(&out)
+            .status()
+            .ok()?;
+        assert!(status.success());
+        let bytes = std::fs::read(out).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+        Some(bytes)
+    }
+
+    fn changed(name: &str, old: &str, new: &str) -> Option<Vec<(String, String)>> {
+        let frame = |members: &str| {
+            format!(
+                "struct o; struct s {{ int a; {members} }}; int f(struct s *s) {{ return s->a; }}"
+            )
+        };
+        let old = btf(&format!("{name}-old"), &frame(old))?;
+        let new = btf(&format!("{name}-new"), &frame(new))?;
+        Some(changes(&old, &new).unwrap().into_iter().collect())
+    }
+
+    #[test]
+    fn layouts_that_differ_are_told() {
+        let cases = [
+            ("same", "long b;", "long b;", ""),
+            ("sign", "int b;", "unsigned b;", ""),
+            ("const", "char *b;", "const char *b;", ""),
+            (
+                "end",
+                "long b;",
+                "long b; int c;",
+                "member `c` is new, size 16 -> 24",
+            ),
+            ("hole", "long b;", "int c; long b;", "member `c` is new"),
+            (
+                "gone",
+                "int b; int c;",
+                "int c;",
+                "member `b` is gone, size 12 -> 8",
+            ),
+            (
+                "moved",
+                "int b; int c;",
+                "int c; int b;",
+                "member `c` moved",
+            ),
+            (
+                "wider",
+                "int b;",
+                "long b;",
+                "member `b`: 4 byte(s) -> 8 byte(s), size 8 -> 16",
+            ),
+            (
+                "bits",
+                "int b:3;",
+                "int b:4;",
+                "member `b`: 3 bit(s) -> 4 bit(s)",
+            ),
+            (
+                "pointer",
+                "struct s *b;",
+                "struct o *b;",
+                "member `b`: struct s * -> struct o *",
+            ),
+            (
+                "hook",
+                "int (*b)(int);",
+                "int (*b)(long);",
+                "member `b`: 4 byte(s) (4 byte(s)) * -> 4 byte(s) (8 byte(s)) *",
+            ),
+            (
+                "inner",
+                "struct { int x; };",
+                "struct { int y; };",
+                "an unnamed member at bit 32 differs",
+            ),
+        ];
+        for (name, old, new, wanted) in cases {
+            let Some(found) = changed(name, old, new) else {
+                println!("skipped: this machine has no gcc or objcopy");
+                return;
+            };
+            let wanted: Vec<(String, String)> = match wanted {
+                "" => Vec::new(),
+                text => vec![("struct s".to_owned(), text.to_owned())],
+            };
+            assert_eq!(found, wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn damaged_btf_is_an_error() {
+        assert!(changes(&[], &[]).is_err());
+        let mut bytes = vec![0x9f, 0xeb, 1, 0, 24, 0, 0, 0];
+        bytes.extend([0; 16]);
+        assert!(changes(&bytes, &bytes).is_ok());
+        bytes[12] = 200;
+        assert!(changes(&bytes, &bytes).is_err());
+    }
+}
