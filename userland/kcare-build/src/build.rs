@@ -11,7 +11,7 @@ use anyhow::{ensure, Context, Result};
 use serde::Serialize;
 
 use crate::btf;
-use crate::compare::Verdict;
+use crate::compare::{compare, Verdict};
 use crate::compile::{modules, parallel, Compiler, Flavour, Unit};
 use crate::emit::{emit, About};
 use crate::image::{ImageId, Images, VMLINUX};
@@ -23,6 +23,7 @@ use crate::progress::{Progress, Step};
 use crate::refuse::{refuse, Ending, Refusal};
 use crate::select::Selector;
 use crate::sign::Signer;
+use crate::special::Special;
 use crate::toolchain;
 use crate::unit::UnitState;
 use crate::units::{self, generator, Affected};
@@ -470,7 +471,18 @@ impl Building<'_> {
         self.compile(&units, &[Flavour::Exact, Flavour::ExactPatched])?;
         self.only(units, |unit| {
             let object = |flavour| fs::read(self.compiler.object(unit, flavour));
-            Ok(object(Flavour::Exact)? != object(Flavour::ExactPatched)?)
+            if object(Flavour::Exact)? == object(Flavour::ExactPatched)? {
+                return Ok(false);
+            }
+            if generator(&unit.source) {
+                return Ok(true);
+            }
+            // Names of source files may be all that differs.
+            let read = |flavour| self.compiler.read(unit, flavour, Layout::Joint);
+            let (old, new) = (read(Flavour::Exact)?, read(Flavour::ExactPatched)?);
+            let diff = compare(&old, &Special::read(&old)?, &new, &Special::read(&new)?)?;
+            let same = diff.verdicts.values().all(|v| *v == Verdict::Same);
+            Ok(!(same && diff.gone.is_empty() && diff.sections.is_empty()))
         })
     }
 

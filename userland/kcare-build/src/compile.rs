@@ -489,9 +489,16 @@ fn of_module(command: &str) -> bool {
     command.split_whitespace().any(|word| word == "-DMODULE")
 }
 
+/// Held while the kernel's build runs.
+///
+/// Its tests of the compiler make temporary files by the number of their process, which is the same in each build root:
+/// two at a time would spoil each other's answers, and so the flags.
+const LOCK: &str = ".kcare-lock";
+
 /// The kernel's build, for single objects of the tree that is prepared already.
 fn make(kernel: &Kernel) -> std::process::Command {
-    let mut make = kernel.command("make");
+    let mut make = kernel.command("flock");
+    make.args([LOCK, "make"]);
     // Without these flags the build starts itself again to set them, which resets -o; `prepare` would
     // look through all tools of the build each time.
     make.args(["-rR", "--no-print-directory", "-o", "prepare"]);
@@ -590,8 +597,8 @@ fn objtool_arguments(kernel: &Kernel, work: &Path) -> Result<String> {
                 print:\n\t@echo $(objtool-args-y)\n";
     fs::write(&makefile, text)?;
     let output = kernel
-        .command("make")
-        .args(["-s", "-f"])
+        .command("flock")
+        .args([LOCK, "make", "-s", "-f"])
         .arg(&makefile)
         .arg(format!("srctree={}", quote(&kernel.source())?))
         .args(["objtree=.", "obj=.", "print"])
