@@ -6,7 +6,7 @@
 //! was laid out by the original must be what the patched code finds. The format is that of
 //! Documentation/bpf/btf.rst and include/uapi/linux/btf.h.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{ensure, Context, Result};
 
@@ -62,19 +62,30 @@ struct Types {
     strings: Vec<u8>,
 }
 
-/// A member of a structure: name, offset in bits, and what it is.
+/// A member of a structure: name, offset and size in bits, and what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Member {
     name: String,
     at: u32,
+    bits: u32,
     what: String,
 }
 
-/// A structure or union.
+/// A structure or union; members of parts without a name are its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Layout {
     size: u32,
     members: Vec<Member>,
+}
+
+/// What differs between the layouts before and after.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Structures and unions of which the patched code does not find what the original laid out, or finds what
+    /// it did not: how, by name.
+    pub broken: BTreeMap<String, String>,
+    /// New members that only give another name to bytes that the original used.
+    pub shared: BTreeSet<String>,
 }
 
 fn word(bytes: &[u8], at: usize) -> Result<u32> {
@@ -188,26 +199,86 @@ impl Types {
 
     fn layout(&self, one: &Type, depth: usize) -> Result<Layout> {
         let mut members = Vec::new();
+        self.members(one, 0, depth, &mut members)?;
+        Ok(Layout {
+            size: one.value,
+            members,
+        })
+    }
+
+    /// Collects the members of a structure that starts at bit `start` of another one.
+    fn members(&self, one: &Type, start: u32, depth: usize, out: &mut Vec<Member>) -> Result<()> {
+        ensure!(depth < DEEPEST, "types are nested too deep");
+        ensure!(
+            one.rest.len() == 3 * one.count as usize,
+            "short list of members"
+        );
         for member in one.rest.chunks_exact(3) {
-            let (at, bits) = if one.bitfields {
+            let (at, field) = if one.bitfields {
                 (member[2] & 0xff_ffff, member[2] >> 24)
             } else {
                 (member[2], 0)
             };
-            let what = match bits {
-                0 => self.describe(member[1], depth + 1)?,
-                bits => format!("{bits} bit(s)"),
+            let at = start.saturating_add(at);
+            let name = self.string(member[0])?;
+            if name.is_empty() {
+                // Without a part behind it, it is padding.
+                if let Some(part) = self.part(member[1]) {
+                    self.members(part, at, depth + 1, out)?;
+                }
+                continue;
+            }
+            let (bits, what) = match field {
+                0 => (
+                    self.bits(member[1], depth + 1)?,
+                    self.describe(member[1], depth + 1)?,
+                ),
+                bits => (bits, format!("{bits} bit(s)")),
             };
-            members.push(Member {
-                name: self.string(member[0])?,
+            out.push(Member {
+                name,
                 at,
+                bits,
                 what,
             });
         }
-        ensure!(members.len() == one.count as usize, "short list of members");
-        Ok(Layout {
-            size: one.value,
-            members,
+        Ok(())
+    }
+
+    /// The structure or union behind qualifiers.
+    fn part(&self, mut id: u32) -> Option<&Type> {
+        for _ in 0..DEEPEST {
+            let one = self.get(id)?;
+            match one.kind {
+                kind::STRUCT | kind::UNION => return Some(one),
+                kind::VOLATILE | kind::CONST | kind::TYPE_TAG => id = one.value,
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    /// Size of a type in bits.
+    fn bits(&self, id: u32, depth: usize) -> Result<u32> {
+        ensure!(depth < DEEPEST, "types are nested too deep");
+        let Some(one) = self.get(id) else {
+            return Ok(0);
+        };
+        Ok(match one.kind {
+            kind::INT | kind::ENUM | kind::ENUM64 | kind::FLOAT | kind::STRUCT | kind::UNION => {
+                one.value.saturating_mul(8)
+            }
+            kind::PTR => 64,
+            kind::ARRAY => self
+                .bits(one.rest[0], depth + 1)?
+                .saturating_mul(one.rest[2]),
+            kind::TYPEDEF
+            | kind::VOLATILE
+            | kind::CONST
+            | kind::RESTRICT
+            | kind::TYPE_TAG
+            | kind::DECL_TAG => self.bits(one.value, depth + 1)?,
+            _ => 0,
         })
     }
 
@@ -234,53 +305,68 @@ impl Types {
     }
 }
 
-/// Names of structures and unions whose layout differs between the BTF of two objects, and where first.
-pub fn changes(old: &[u8], new: &[u8]) -> Result<BTreeMap<String, String>> {
+/// What differs between the BTF of two objects.
+pub fn changes(old: &[u8], new: &[u8]) -> Result<Changes> {
     let (old, new) = (Types::read(old)?.layouts()?, Types::read(new)?.layouts()?);
-    let mut out = BTreeMap::new();
+    let mut out = Changes::default();
     for (name, olds) in &old {
         let Some(news) = new.get(name) else { continue };
         if olds == news {
             continue;
         }
-        let what = match (olds.as_slice(), news.as_slice()) {
-            ([o], [n]) => difference(o, n),
-            _ => "several of this name".to_owned(),
+        let mut shared = Vec::new();
+        let broken = match (olds.as_slice(), news.as_slice()) {
+            ([o], [n]) => difference(o, n, &mut shared),
+            _ => Some("several of this name".to_owned()),
         };
-        out.insert(name.clone(), what);
+        match broken {
+            Some(what) => {
+                out.broken.insert(name.clone(), what);
+            }
+            None => out
+                .shared
+                .extend(shared.into_iter().map(|m| format!("`{m}` of {name}"))),
+        }
     }
     Ok(out)
 }
 
-fn difference(old: &Layout, new: &Layout) -> String {
-    let find = |layout: &Layout, name: &str| -> Option<Member> {
-        let named = layout.members.iter().find(|m| m.name == name);
-        named.filter(|m| !m.name.is_empty()).cloned()
-    };
+/// The first difference that matters; `shared` gets new names for old bytes.
+fn difference(old: &Layout, new: &Layout, shared: &mut Vec<String>) -> Option<String> {
     let size = match (old.size, new.size) {
         (a, b) if a == b => String::new(),
         (a, b) => format!(", size {a} -> {b}"),
     };
-    for (i, n) in new.members.iter().enumerate() {
-        if old.members.get(i) == Some(n) {
-            continue;
-        }
-        return match find(old, &n.name) {
-            None if !n.name.is_empty() => format!("member `{}` is new{size}", n.name),
-            Some(o) if find(new, &o.name).is_some() && o.what == n.what => {
-                match old.members.get(i).filter(|m| find(new, &m.name).is_none()) {
-                    Some(gone) => format!("member `{}` is gone{size}", gone.name),
-                    None => format!("member `{}` moved{size}", n.name),
-                }
+    let find = |layout: &Layout, name: &str| -> Option<Member> {
+        layout.members.iter().find(|m| m.name == name).cloned()
+    };
+    let used = |bit: u32| {
+        let covers = |m: &Member| (m.at..m.at.saturating_add(m.bits)).contains(&bit);
+        old.members.iter().any(covers)
+    };
+    let mut moved = None;
+    for n in &new.members {
+        match find(old, &n.name) {
+            None if (n.at..n.at.saturating_add(n.bits)).all(used) && n.bits > 0 => {
+                shared.push(n.name.clone());
             }
-            Some(o) => format!("member `{}`: {} -> {}{size}", n.name, o.what, n.what),
-            None => format!("an unnamed member at bit {} differs{size}", n.at),
-        };
+            None => return Some(format!("member `{}` is new{size}", n.name)),
+            Some(o) if o.what != n.what => {
+                let (before, after) = (o.what, &n.what);
+                return Some(format!("member `{}`: {before} -> {after}{size}", n.name));
+            }
+            Some(o) if o.at != n.at && moved.is_none() => moved = Some(&n.name),
+            Some(_) => {}
+        }
     }
-    match old.members.get(new.members.len()) {
-        Some(gone) => format!("member `{}` is gone{size}", gone.name),
-        None => size.trim_start_matches(", ").to_owned(),
+    // Others move because of one that is gone.
+    if let Some(gone) = old.members.iter().find(|m| find(new, &m.name).is_none()) {
+        return Some(format!("member `{}` is gone{size}", gone.name));
     }
+    if let Some(name) = moved {
+        return Some(format!("member `{name}` moved{size}"));
+    }
+    (!size.is_empty()).then(|| size.trim_start_matches(", ").to_owned())
 }
 
 #[cfg(test)]
@@ -322,7 +408,9 @@ mod tests {
         };
         let old = btf(&format!("{name}-old"), &frame(old))?;
         let new = btf(&format!("{name}-new"), &frame(new))?;
-        Some(changes(&old, &new).unwrap().into_iter().collect())
+        let found = changes(&old, &new).unwrap();
+        let shared = found.shared.into_iter().map(|s| (s, "shared".to_owned()));
+        Some(found.broken.into_iter().chain(shared).collect())
     }
 
     #[test]
@@ -377,8 +465,15 @@ mod tests {
             (
                 "inner",
                 "struct { int x; };",
-                "struct { int y; };",
-                "an unnamed member at bit 32 differs",
+                "struct { int x; int y; };",
+                "member `y` is new, size 8 -> 12",
+            ),
+            ("renamed", "int b;", "int c;", "member `b` is gone"),
+            (
+                "beyond",
+                "int b;",
+                "union { int b; long c; };",
+                "member `c` is new, size 8 -> 16",
             ),
         ];
         for (name, old, new, wanted) in cases {
@@ -392,6 +487,20 @@ mod tests {
             };
             assert_eq!(found, wanted, "{name}");
         }
+    }
+
+    #[test]
+    fn another_name_for_old_bytes_is_no_new_member() {
+        let new = "union { char b[16]; struct { void *p; void *q; }; };";
+        let Some(found) = changed("union", "char b[16];", new) else {
+            return;
+        };
+        let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+        // The pointers' alignment moves what they share.
+        assert_eq!(names, ["struct s"]);
+        let new = "union { char b[16]; int q[4]; };";
+        let found = changed("union", "char b[16];", new).unwrap_or_default();
+        assert_eq!(found, [("`q` of struct s".to_owned(), "shared".to_owned())]);
     }
 
     #[test]

@@ -153,12 +153,13 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
         patches: &patches,
         source: kernel.source().canonicalize()?,
     };
+    let mut remarks = BTreeSet::new();
     if !units.is_empty() {
         progress.step(&format!("compile {} unit(s)", units.len()), || {
             building.compile(&units, &Flavour::ALL)
         })?;
         // Before it is looked for who else knows them.
-        check_layouts(&compiler, &units, &request.layouts)?;
+        remarks.extend(check_layouts(&compiler, &units, &request.layouts)?);
     }
     if !affected.fixed.is_empty() {
         check_fixed(kernel, &building, &affected)?;
@@ -187,7 +188,7 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
             progress.step(&format!("compile {} unit(s)", more.len()), || {
                 building.compile(&more, &Flavour::ALL)
             })?;
-            check_layouts(&compiler, &more, &request.layouts)?;
+            remarks.extend(check_layouts(&compiler, &more, &request.layouts)?);
         }
         units.extend(more);
         units.sort_by(|a, b| a.source.cmp(&b.source));
@@ -229,6 +230,7 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
         Ok(())
     })?;
 
+    notes.extend(remarks);
     let selector = progress.step("select", || Selector::run(&states, &images))?;
     let selection = &selector.selection;
     notes.extend(selection.notes.iter().cloned());
@@ -366,13 +368,14 @@ fn new_exports(state: &UnitState) -> Vec<String> {
         .collect()
 }
 
-/// Refuses changed layouts of structures and unions, but for those that the author answers for.
+/// Refuses changed layouts of structures and unions, but for those that the author answers for; gives remarks.
 fn check_layouts(
     compiler: &Compiler<'_>,
     units: &[Unit],
     accepted: &BTreeSet<String>,
-) -> Result<()> {
+) -> Result<BTreeSet<String>> {
     let mut refusals = BTreeSet::new();
+    let mut shared = BTreeSet::new();
     for unit in units {
         let old = compiler.read(unit, Flavour::Split, Layout::Split)?;
         let new = compiler.read(unit, Flavour::Patched, Layout::Split)?;
@@ -381,7 +384,9 @@ fn check_layouts(
             let sec = sec.with_context(|| format!("{} was compiled without BTF", unit.source))?;
             Ok(obj.secs[sec].data.clone())
         };
-        for (name, what) in btf::changes(&btf(&old)?, &btf(&new)?)? {
+        let changes = btf::changes(&btf(&old)?, &btf(&new)?)?;
+        shared.extend(changes.shared);
+        for (name, what) in changes.broken {
             if !accepted.contains(&name) {
                 let why = format!(
                     "changes its layout ({what}), and the running kernel has objects of it"
@@ -391,7 +396,9 @@ fn check_layouts(
         }
     }
     if refusals.is_empty() {
-        return Ok(());
+        let remark =
+            |what| format!("{what} is new, in bytes that the original uses for something else");
+        return Ok(shared.into_iter().map(remark).collect());
     }
     Err(Ending::CannotPatch(refusals.into_iter().collect()).into())
 }

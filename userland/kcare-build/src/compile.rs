@@ -521,14 +521,8 @@ impl Plan {
         let mut missing = Vec::new();
         for source in sources {
             let object = object_path(source);
-            let path = kernel.build().join(cmd_path(&object));
-            match fs::read_to_string(&path) {
-                Ok(text) => {
-                    let command = parse_cmd(&text, &object)
-                        .with_context(|| format!("{} is not understood", path.display()))?;
-                    plan.commands.insert(object, command);
-                }
-                Err(_) => missing.push(object),
+            if !plan.made(kernel, &object)? {
+                missing.push(object);
             }
         }
         if missing.is_empty() {
@@ -538,7 +532,25 @@ impl Plan {
         let output = make(kernel).args(["-n", "-k"]).args(&missing).output();
         let output = output.context("cannot enter the build root")?;
         plan.read(&String::from_utf8_lossy(&output.stdout), &missing);
+        // Somebody else may have made one meanwhile.
+        for object in missing {
+            if !plan.commands.contains_key(&object) {
+                plan.made(kernel, &object)?;
+            }
+        }
         Ok(plan)
+    }
+
+    /// Reads the command of an object that was made already, if it was.
+    fn made(&mut self, kernel: &Kernel, object: &str) -> Result<bool> {
+        let path = kernel.build().join(cmd_path(object));
+        let Ok(text) = fs::read_to_string(&path) else {
+            return Ok(false);
+        };
+        let command = parse_cmd(&text, object)
+            .with_context(|| format!("{} is not understood", path.display()))?;
+        self.commands.insert(object.to_owned(), command);
+        Ok(true)
     }
 
     /// Takes the commands out of what `make -n` prints.

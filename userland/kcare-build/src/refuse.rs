@@ -118,6 +118,14 @@ const HINTS: &[(&str, &str)] = &[
         "add the change that makes it to the patch",
     ),
     (
+        "nor what it depends on has",
+        "add the change that makes it to the patch",
+    ),
+    (
+        "which is not global in vmlinux",
+        "add the change that makes it global to the patch",
+    ),
+    (
         "units that include change",
         "leave the header alone and change a copy of what the fix needs in the C file",
     ),
