@@ -336,7 +336,6 @@ fn another_compiler_or_configuration_is_one_clear_error() {
         assert!(!out.exists());
     };
 
-<<<<<<< HEAD
     for name in &configs[1..] {
         edit(&[name], "CONFIG_PROC_FS=y\n", "");
         fails(&["CONFIG_PROC_FS is not set, and was y", "Hint: remove "]);
@@ -350,50 +349,6 @@ fn another_compiler_or_configuration_is_one_clear_error() {
         "Hint: run `scripts/kernel prepare",
     ]);
     fs::remove_dir_all(&copy).unwrap();
-=======
-    let comment = make_patch(&kernel, &dir, file, |t| format!("/* A remark. */\n{t}"));
-    ending(&comment, 3, "nothing changed: no function differs");
-
-    let init = make_patch(&kernel, &dir, file, |t| {
-        t.replace(
-            "\tpde_make_permanent(pde);\n",
-            "\tpde_make_permanent(pde);\n\tpr_info(\"x\");\n",
-        )
-    });
-    ending(&init, 4, "proc_cmdline_init: is init code or data");
-
-    let broken = make_patch(&kernel, &dir, file, |t| {
-        t.replace("seq_putc(m", "seq_putc(nobody")
-    });
-    ending(&broken, 1, "cannot compile fs/proc/cmdline.c");
-
-    let makefile = make_patch(&kernel, &dir, "fs/proc/Makefile", |t| {
-        format!("{t}# A remark.\n")
-    });
-    ending(&makefile, 4, "fs/proc/Makefile: is neither C nor a header");
-
-    let layout = make_patch(&kernel, &dir, "fs/eventfd.c", |t| {
-        t.replace(
-            "struct eventfd_ctx {\n",
-            "struct eventfd_ctx {\n\tint kcare_first;\n",
-        )
-    });
-    let wanted =
-        "fs/eventfd.c: struct eventfd_ctx: changes its layout (member `kcare_first` is new";
-    ending(&layout, 4, wanted);
-    let accepted = ["--unsigned", "--layout", "struct eventfd_ctx"];
-    let output = build(&release, &layout, &out, &accepted);
-    assert!(output.status.success(), "{}", stderr(&output));
-    fs::remove_file(&out).unwrap();
-
-    let docs = make_patch(&kernel, &dir, "MAINTAINERS", |t| format!("{t}\n"));
-    ending(&docs, 3, "the patches touch no code");
-
-    let stale = dir.join("stale.patch");
-    let text = fs::read_to_string(test_patch("cmdline")).unwrap();
-    fs::write(&stale, text.replace("seq_putc(m", "seq_putc(n")).unwrap();
-    ending(&stale, 1, "does not apply");
->>>>>>> 8185a04 (kcare-build: one make at a time in a build tree)
 }
 
 #[test]
