@@ -92,7 +92,9 @@ mod tests {
         fs::write(&object, "object").unwrap();
         let store = Store::new(dir.join("store"));
         assert!(!store.fetch("a", "cc", &out));
-        store.keep("a", "cc", &object, &[source.clone()]).unwrap();
+        store
+            .keep("a", "cc", &object, std::slice::from_ref(&source))
+            .unwrap();
         assert!(store.fetch("a", "cc", &out));
         assert_eq!(fs::read(&out).unwrap(), b"object");
         assert!(!store.fetch("a", "cc -O3", &out));
