@@ -665,7 +665,6 @@ mod tests {
         let unit = |word: &str| Unit {
             source: "a.c".to_owned(),
             command: format!("gcc -DMODULE {word} -c -o a.o a.c"),
-            deps: Vec::new(),
         };
         let names = |word: &str| unit(word).module_names();
         assert_eq!(names(r#"-DKBUILD_MODNAME='"kvm_intel"'"#), ["kvm_intel"]);
