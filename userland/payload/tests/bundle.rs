@@ -186,10 +186,10 @@ fn a_part_has_nothing_of_its_own() {
     });
     assert_eq!(refusal(&body), around(Reason::PartNested));
     let body = with_part(|image| {
-        image
-            .section(SEC_STATES)
-            .expect("states")
-            .push(&State::default());
+        image.section(SEC_STATES).expect("states").push(&State {
+            id: 1,
+            ..State::default()
+        });
         image.manifest(|m| m.nr_states = 1);
     });
     assert_eq!(refusal(&body), around(Reason::PartNested));
