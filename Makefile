@@ -78,4 +78,5 @@ fmt-kmod: kernel
 		--config-path $(kernels)/$(KERNEL)/source rust-kmod/*.rs rust-kmod/kapi/*.rs'
 
 clean: ## Remove what was built, but neither kernels nor build roots
-	rm -rf $(target)/kmod $(target)/release $(target)/debug $(target)/payloads $(target)/tests $(target)/bench
+	rm -rf $(target)/kmod $(target)/release $(target)/debug $(target)/payloads $(target)/tests $(target)/bench \
+		$(target)/differential
