@@ -343,14 +343,29 @@ fn check_fixed(kernel: &Kernel, building: &Building<'_>, affected: &Affected) ->
     };
     let mut files = modules(kernel, &others)?;
     files.extend(parts);
-    let mut units = building.with_another_text(building.compiler.units(&files)?)?;
-    let (made, other): (Vec<_>, Vec<_>) = units.drain(..).partition(|u| generator(&u.source));
-    let refusals: Vec<Refusal> = building
+    let mut refusals = Vec::new();
+    let units = match building.compiler.units(&files) {
+        Ok(units) => units,
+        Err(_) => {
+            // What the build does not know by itself may be made in another way.
+            let mut units = Vec::new();
+            for file in files {
+                match building.compiler.units(&BTreeSet::from([file.clone()])) {
+                    Ok(one) => units.extend(one),
+                    Err(_) => refusals.push(Refusal::new(&file, affected.fixed[&file].why)),
+                }
+            }
+            units
+        }
+    };
+    let units = building.with_another_text(units)?;
+    let (made, other): (Vec<_>, Vec<_>) = units.into_iter().partition(|u| generator(&u.source));
+    let more = building
         .with_another_object(made)?
         .into_iter()
         .chain(other)
-        .map(|unit| Refusal::new(&unit.source, affected.fixed[&unit.source].why))
-        .collect();
+        .map(|unit| Refusal::new(&unit.source, affected.fixed[&unit.source].why));
+    refusals.extend(more);
     if refusals.is_empty() {
         return Ok(());
     }

@@ -57,8 +57,7 @@ impl Includes {
     }
 
     fn folder(&mut self, path: &Path, name: &str) -> Result<()> {
-        let foreign = name.strip_prefix("arch/").is_some_and(|rest| rest != "x86");
-        if foreign {
+        if foreign(name) {
             return Ok(());
         }
         for entry in
@@ -203,7 +202,16 @@ impl Reverse<'_> {
 }
 
 /// First line of the cache; another one if its format or contents change.
-const FORMAT: &str = "kcare-includes 1\n";
+const FORMAT: &str = "kcare-includes 2\n";
+
+/// Whether a folder is of another architecture.
+fn foreign(folder: &str) -> bool {
+    let mut parts = folder.split('/');
+    parts.next() == Some("arch")
+        && parts
+            .next()
+            .is_some_and(|architecture| architecture != "x86")
+}
 
 /// Whether a file can include others, or be included.
 fn relevant(file: &str) -> bool {
@@ -288,6 +296,14 @@ mod tests {
         tree.includers(&BTreeSet::from([target.to_owned()]))
             .into_iter()
             .collect()
+    }
+
+    #[test]
+    fn folders_of_other_architectures_are_foreign() {
+        for folder in ["arch", "arch/x86", "arch/x86/kvm/svm", "drivers/arch/arm"] {
+            assert!(!foreign(folder), "{folder}");
+        }
+        assert!(foreign("arch/arm64") && foreign("arch/arm64/kernel"));
     }
 
     #[test]

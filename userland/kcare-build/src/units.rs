@@ -157,9 +157,10 @@ pub fn affected(kernel: &Kernel, patches: &Patches, units: &BTreeSet<String>) ->
             continue;
         };
         // The build makes these in its usual way, so that it can be seen whether they change.
-        let ordinary = file.ends_with(".S") && !file.ends_with(".lds.S") && !starts(&EMBEDDED);
+        let assembly = file.ends_with(".S") && !file.ends_with(".lds.S");
+        let ordinary = assembly || (starts(&EMBEDDED) && file.ends_with(".c"));
         if !patches.files.contains_key(&file) && (ordinary || generator(&file)) {
-            let part = out.builtin.remove(&file) || generator(&file);
+            let part = out.builtin.remove(&file) || generator(&file) || starts(&EMBEDDED);
             out.by_header.remove(&file);
             out.elsewhere.remove(&file);
             out.fixed.insert(file, Fixed { why, part });
