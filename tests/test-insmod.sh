@@ -47,25 +47,20 @@ start_test "50 times leave nothing"
 echo 'dont_measure fsmagic=0x9fa0' >/sys/kernel/security/ima/policy
 # The first time fills caches that are kept, such as that for executable memory.
 traces >"$WORK/traces.before"
-vmalloc >"$WORK/vmalloc.before"
-slabs >"$WORK/slabs.before"
-for ((i = 0; i < 50; i++)); do
-	cycle || break
-done
-is "cycles" "$i" 50
+cycles=0
+fifty() {
+	local i
+	for ((i = 0; i < 50; i++)); do
+		cycle || break
+	done
+	is "cycles" "$i" 50
+	((cycles += i))
+}
+lost fifty >"$WORK/lost"
+is "lost" "$(<"$WORK/lost")" ""
 traces >"$WORK/traces.after"
 is "traces" "$(<"$WORK/traces.after")" "$(<"$WORK/traces.before")"
-same_vmalloc() {
-	vmalloc >"$WORK/vmalloc.after"
-	[[ ! $(growth "$WORK/vmalloc.before" "$WORK/vmalloc.after") ]]
-}
-# Memory of a module is freed from a work item.
-retry same_vmalloc || fail "vmalloc areas" "$(growth "$WORK/vmalloc.before" "$WORK/vmalloc.after")" "none more"
-slabs >"$WORK/slabs.after"
-# One object that is lost each time makes 50; half of that is far above what the machine's own life adds.
-is "objects lost" "$(growth "$WORK/slabs.before" "$WORK/slabs.after" | awk '$2 >= 25')" ""
-printf '# objects more: %s\n' "$(growth "$WORK/slabs.before" "$WORK/slabs.after" | xargs)"
-check_result "$(for ((i = 0; i < 50; i++)); do echo "registered device with node 10:N"; done)"
+check_result "$(for ((i = 0; i < cycles; i++)); do echo "registered device with node 10:N"; done)"
 
 start_test "an open device keeps the module"
 succeeds insmod "$KO"

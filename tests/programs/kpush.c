@@ -109,7 +109,7 @@ static const char *place_name(uint64_t raw)
 		snprintf(name, sizeof(name), "relocation %u of section %u", lower, upper);
 		break;
 	case 5:
-		snprintf(name, sizeof(name), upper == 1 || upper >= 6 ? "%s at 0x%x" : "%s[%u]", table, lower);
+		snprintf(name, sizeof(name), upper == 1 || upper == 6 || upper == 7 ? "%s at 0x%x" : "%s[%u]", table, lower);
 		break;
 	default:
 		return "?";
