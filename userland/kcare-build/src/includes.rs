@@ -202,10 +202,13 @@ impl Reverse<'_> {
 }
 
 /// First line of the cache; another one if its format or contents change.
-const FORMAT: &str = "kcare-includes 2\n";
+const FORMAT: &str = "kcare-includes 3\n";
 
-/// Whether a folder is of another architecture.
+/// Whether a folder is of another architecture, of which User Mode Linux is one.
 fn foreign(folder: &str) -> bool {
+    if folder == "arch/x86/um" || folder.starts_with("arch/x86/um/") {
+        return true;
+    }
     let mut parts = folder.split('/');
     parts.next() == Some("arch")
         && parts
@@ -303,7 +306,9 @@ mod tests {
         for folder in ["arch", "arch/x86", "arch/x86/kvm/svm", "drivers/arch/arm"] {
             assert!(!foreign(folder), "{folder}");
         }
-        assert!(foreign("arch/arm64") && foreign("arch/arm64/kernel"));
+        for folder in ["arch/arm64", "arch/arm64/kernel", "arch/x86/um/asm"] {
+            assert!(foreign(folder), "{folder}");
+        }
     }
 
     #[test]

@@ -67,11 +67,7 @@ const EMBEDDED: [&str; 4] = [
 ];
 
 /// Code whose output other code is made from.
-const GENERATORS: [&str; 3] = [
-    "arch/x86/kernel/asm-offsets",
-    "kernel/bounds.c",
-    "arch/x86/um/",
-];
+const GENERATORS: [&str; 2] = ["arch/x86/kernel/asm-offsets", "kernel/bounds.c"];
 
 /// Whether other code is made from what a file compiles to.
 pub fn generator(file: &str) -> bool {
@@ -157,10 +153,11 @@ pub fn affected(kernel: &Kernel, patches: &Patches, units: &BTreeSet<String>) ->
             continue;
         };
         // The build makes these in its usual way, so that it can be seen whether they change.
-        let assembly = file.ends_with(".S") && !file.ends_with(".lds.S");
-        let ordinary = assembly || (starts(&EMBEDDED) && file.ends_with(".c"));
+        let ordinary = file.ends_with(".S") || (starts(&EMBEDDED) && file.ends_with(".c"));
         if !patches.files.contains_key(&file) && (ordinary || generator(&file)) {
-            let part = out.builtin.remove(&file) || generator(&file) || starts(&EMBEDDED);
+            // Linker scripts have no commands of their own, and are refused therefore.
+            let script = file.ends_with(".lds.S");
+            let part = out.builtin.remove(&file) || generator(&file) || starts(&EMBEDDED) || script;
             out.by_header.remove(&file);
             out.elsewhere.remove(&file);
             out.fixed.insert(file, Fixed { why, part });
