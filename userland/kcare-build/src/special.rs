@@ -128,11 +128,13 @@ pub fn is_table(name: &str) -> bool {
 pub fn is_discarded(name: &str) -> bool {
     name.starts_with(".discard")
         || name.starts_with(".debug")
-        || name.starts_with(".BTF")
         || name.starts_with(".note")
         || matches!(
             name,
-            ".comment"
+            // Not `.BTF_ids`, which is the kernel's.
+            ".BTF"
+                | ".BTF.ext"
+                | ".comment"
                 | "__patchable_function_entries"
                 | ".export_symbol"
                 | ".modinfo"
