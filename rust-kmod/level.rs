@@ -76,6 +76,8 @@ pub(crate) struct Level {
     parts: KVec<Part>,
     base: Base,
     patch: Patch,
+    /// Id and version of each state that it changes, ascending by id.
+    states: KVec<(u64, u32)>,
     /// Names of all modules that it patches, loaded or not.
     modules: KVec<CString>,
     payload: Verified,
@@ -123,6 +125,7 @@ impl Level {
             parts: KVec::new(),
             base,
             patch,
+            states,
             modules,
             about: About::new(&outer)?,
             payload,
@@ -296,14 +299,11 @@ impl Level {
     ///
     /// [`Reason::StateIncompatible`] with the state.
     pub(crate) fn takes_over(&self, live: &Level, report: &mut Report) -> Result<(), Error> {
-        let parsed = self.payload.parse(report)?;
-        let before = live.payload.parse(report)?;
-        for state in before.outer().states() {
-            let mine = parsed.outer().states().find(|mine| mine.id == state.id);
-            if mine.is_some_and(|mine| mine.version >= state.version) {
+        for &(id, version) in &live.states {
+            let mut mine = self.states.iter().filter(|(mine, _)| *mine == id);
+            if mine.any(|(_, mine)| *mine >= version) {
                 continue;
             }
-            let (id, version) = (state.id, state.version);
             let (level, over) = (self.number(), live.number());
             return Err(report.refuse(
                 Reason::StateIncompatible,

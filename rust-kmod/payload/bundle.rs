@@ -6,11 +6,13 @@
 //! freed with its module. It shares the level, the names and the signature of the payload around it.
 
 use super::{
-    check::Payload,
+    check::{
+        field,
+        Payload, //
+    },
     elf::Section,
     error::{
         Error,
-        Place,
         Reason,
         Table, //
     }, //
@@ -63,12 +65,9 @@ impl<'a> Bundle<'a> {
     /// each part.
     pub fn parse(body: &'a [u8]) -> Result<Self, Refusal<'a>> {
         let outer = Payload::parse(body)?;
-        let manifest = |field| Place::Entry {
-            table: Table::Manifest,
-            index: field,
-        };
         if outer.target() != 0 {
-            return Err(Error::new(Reason::ManifestTarget, manifest(TARGET)).into());
+            let (reason, table) = (Reason::ManifestTarget, Table::Manifest);
+            return Err(Error::entry(reason, table, field::TARGET).into());
         }
         if outer.nr_objects() != 1 {
             return Err(Error::entry(Reason::ObjectUnused, Table::Objects, 1).into());
@@ -113,9 +112,6 @@ fn read_part<'a>((name, section): (&'a str, Section<'a>)) -> Option<Part<'a>> {
         body,
     })
 }
-
-/// Offset of [`super::layout::Manifest::target`] in the manifest's section.
-const TARGET: u32 = 76;
 
 fn check_part<'a>(
     outer: &Payload<'a>,

@@ -71,6 +71,8 @@ const PREFIX: &str = ".kcare.";
 const VMLINUX: &str = "vmlinux";
 /// `MODULE_NAME_LEN` (include/linux/moduleparam.h), NUL included.
 const MODULE_NAME_LEN: usize = 56;
+/// Kinds of callbacks, of which a payload has one each at most.
+const NR_KINDS: usize = 4;
 /// Names of sections that the kernel's module loader serves and kcare does not; a section whose name
 /// starts so would be loaded and then silently lack its service.
 const UNSUPPORTED: [&str; 9] = [
@@ -792,7 +794,7 @@ fn claim(slot: &mut u32, index: u32, twice: Reason) -> Result<(), Reason> {
 }
 
 /// Offsets of the manifest's fields in its section, for errors.
-mod field {
+pub(super) mod field {
     pub(super) const MAGIC: u32 = 0;
     pub(super) const VERSION: u32 = 8;
     pub(super) const SIZE: u32 = 12;
@@ -807,7 +809,7 @@ mod field {
     pub(super) const NR_CALLBACKS: u32 = 64;
     pub(super) const NR_STATES: u32 = 68;
     pub(super) const NR_PARTS: u32 = 72;
-    pub(super) const TARGET: u32 = 76;
+    pub(in super::super) const TARGET: u32 = 76;
     pub(super) const RESERVED: u32 = 80;
 }
 
@@ -829,8 +831,6 @@ fn check_manifest(data: &[u8], size: Error) -> Result<Manifest, Error> {
 
     let reserved = manifest.reserved0 | manifest.reserved1;
     let something = manifest.nr_funcs | manifest.nr_parts | manifest.nr_callbacks;
-    let limited =
-        |entries: u32, limit: usize| usize::try_from(entries).is_ok_and(|entries| entries <= limit);
     let checks = [
         (
             u64::from(manifest.size) == to_u64(Manifest::SECTION_SIZE),
@@ -840,45 +840,25 @@ fn check_manifest(data: &[u8], size: Error) -> Result<Manifest, Error> {
         (manifest.level != 0, field::LEVEL, Reason::ManifestLevel),
         (manifest.flags == 0, field::FLAGS, Reason::ManifestFlags),
         (reserved == 0, field::RESERVED, Reason::Reserved),
-        (
-            limited(manifest.nr_objects, MAX_OBJECTS),
-            field::NR_OBJECTS,
-            Reason::TableCount,
-        ),
-        (
-            limited(manifest.nr_funcs, MAX_FUNCS),
-            field::NR_FUNCS,
-            Reason::TableCount,
-        ),
-        (
-            limited(manifest.nr_externs, MAX_SYMBOLS),
-            field::NR_EXTERNS,
-            Reason::TableCount,
-        ),
-        (
-            limited(manifest.nr_fixes, MAX_FIXES),
-            field::NR_FIXES,
-            Reason::TableCount,
-        ),
-        (
-            limited(manifest.nr_callbacks, 4),
-            field::NR_CALLBACKS,
-            Reason::TableCount,
-        ),
-        (
-            limited(manifest.nr_states, MAX_STATES),
-            field::NR_STATES,
-            Reason::TableCount,
-        ),
-        (
-            limited(manifest.nr_parts, MAX_OBJECTS),
-            field::NR_PARTS,
-            Reason::TableCount,
-        ),
-        (something != 0, field::NR_FUNCS, Reason::NoFunctions),
     ];
-    match checks.iter().find(|(good, ..)| !good) {
-        Some(&(_, field, reason)) => Err(at(reason, field)),
-        None => Ok(manifest),
+    if let Some(&(_, field, reason)) = checks.iter().find(|(good, ..)| !good) {
+        return Err(at(reason, field));
     }
+    let counts = [
+        (manifest.nr_objects, MAX_OBJECTS, field::NR_OBJECTS),
+        (manifest.nr_funcs, MAX_FUNCS, field::NR_FUNCS),
+        (manifest.nr_externs, MAX_SYMBOLS, field::NR_EXTERNS),
+        (manifest.nr_fixes, MAX_FIXES, field::NR_FIXES),
+        (manifest.nr_callbacks, NR_KINDS, field::NR_CALLBACKS),
+        (manifest.nr_states, MAX_STATES, field::NR_STATES),
+        (manifest.nr_parts, MAX_OBJECTS, field::NR_PARTS),
+    ];
+    let above = |(entries, limit, _): &&(u32, usize, u32)| to_u64(*limit) < u64::from(*entries);
+    if let Some(&(_, _, field)) = counts.iter().find(above) {
+        return Err(at(Reason::TableCount, field));
+    }
+    if something == 0 {
+        return Err(at(Reason::NoFunctions, field::NR_FUNCS));
+    }
+    Ok(manifest)
 }
