@@ -270,6 +270,19 @@ need_payloads() {
 	done
 }
 
+# apply NAME [OPTION]...: applies a payload; prints the error number and the reason.
+apply() {
+	local payload
+	payload=$(payload "$1")
+	shift
+	kpush apply "$@" "$payload" | cut -f2,3
+}
+
+# back WAY: `unload` or `rollback`; prints the same.
+back() {
+	kpush "$1" | cut -f2,3
+}
+
 # answer FIELD LINE: of a line of kpush: name, errno, reason, place, text.
 answer() {
 	local -A fields=([name]=1 [errno]=2 [reason]=3 [place]=4 [text]=5)
@@ -344,7 +357,7 @@ lost() {
 		vmalloc >"$WORK/vmalloc.before"
 		slabs >"$WORK/slabs.before"
 		"$@"
-		retry same_vmalloc >/dev/null
+		retry same_vmalloc
 		slabs >"$WORK/slabs.after"
 		again=$(
 			growth "$WORK/vmalloc.before" "$WORK/vmalloc.after"

@@ -20,14 +20,6 @@ state=$(state)
 # shellcheck disable=SC2034 # for kcare_log
 patches='callbacks|callbacks-kpatch'
 
-apply() {
-	kpush apply "$(payload "$1")" | cut -f2,3
-}
-
-back() {
-	kpush "$1" | cut -f2,3
-}
-
 called() {
 	is "called" "$(kcare_log | grep '^callbacks' | sed 's/^callbacks: //')" "$1"
 }

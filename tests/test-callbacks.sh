@@ -23,18 +23,6 @@ state=$(state)
 # shellcheck disable=SC2034 # for kcare_log
 patches='callbacks|callbacks-kpatch'
 
-# apply NAME [OPTION]...
-apply() {
-	local payload
-	payload=$(payload "$1")
-	shift
-	kpush apply "$@" "$payload" | cut -f2,3
-}
-
-back() {
-	kpush "$1" | cut -f2,3
-}
-
 # prepared LEVEL: the log of an apply up to the callbacks.
 prepared() {
 	applied_log "$1" 0 0 0 | head -n -1

@@ -23,14 +23,6 @@ modprobe -r dummy zram 2>/dev/null
 on_exit 'modprobe -r dummy zram 2>/dev/null'
 state=$(state)
 
-apply() {
-	kpush apply "$(payload "$1")" | cut -f2,3
-}
-
-back() {
-	kpush "$1" | cut -f2,3
-}
-
 collisions() {
 	cat /sys/class/net/dummy0/statistics/collisions
 }

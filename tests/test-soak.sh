@@ -49,10 +49,6 @@ no_stress() {
 }
 retry no_stress
 is "state" "$(state)" "$state"
-same_vmalloc() {
-	vmalloc >"$WORK/vmalloc.after"
-	[[ ! $(growth "$WORK/vmalloc.before" "$WORK/vmalloc.after") ]]
-}
 retry same_vmalloc || fail "vmalloc areas" "$(growth "$WORK/vmalloc.before" "$WORK/vmalloc.after")" "none more"
 slabs >"$WORK/slabs.after"
 # A cycle that loses one object makes as many more of a kind as there are cycles.

@@ -19,14 +19,6 @@ state=$(state)
 # shellcheck disable=SC2034 # for kcare_log
 patches='state-1|state-2'
 
-apply() {
-	kpush apply "$(payload "$1")" | cut -f2,3
-}
-
-back() {
-	kpush "$1" | cut -f2,3
-}
-
 # live NAME: of /proc/version and the sysctl.
 live() {
 	like "/proc/version" "$(</proc/version)" "^kcare $1: Linux version "
