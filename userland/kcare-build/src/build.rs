@@ -446,29 +446,29 @@ impl Building<'_> {
         // An include by `../` leaves the tree of links where a folder is one; then that folder is made real.
         let mut real = BTreeSet::new();
         loop {
+            let known = real.len();
             let mut again: Vec<&Unit> = Vec::new();
             for unit in units {
                 let deps = self.compiler.deps(unit, patched)?;
                 if !self.unpatched_include(&deps)? {
                     continue;
                 }
-                let before = real.len();
                 // `a/b/../c.h` is right once both `a/b` and `a` are real.
                 real.extend(
                     deps.iter()
                         .filter_map(|dep| dep.strip_prefix(self.compiler.tree()).ok())
                         .flat_map(folders_of),
                 );
-                ensure!(
-                    real.len() > before,
-                    "{} includes an unpatched file",
-                    unit.source
-                );
                 again.push(unit);
             }
-            if again.is_empty() {
+            let Some(first) = again.first() else {
                 return Ok(());
-            }
+            };
+            ensure!(
+                real.len() > known,
+                "{} includes an unpatched file",
+                first.source
+            );
             fs::remove_dir_all(self.compiler.tree())?;
             self.patches
                 .link_tree(&self.source, self.compiler.tree(), &real)?;
