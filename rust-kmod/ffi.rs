@@ -229,6 +229,7 @@ extern "C" {
         size: c_uint,
     ) -> c_int;
     pub(crate) fn kcare_in_ftrace(address: u64) -> bool;
+    pub(crate) fn kcare_task_asleep_ns(task: *mut task_struct) -> u64;
     pub(crate) fn kcare_task_pid(task: *mut task_struct) -> c_int;
     pub(crate) fn kcare_task_comm(task: *mut task_struct, comm: *mut c_char);
 

@@ -71,6 +71,8 @@ struct Blocker {
     comm: [u8; 16],
     /// The word that was found on its stack.
     word: u64,
+    /// For how long it has slept there.
+    asleep_ns: u64,
 }
 
 /// The tasks that one look has found inside.
@@ -317,6 +319,7 @@ impl Switch<'_> {
                 pid,
                 comm: task.comm(),
                 word,
+                asleep_ns: task.asleep_ns(),
             };
         }
         blockers.count = blockers.count.saturating_add(1);
@@ -340,6 +343,14 @@ impl Switch<'_> {
             let pid = blocker.pid;
             report.add(format_args!(" task {pid} ({comm}) in "));
             (self.name)(blocker.word, report);
+            if blocker.asleep_ns != 0 {
+                let ms = blocker.asleep_ns / 1_000_000;
+                report.add(format_args!(
+                    ", asleep for {}.{:03} s",
+                    ms / 1000,
+                    ms % 1000
+                ));
+            }
             report.add(format_args!(";"));
         }
     }

@@ -199,6 +199,13 @@ impl Task<'_> {
         unsafe { ffi::kcare_task_runnable(self.raw) }
     }
 
+    /// For how long it has slept, in nanoseconds, give or take the time that it had run before; 0 if it does
+    /// not sleep, or if that is not known.
+    pub(crate) fn asleep_ns(&self) -> u64 {
+        // SAFETY: The task is valid by the type's invariant.
+        unsafe { ffi::kcare_task_asleep_ns(self.raw) }
+    }
+
     /// Its thread id in the initial namespace.
     pub(crate) fn pid(&self) -> i32 {
         // SAFETY: The task is valid by the type's invariant.

@@ -184,6 +184,8 @@ int kcare_task_rethooks(struct task_struct *task, int (*word)(void *ctx, u64 w),
 int kcare_task_trace(struct task_struct *task, u64 *entries, unsigned int size);
 /* Whether this is ftrace's own text, in which a task may be on its way to a direct target. */
 bool kcare_in_ftrace(u64 address);
+/* For how long it has slept, by the clock of the scheduler; 0 if it does not, or if that is not known. */
+u64 kcare_task_asleep_ns(struct task_struct *task);
 int kcare_task_pid(struct task_struct *task);
 /* Copies the name, NUL-terminated, to @comm of TASK_COMM_LEN (16) bytes. */
 void kcare_task_comm(struct task_struct *task, char *comm);

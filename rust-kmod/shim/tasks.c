@@ -4,6 +4,7 @@
 #include <linux/cpumask.h>
 #include <linux/ftrace.h>
 #include <linux/rethook.h>
+#include <linux/sched/clock.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task_stack.h>
 
@@ -120,6 +121,19 @@ bool kcare_in_ftrace(u64 address)
 bool kcare_task_runnable(struct task_struct *task)
 {
 	return task_is_running(task);
+}
+
+u64 kcare_task_asleep_ns(struct task_struct *task)
+{
+	u64 now = local_clock(), since = 0;
+
+	if (task_is_running(task))
+		return 0;
+#ifdef CONFIG_SCHED_INFO
+	/* When it got its last CPU, by the clock of that CPU's runqueue (kernel/sched/stats.h, sched_info_arrive()). */
+	since = task->sched_info.last_arrival;
+#endif
+	return since && since < now ? now - since : 0;
 }
 
 int kcare_task_pid(struct task_struct *task)

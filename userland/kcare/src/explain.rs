@@ -382,7 +382,7 @@ mod tests {
     #[test]
     fn the_kernel_s_message_names_the_blocking_tasks() {
         let tasks = "after 30000 ms 1 task(s) are still inside code that goes out of use: \
-                     task 812 (nginx) in tcp_sendmsg;";
+                     task 812 (nginx) in tcp_sendmsg+0x3f, asleep for 41.250 s;";
         let refusal = refusal(Reason::Blocked, Place::Nowhere, tasks);
         assert_eq!(
             push(&refusal, b"").text("kcare-push"),
