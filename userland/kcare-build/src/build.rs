@@ -223,7 +223,7 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
                     read(Flavour::Patched, Layout::Split)?,
                 )
                 .with_context(|| format!("cannot compare {}", unit.source))?;
-                notes.extend(new_exports(&state));
+                notes.extend(changed_exports(&state));
                 states.push(state);
             }
         }
@@ -372,15 +372,17 @@ fn check_fixed(kernel: &Kernel, building: &Building<'_>, affected: &Affected) ->
     Err(Ending::CannotPatch(refusals).into())
 }
 
-/// Remarks about symbols that a patched unit exports and the original does not.
-fn new_exports(state: &UnitState) -> Vec<String> {
+/// Remarks about symbols that only one of the original and the patched unit exports.
+fn changed_exports(state: &UnitState) -> Vec<String> {
     let exports = |obj: &Obj| obj.exports.iter().cloned().collect::<BTreeSet<_>>();
-    exports(&state.new)
-        .difference(&exports(&state.old))
-        .map(|name| {
-            format!("{name} is newly exported; modules that are built against the patched source will not find it")
-        })
-        .collect()
+    let (old, new) = (exports(&state.old), exports(&state.new));
+    let added = new.difference(&old).map(|name| {
+        format!("{name} is newly exported; modules that are built against the patched source will not find it")
+    });
+    let removed = old.difference(&new).map(|name| {
+        format!("{name} is no longer exported; modules still find it, as the list of the running kernel stays")
+    });
+    added.chain(removed).collect()
 }
 
 /// Refuses changed layouts of structures and unions, but for those that the author answers for; gives remarks.
