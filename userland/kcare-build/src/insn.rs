@@ -2,7 +2,7 @@
 
 //! The little that the builder needs to know of x86-64 instructions.
 
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
 
 /// What an instruction does with a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Insn {
     pub branch: Option<(u64, i64)>,
     /// Whether a memory operand has an index register.
     pub indexed: bool,
+    /// Of a memory operand that is read or written: the offset of its displacement.
+    pub access: Option<u64>,
     /// Whether nothing behind it runs after it: an unconditional jump.
     pub leaves: bool,
 }
@@ -63,6 +65,9 @@ pub fn decode(code: &[u8], start: u64) -> Vec<Insn> {
                 raw.near_branch_target() as i64,
             )
         });
+        let access = offsets.has_displacement()
+            && !near
+            && !matches!(raw.mnemonic(), Mnemonic::Lea | Mnemonic::Nop);
         out.push(Insn {
             off: raw.ip(),
             // An invalid instruction has length 1 or more, so the loop ends.
@@ -74,6 +79,7 @@ pub fn decode(code: &[u8], start: u64) -> Vec<Insn> {
             flow,
             branch,
             indexed: raw.memory_index() != iced_x86::Register::None,
+            access: access.then(|| raw.ip() + offsets.displacement_offset() as u64),
             leaves: near && raw.flow_control() == FlowControl::UnconditionalBranch,
         });
         if raw.code() == Code::INVALID {

@@ -20,6 +20,16 @@ use crate::unit::UnitState;
 /// Why init code and data is refused.
 const INIT: &str = "is init code or data, which the running kernel has used and freed";
 
+/// The borders of the memory that is freed after boot (include/asm-generic/sections.h, arch/x86/kernel/vmlinux.lds.S):
+/// to compare addresses with them stays right.
+const BORDERS: [&str; 5] = [
+    "__init_begin",
+    "__init_end",
+    "_sinittext",
+    "_einittext",
+    "__inittext_end",
+];
+
 /// An item of a unit: index of the unit, item of its patched object.
 pub type Key = (usize, ItemId);
 
@@ -506,6 +516,9 @@ impl<'a> Selector<'a> {
                 if let Some(&key) = self.globals.get(&(VMLINUX, name)) {
                     return self.goal_outer(rel, key, user);
                 }
+                if let Some(border) = self.border(unit, from, rel, name) {
+                    return Ok(border);
+                }
                 self.outside(unit.image, name)
                     .map_err(|why| Refusal::new(user, why))
             }
@@ -632,6 +645,16 @@ impl<'a> Selector<'a> {
                 self.images.get(unit.image).name()
             )),
         }
+    }
+
+    /// A border of freed memory, unless the reference is a branch or a memory access, which go behind it.
+    fn border(&self, unit: &UnitState, from: ItemId, rel: &Rel, name: &str) -> Option<Goal> {
+        let symbol = self.images.vmlinux.global(name)?;
+        let only_border = BORDERS.contains(&name) && symbol.size == 0 && !symbol.func;
+        let insn = unit.new.insn_at(unit.new.items[from].sec, rel.off);
+        let used = rel.branch || insn.is_some_and(|insn| insn.access == Some(rel.off));
+        (only_border && unit.image == VMLINUX && !used)
+            .then(|| Goal::Outside(name.to_owned(), VMLINUX, symbol.addr))
     }
 
     /// What a name means to a unit of an image that does not define it.
