@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, HashSet};
 use anyhow::Result;
 
 use crate::correlate::{
-    base_name, mark_ambiguous, numbered_data, pair_by_name, pair_by_use, Pairs,
+    base_name, mark_ambiguous, numbered_data, pair_by_name, pair_by_scope, pair_by_use, same_scope,
+    Pairs,
 };
 use crate::obj::{ItemId, Kind, Obj, Rel, SecId, Target};
 use crate::special::{self, is_discarded, is_table, replacement, Special, TABLES};
@@ -123,8 +124,9 @@ pub fn pair(old: &Obj, old_special: &Special, new: &Obj, new_special: &Special) 
 }
 
 impl Comparer<'_> {
-    /// Pairs numbered variables by what refers to them.
+    /// Pairs numbered variables by where they are declared and what refers to them.
     fn pair_open(&mut self) -> Result<()> {
+        pair_by_scope(self.old.obj, self.new.obj, &mut self.pairs);
         // What is equal but for open variables pairs them one by one, which is exact.
         loop {
             let mut progress = false;
@@ -308,7 +310,8 @@ impl Comparer<'_> {
                 && numbered_data(ia)
                 && numbered_data(ib)
                 && ia.size == ib.size
-                && base_name(&ia.name) == base_name(&ib.name);
+                && base_name(&ia.name) == base_name(&ib.name)
+                && same_scope(self.old.obj, a, self.new.obj, b);
             if could {
                 open.push((a, b));
             }

@@ -2,7 +2,7 @@
 
 //! Pairs the functions and variables of the patched object with those of the original one.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::obj::{Item, ItemId, Kind, Obj};
 
@@ -74,52 +74,51 @@ pub fn numbered_data(item: &Item) -> bool {
     item.kind == Kind::Data && !item.global && numbered(&item.name)
 }
 
-/// Items of one name: original ones, patched ones.
+/// Items that have something in common: original ones, patched ones.
 type Group = (Vec<ItemId>, Vec<ItemId>);
+
+/// Groups items of both objects by what `key` says of them.
+fn groups<'a, K: Ord>(
+    (old, olds): (&'a Obj, impl IntoIterator<Item = ItemId>),
+    (new, news): (&'a Obj, impl IntoIterator<Item = ItemId>),
+    key: impl Fn(&'a Obj, ItemId) -> K,
+) -> impl Iterator<Item = Group> {
+    let mut groups: BTreeMap<K, Group> = BTreeMap::new();
+    for id in olds {
+        groups.entry(key(old, id)).or_default().0.push(id);
+    }
+    for id in news {
+        groups.entry(key(new, id)).or_default().1.push(id);
+    }
+    groups.into_values()
+}
+
+/// The items of an object of which something is true.
+fn items(obj: &Obj, test: impl Fn(ItemId, &Item) -> bool) -> Vec<ItemId> {
+    let all = obj.items.iter().enumerate();
+    all.filter(|(id, item)| test(*id, item))
+        .map(|(id, _)| id)
+        .collect()
+}
 
 /// Pairs what names alone decide.
 ///
 /// Functions of one base name and several clones are paired by their whole name: whatever the pairing,
-/// a caller whose callee differs differs itself. Numbered variables stay open for [`pair_by_use`].
+/// a caller whose callee differs differs itself. Numbered variables stay open for [`pair_by_scope`] and
+/// [`pair_by_use`].
 pub fn pair_by_name(old: &Obj, new: &Obj) -> Pairs {
-    /// Items of the old and of the new object.
-    type Group = (Vec<ItemId>, Vec<ItemId>);
-    let mut groups: BTreeMap<(bool, &str), Group> = BTreeMap::new();
-    fn name(item: &Item) -> &str {
+    let fixed = |obj| items(obj, |_, item| item.named() && !numbered_data(item));
+    fn key(obj: &Obj, id: ItemId) -> (bool, &str) {
+        let item = &obj.items[id];
         // Numbers count in the names of global things.
-        if item.global {
-            &item.name
-        } else {
-            base_name(&item.name)
-        }
+        let name = match item.global {
+            true => &item.name,
+            false => base_name(&item.name),
+        };
+        (item.kind == Kind::Func, name)
     }
-    for (id, item) in old
-        .items
-        .iter()
-        .enumerate()
-        .filter(|(_, i)| i.named() && !numbered_data(i))
-    {
-        groups
-            .entry((item.kind == Kind::Func, name(item)))
-            .or_default()
-            .0
-            .push(id);
-    }
-    for (id, item) in new
-        .items
-        .iter()
-        .enumerate()
-        .filter(|(_, i)| i.named() && !numbered_data(i))
-    {
-        groups
-            .entry((item.kind == Kind::Func, name(item)))
-            .or_default()
-            .1
-            .push(id);
-    }
-
     let mut pairs = Pairs::default();
-    for (olds, news) in groups.into_values() {
+    for (olds, news) in groups((old, fixed(old)), (new, fixed(new)), key) {
         if let ([o], [n]) = (olds.as_slice(), news.as_slice()) {
             pairs.add(*o, *n);
             continue;
@@ -136,10 +135,25 @@ pub fn pair_by_name(old: &Obj, new: &Obj) -> Pairs {
     pairs
 }
 
-/// Pairs open variables that the two forms of one function or variable refer to, in order.
+/// Pairs the variables that keep state and are the only ones of their name in a function, as the source has it.
+pub fn pair_by_scope(old: &Obj, new: &Obj, pairs: &mut Pairs) {
+    let local = |obj| {
+        items(obj, |id, item| {
+            numbered_data(item) && scope(obj, id).is_some()
+        })
+    };
+    fn key(obj: &Obj, id: ItemId) -> (&str, Option<&str>) {
+        (base_name(&obj.items[id].name), scope(obj, id))
+    }
+    for group in groups((old, local(old)), (new, local(new)), key) {
+        pair_only(old, new, pairs, &group);
+    }
+}
+
+/// Pairs open variables that the two forms of one function or variable refer to.
 ///
-/// What is left of one base name is paired if it is one on each side. Returns whether anything was
-/// paired.
+/// What is left of one base name is paired if it is one on each side, but for variables of which the scope can tell.
+/// Returns whether anything was paired.
 pub fn pair_by_use(
     old: &Obj,
     new: &Obj,
@@ -147,54 +161,67 @@ pub fn pair_by_use(
     olds: &[ItemId],
     news: &[ItemId],
 ) -> bool {
-    let mut by_base: BTreeMap<&str, Group> = BTreeMap::new();
-    for &o in olds.iter().filter(|&&o| pairs.new_of(o).is_none()) {
-        let list = &mut by_base.entry(base_name(&old.items[o].name)).or_default().0;
-        if !list.contains(&o) {
-            list.push(o);
-        }
-    }
-    for &n in news.iter().filter(|&&n| pairs.old(n).is_none()) {
-        let list = &mut by_base.entry(base_name(&new.items[n].name)).or_default().1;
-        if !list.contains(&n) {
-            list.push(n);
-        }
+    let described = old.described() && new.described();
+    let open = |obj, list: &[ItemId], paired: &dyn Fn(ItemId) -> bool| -> BTreeSet<ItemId> {
+        let told = |id| described && scope(obj, id).is_some();
+        let open = list.iter().copied();
+        open.filter(|&id| !told(id) && !paired(id)).collect()
+    };
+    let olds = open(old, olds, &|id| pairs.new_of(id).is_some());
+    let news = open(new, news, &|id| pairs.old(id).is_some());
+    fn key(obj: &Obj, id: ItemId) -> &str {
+        base_name(&obj.items[id].name)
     }
     let mut progress = false;
-    for (o, n) in by_base.into_values() {
-        if let ([o], [n]) = (o.as_slice(), n.as_slice()) {
-            if old.items[*o].size == new.items[*n].size {
-                progress |= pairs.add(*o, *n);
-            }
-        }
+    for group in groups((old, olds), (new, news), key) {
+        progress |= pair_only(old, new, pairs, &group);
     }
     progress
 }
 
-/// Marks the variables for which it cannot be told whether the original has them.
+/// Pairs a group of one on each side and of one size; returns whether it did.
+fn pair_only(old: &Obj, new: &Obj, pairs: &mut Pairs, group: &Group) -> bool {
+    match (group.0.as_slice(), group.1.as_slice()) {
+        ([o], [n]) if old.items[*o].size == new.items[*n].size => pairs.add(*o, *n),
+        _ => false,
+    }
+}
+
+/// Marks the variables for which it cannot be told whether the original has them: one of their name is gone.
+///
+/// Whether they are of a function or of the file does not matter, as a fix may move one out of its function.
 pub fn mark_ambiguous(old: &Obj, new: &Obj, pairs: &mut Pairs) {
-    let open: HashSet<&str> = old
+    let gone: HashSet<&str> = old
         .items
         .iter()
         .enumerate()
-        .filter(|(id, item)| numbered_data(item) && pairs.new_of(*id).is_none())
+        .filter(|(id, item)| item.kind == Kind::Data && pairs.new_of(*id).is_none())
         .map(|(_, item)| base_name(&item.name))
         .collect();
-    let found: Vec<ItemId> = new
-        .items
-        .iter()
-        .enumerate()
-        .filter(|(id, item)| {
-            numbered_data(item)
-                && pairs.old(*id).is_none()
-                && new.secs[item.sec].writable()
-                && !expendable(&new.secs[item.sec].name)
-                && !limits_messages(item)
-                && open.contains(base_name(&item.name))
-        })
-        .map(|(id, _)| id)
-        .collect();
+    let found = items(new, |id, item| {
+        item.kind == Kind::Data
+            && pairs.old(id).is_none()
+            && keeps_state(new, id)
+            && gone.contains(base_name(&item.name))
+    });
     pairs.ambiguous.extend(found);
+}
+
+/// Whether two numbered variables may be the same one, as far as debug information of both objects tells.
+pub fn same_scope(old: &Obj, o: ItemId, new: &Obj, n: ItemId) -> bool {
+    !(old.described() && new.described()) || scope(old, o) == scope(new, n)
+}
+
+/// The function that a variable that keeps state is local to, if it is known.
+fn scope(obj: &Obj, id: ItemId) -> Option<&str> {
+    obj.local_to(id).filter(|_| keeps_state(obj, id))
+}
+
+/// Whether it matters to code that a variable is the running kernel's, because it may have changed.
+fn keeps_state(obj: &Obj, id: ItemId) -> bool {
+    let item = &obj.items[id];
+    let sec = &obj.secs[item.sec];
+    sec.writable() && !expendable(&sec.name) && !limits_messages(item)
 }
 
 /// Whether a variable is the `struct ratelimit_state` of a message (`printk_ratelimited()` in

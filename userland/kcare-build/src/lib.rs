@@ -4,7 +4,7 @@
 //!
 //! [`patch`] applies the fix to a private copy, [`units`] finds what must be compiled, [`compile`] does
 //! it with the kernel's own commands, [`verify`] proves that the rebuilt unit is the shipped one,
-//! [`correlate`] and [`compare`] find what differs, [`mod@author`] what the author declares beside code, [`select`] decides what goes into the payload,
+//! [`correlate`], with [`scope`], and [`compare`] find what differs, [`mod@author`] what the author declares beside code, [`select`] decides what goes into the payload,
 //! [`preimage`] takes the code that must be found in memory, [`emit`] and [`mod@elf`] write the object
 //! and [`sign`] signs it; [`delta`] tells two payloads apart. Each borrows the former's data immutably. The bias of all of them: never miss a
 //! change; refuse rather than guess.
@@ -35,6 +35,7 @@ pub mod patch;
 pub mod preimage;
 pub mod progress;
 pub mod refuse;
+pub mod scope;
 pub mod select;
 pub mod sign;
 pub mod special;

@@ -14,6 +14,7 @@ use object::read::elf::{ElfFile64, FileHeader, SectionHeader, Sym as _};
 use object::LittleEndian;
 
 use crate::insn::{self, Insn};
+use crate::scope;
 use crate::special;
 
 /// Index into [`Obj::secs`].
@@ -53,11 +54,9 @@ impl Sec {
         self.alloc() && self.flags & u64::from(elf::SHF_EXECINSTR) != 0
     }
 
-    /// Whether the running kernel may write to it.
+    /// Whether the running kernel may write to it, or has done so before it closed `.data..ro_after_init`.
     pub fn writable(&self) -> bool {
-        self.flags & u64::from(elf::SHF_WRITE) != 0
-            && !self.name.starts_with(".data.rel.ro")
-            && !self.name.starts_with(".data..ro_after_init")
+        self.flags & u64::from(elf::SHF_WRITE) != 0 && !self.name.starts_with(".data.rel.ro")
     }
 
     /// Whether its strings or constants may be merged by content.
@@ -174,6 +173,8 @@ pub struct Obj {
     pub insns: BTreeMap<ItemId, Vec<Insn>>,
     /// Instructions of executable sections without functions (replacements, fragments).
     pub loose: BTreeMap<SecId, Vec<Insn>>,
+    /// The functions that variables are local to, if there is debug information to tell.
+    locals: Option<HashMap<ItemId, String>>,
     /// Strings whose text is not what is in the section.
     texts: HashMap<ItemId, Vec<u8>>,
     /// Where things without a name start, by section, if that is needed to tell them apart.
@@ -181,6 +182,9 @@ pub struct Obj {
     by_name: HashMap<String, ItemId>,
     by_sec: Vec<Vec<ItemId>>,
 }
+
+/// How the names of sections with debug information start.
+const DEBUG: &str = ".debug_";
 
 /// How a unit was compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -273,6 +277,7 @@ impl Obj {
             exports: Vec::new(),
             insns: BTreeMap::new(),
             loose: BTreeMap::new(),
+            locals: None,
             texts: HashMap::new(),
             starts: BTreeMap::new(),
             by_name: HashMap::new(),
@@ -367,6 +372,13 @@ impl Obj {
             rels.sort_by_key(|r| r.off);
             all.push((section, rels));
         }
+        obj.find_locals(&all)
+            .context("debug information is not understood")?;
+        all.retain(|(section, _)| !obj.secs[*section].name.starts_with(DEBUG));
+        for sec in obj.secs.iter_mut().filter(|s| s.name.starts_with(DEBUG)) {
+            // It is the largest part, and nothing else needs it.
+            sec.data = Vec::new();
+        }
         if layout == Layout::Joint {
             obj.find_starts(&all);
         }
@@ -375,6 +387,64 @@ impl Obj {
         }
         obj.find_local_branches();
         Ok(obj)
+    }
+
+    /// Reads which functions the variables are local to.
+    fn find_locals(&mut self, all: &[(SecId, Vec<RawRel>)]) -> Result<()> {
+        let Some(info) = self.sec_by_name(".debug_info") else {
+            return Ok(());
+        };
+        let mut data = self.secs[info].data.clone();
+        for rel in all
+            .iter()
+            .filter(|(sec, _)| *sec == info)
+            .flat_map(|r| &r.1)
+        {
+            // Stands for a place in the object, as section and offset.
+            let place = |sec: SecId, off: u64| match self.secs[sec].alloc() {
+                true => ((sec as u64) << 32) + off,
+                false => off,
+            };
+            let base = match rel.sym {
+                RawSym::Section(sec) => place(sec, 0),
+                RawSym::At(sec, value) => place(sec, value),
+                RawSym::Undef(_) | RawSym::Abs => 0,
+            };
+            let value = base.wrapping_add(rel.addend as u64).to_le_bytes();
+            let len =
+                field_size(rel.ty).with_context(|| format!("relocation of type {}", rel.ty))?;
+            let at = usize::try_from(rel.off)?;
+            data.get_mut(at..at + len)
+                .with_context(|| format!("relocation at {at:#x} behind its end"))?
+                .copy_from_slice(&value[..len]);
+        }
+        let found = scope::static_locals(|name| match self.sec_by_name(name) {
+            Some(sec) if sec == info => &data,
+            Some(sec) => &self.secs[sec].data,
+            None => &[],
+        })?;
+        let mut locals = HashMap::new();
+        for (place, function) in found {
+            let (sec, off) = ((place >> 32) as SecId, place & u64::from(u32::MAX));
+            let item = (sec < self.secs.len())
+                .then(|| self.item_at(sec, off))
+                .flatten();
+            if let (Some(item), Some(function)) = (item, function) {
+                locals.insert(item, function);
+            }
+        }
+        self.locals = Some(locals);
+        Ok(())
+    }
+
+    /// Whether debug information tells what variables are local to.
+    pub fn described(&self) -> bool {
+        self.locals.is_some()
+    }
+
+    /// The function that a variable is local to, if there is one and debug information tells.
+    pub fn local_to(&self, id: ItemId) -> Option<&str> {
+        self.locals.as_ref()?.get(&id).map(String::as_str)
     }
 
     /// Sorts named items into their sections and joins those of one start.

@@ -89,7 +89,7 @@ impl UnitState {
 /// The names that the items of the original object have in the unit as it was shipped.
 ///
 /// The compiler numbers static variables, and the numbers decide where one is in vmlinux. Where code shows
-/// which is which, that counts; and only if it never contradicts the numbers, they count for the rest.
+/// which is which, it must agree with the numbers; and only if it always does, they count for the rest.
 fn shipped_names(
     exact: &Obj,
     exact_special: &Special,
@@ -104,8 +104,11 @@ fn shipped_names(
         match pairs.old(id) {
             Some(shipped) => {
                 let name = &exact.items[shipped].name;
-                consistent &= !numbered_data(item) || *name == item.name;
-                names.insert(id, name.clone());
+                if !numbered_data(item) || *name == item.name {
+                    names.insert(id, name.clone());
+                } else {
+                    consistent = false;
+                }
             }
             None => open.push(id),
         }

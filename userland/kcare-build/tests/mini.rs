@@ -52,7 +52,12 @@ const FLAGS: &[&str] = &[
     "-Wno-missing-prototypes",
 ];
 const TRACED: &[&str] = &["-pg", "-mfentry", "-mrecord-mcount"];
-const SPLIT: &[&str] = &["-ffunction-sections", "-fdata-sections"];
+const SPLIT: &[&str] = &[
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-gdwarf-5",
+    "-fno-var-tracking",
+];
 
 fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mini")
@@ -219,6 +224,14 @@ fn check(name: &str) -> Result<()> {
     let mini = mini?;
     let vmlinux = mini.vmlinux()?;
     let states = [mini.state(&vmlinux)?];
+    for (old, new) in states[0].diff.pairs.all() {
+        let function = states[0].new.local_to(new);
+        ensure!(
+            states[0].old.local_to(old) == function,
+            "`{}` of {function:?} is paired with that of another function",
+            states[0].new.items[new].name
+        );
+    }
     let images = Images::from(vmlinux);
     let vmlinux = &images.vmlinux;
     let selector = Selector::run(&states, &images)?;
