@@ -6,6 +6,7 @@
 # - a task asleep in the old function: apply fails in the limit, names both, changes nothing; later it succeeds
 # - a task asleep in the new function: the same for unload
 # - both again with the return address hidden by a kretprobe, and by the function-graph tracer
+# - a task asleep in a function without fentry, of which only the callers are redirected
 # - tasks that sleep on are woken, and their system calls start anew in the other function
 # - a switch that is forced: the memory stays for ever
 # - more tasks than one message names; a task that leaves in time; a caller that gets a signal
@@ -17,7 +18,7 @@ readonly LIMIT=1500
 # eventfd_read() sleeps in this function; its return address is what tracers hide.
 readonly CALLEE=do_wait_intr_irq
 
-need_payloads blocked-eventfd
+need_payloads blocked-eventfd getcwd
 load_kcare timeout_ms=$LIMIT
 state=$(state)
 
@@ -134,6 +135,25 @@ echo nop >"$TRACING/current_tracer"
 echo >"$TRACING/set_ftrace_filter"
 check_result "$(log_of_both_ways)"
 state=$(state)
+
+start_test "a task in a function without fentry that its callers jump to"
+mkfifo "$WORK/end"
+faulter 4243 <"$WORK/end" >"$WORK/faulter" &
+pid=$!
+exec 9>"$WORK/end"
+retry asleep_in "$pid" __do_sys_getcwd
+unlike "stack" "$(cat "/proc/$pid/stack")" '_x64_sys_getcwd'
+answer=$(kpush apply "$(payload getcwd)")
+is "answer" "$(cut -f2-4 <<<"$answer")" $'ETIMEDOUT\tblocked\t-'
+like "message" "$(cut -f5 <<<"$answer")" " 1 task\(s\) are .*: task $pid \(faulter\) in __[a-z0-9]*_sys_getcwd\.cold\+"
+exec 9>&-
+wait "$pid"
+is "answer of the old function" "$(<"$WORK/faulter")" ok
+is "apply" "$(apply getcwd)" $'ok\tok'
+is "answer of the new one" "$(faulter 4243 </dev/null)" EDOM
+is "unload" "$(back unload)" $'ok\tok'
+is "state" "$(state)" "$state"
+check_result
 
 start_test "more tasks than a message names"
 pids=()

@@ -251,8 +251,8 @@ record! {
         32 region: u32,
         /// Flags; none is defined yet.
         36 flags: u32,
-        /// Offset of the function's cold part (`NAME.cold`), as `offset`; 0 if it has none. It is not
-        /// redirected, but a task inside it is inside the function.
+        /// Offset of the function's cold part (`NAME.cold`), or of a function without fentry that it jumps
+        /// to, as `offset`; 0 if it has none. It is not redirected, but a task inside it is inside the function.
         40 cold_offset: u64,
         /// Size of the cold part in bytes, 0 if there is none.
         48 cold_size: u32,

@@ -2,16 +2,17 @@
 
 //! Decides what goes into the payload: changed functions, and what they need that the kernel lacks.
 
+mod callers;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{ensure, Result};
+use anyhow::Result;
 
 use crate::author::{self, When};
 use crate::compare::Verdict;
 use crate::correlate::{base_name, expendable, numbered, numbered_data};
 use crate::image::{ImageId, Images, VMLINUX};
-use crate::insn::{Flow, ENDBR64};
-use crate::layout;
+use crate::insn::ENDBR64;
 use crate::obj::{ItemId, Kind, Obj, Rel, Target};
 use crate::refuse::Refusal;
 use crate::special::{self, is_discarded, replacement, ALT_AUX, REPLACEMENTS};
@@ -46,7 +47,7 @@ pub struct Redirect {
     pub size: u64,
     /// Offset of its fentry site.
     pub fentry: u64,
-    /// Address and size of its cold part.
+    /// Address and size of its cold part, or of an original that it jumps to and that cannot be redirected.
     pub cold: Option<(u64, u64)>,
 }
 
@@ -93,8 +94,10 @@ pub struct Selector<'a> {
     /// Global functions and variables of all units that are new or changed, by image and name.
     globals: BTreeMap<(ImageId, &'a str), Key>,
     queue: Vec<Key>,
-    /// Functions that are reached through their callers only, because they cannot be redirected.
-    direct: BTreeSet<Key>,
+    /// Functions that are reached through their callers only, because they cannot be redirected; and those callers.
+    direct: BTreeMap<Key, BTreeSet<ItemId>>,
+    /// Those of them that some code that runs jumps to.
+    frameless: BTreeSet<Key>,
     /// The unit that is looked at.
     at: usize,
     /// What is selected so far.
@@ -109,7 +112,8 @@ impl<'a> Selector<'a> {
             images,
             globals: BTreeMap::new(),
             queue: Vec::new(),
-            direct: BTreeSet::new(),
+            direct: BTreeMap::new(),
+            frameless: BTreeSet::new(),
             at: 0,
             selection: Selection::default(),
         };
@@ -735,190 +739,6 @@ impl<'a> Selector<'a> {
                 format!("is new in section `{section}`, which the running kernel has already read"),
             );
         }
-    }
-
-    /// Takes in the callers of selected functions that cannot be redirected themselves.
-    ///
-    /// Returns whether there were any that were not selected yet.
-    fn include_callers(&mut self) -> Result<bool> {
-        let before = self.selection.code.len();
-        for (u, id) in self.selection.code.clone() {
-            if !self.redirectable(u, id) || self.fentry(u, id)?.is_some() {
-                continue;
-            }
-            if !self.direct.insert((u, id)) {
-                continue;
-            }
-            let name = self.units[u].new.items[id].name.clone();
-            self.at = u;
-            match self.callers(u, id) {
-                Ok(callers) => {
-                    for caller in callers {
-                        self.include((u, caller), format!("calls `{name}`, which has no fentry"));
-                    }
-                }
-                Err(why) => self.refuse(&name, why),
-            }
-        }
-        Ok(self.selection.code.len() > before)
-    }
-
-    /// Whether a selected item is a function of the running kernel.
-    fn redirectable(&self, u: usize, id: ItemId) -> bool {
-        let unit = &self.units[u];
-        let item = &unit.new.items[id];
-        item.kind == Kind::Func
-            && !item.name.ends_with(".cold")
-            && unit.diff.pairs.old(id).is_some()
-    }
-
-    /// Place of the original of a function in its image: name, address and size.
-    fn placed(&self, u: usize, id: ItemId) -> Option<(&str, u64, u64)> {
-        let unit = &self.units[u];
-        let name = unit.shipped.get(&unit.diff.pairs.old(id)?)?;
-        let &(addr, size) = unit.placement.addr.get(name)?;
-        Some((name, addr, size))
-    }
-
-    /// Offset of the fentry site of the original of a function.
-    fn fentry(&self, u: usize, id: ItemId) -> Result<Option<u64>> {
-        let Some((_, addr, size)) = self.placed(u, id) else {
-            return Ok(None);
-        };
-        let image = self.images.get(self.units[u].image);
-        let code = image.read_addr(addr, size)?;
-        let offset = if code.starts_with(&ENDBR64) { 4 } else { 0 };
-        let sites = &image.sites().fentry;
-        let there = sites.binary_search(&(addr + offset)).is_ok() && size >= offset + 5;
-        Ok(there.then_some(offset))
-    }
-
-    /// The functions that call one without fentry, if these calls are all that leads to it.
-    fn callers(&self, u: usize, id: ItemId) -> Result<BTreeSet<ItemId>, String> {
-        let unit = &self.units[u];
-        let Some((name, addr, _)) = self.placed(u, id) else {
-            return Err(
-                "changed, but what was shipped has no such function of this unit".to_owned(),
-            );
-        };
-        let section = self
-            .images
-            .get(unit.image)
-            .section_name(addr)
-            .unwrap_or_default();
-        let fault = |why: &str| format!("has no fentry and cannot be redirected ({why})");
-        if section.starts_with(".init") {
-            return Err(fault("it is init code"));
-        }
-        if section.starts_with(".exit") {
-            return Err(fault("it is exit code"));
-        }
-        let old = unit.diff.pairs.old(id);
-        if old.is_some_and(|old| unit.old.items[old].global) {
-            return Err(fault("it is notrace"));
-        }
-        // Every reference to it, in the shipped code and in the new one, must be a call.
-        let mut names = BTreeSet::new();
-        let forms = [
-            (&unit.exact, unit.exact.by_name(name)),
-            (&unit.old, old),
-            (&unit.new, Some(id)),
-        ];
-        for (obj, target) in forms {
-            let Some(target) = target else { continue };
-            for (sec_id, sec) in obj.secs.iter().enumerate().filter(|(_, s)| s.alloc()) {
-                if special::is_table(&sec.name) || is_discarded(&sec.name) {
-                    continue;
-                }
-                for rel in sec.rels.iter().filter(|r| r.target == Target::Item(target)) {
-                    let Some(by) = obj.item_at(sec_id, rel.off).filter(|_| sec.exec()) else {
-                        return Err(fault("it is notrace, and data points to it"));
-                    };
-                    let by = &obj.items[by];
-                    if base_part(&by.name) == base_part(name) {
-                        continue;
-                    }
-                    // A jump to its start is the call of a caller that has nothing left to do.
-                    let call = obj.insn_at(sec_id, rel.off).is_some_and(|i| {
-                        i.flow == Flow::Call || (i.flow == Flow::Jump && rel.reach() == 0)
-                    });
-                    if !call {
-                        return Err(fault(&format!(
-                            "it is notrace, and `{}` does more than call it",
-                            by.name
-                        )));
-                    }
-                    names.insert(base_part(&by.name).to_owned());
-                }
-            }
-        }
-        let mut callers = BTreeSet::new();
-        for caller in names {
-            match unit.new.by_name(&caller) {
-                Some(id) => {
-                    let section = &unit.new.secs[unit.new.items[id].sec].name;
-                    // Init code has run, and nothing calls it any more.
-                    if !section.starts_with(".init") {
-                        callers.insert(id);
-                    }
-                }
-                None => {
-                    return Err(fault(&format!(
-                        "it is notrace, and its caller `{caller}` is gone"
-                    )));
-                }
-            }
-        }
-        Ok(callers)
-    }
-
-    /// Finds the originals of the selected functions and checks that they can be redirected.
-    fn find_redirects(&mut self) -> Result<()> {
-        let mut redirects = Vec::new();
-        for (u, id) in self.selection.code.clone() {
-            if !self.redirectable(u, id) || self.direct.contains(&(u, id)) {
-                continue;
-            }
-            let unit = &self.units[u];
-            let (Some((name, addr, size)), Some(fentry)) =
-                (self.placed(u, id), self.fentry(u, id)?)
-            else {
-                continue;
-            };
-            let name = name.to_owned();
-            let cold_name = format!("{name}.cold");
-            let cold = unit.placement.addr.get(&cold_name).copied();
-            self.at = u;
-            if cold.is_none() && unit.exact.by_name(&cold_name).is_some() {
-                self.refuse(&cold_name, "cannot be found in what was shipped");
-                continue;
-            }
-            let spot = self.images.get(unit.image).spot(addr);
-            if spot.is_none_or(|spot| spot.region != layout::TEXT) {
-                self.refuse(&name, "is not in code that stays");
-                continue;
-            }
-            redirects.push(Redirect {
-                key: (u, id),
-                name,
-                addr,
-                size,
-                fentry,
-                cold,
-            });
-        }
-        let image = |r: &Redirect| self.units[r.key.0].image;
-        redirects.sort_by_key(|r| (image(r), r.addr));
-        for pair in redirects.windows(2) {
-            ensure!(
-                image(&pair[0]) != image(&pair[1]) || pair[0].addr + pair[0].size <= pair[1].addr,
-                "`{}` and `{}` overlap",
-                pair[0].name,
-                pair[1].name
-            );
-        }
-        self.selection.redirects = redirects;
-        Ok(())
     }
 
     /// Whether something of an image, if it is a function, can be called through its address.
