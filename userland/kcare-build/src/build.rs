@@ -10,7 +10,6 @@ use std::time::SystemTime;
 use anyhow::{ensure, Context, Result};
 use serde::Serialize;
 
-use crate::btf;
 use crate::compare::{compare, Verdict};
 use crate::compile::{modules, parallel, Compiler, Flavour, Unit};
 use crate::emit::{emit, About};
@@ -24,6 +23,7 @@ use crate::refuse::{refuse, Ending, Refusal};
 use crate::select::Selector;
 use crate::sign::Signer;
 use crate::special::Special;
+use crate::structs::Structs;
 use crate::toolchain;
 use crate::unit::UnitState;
 use crate::units::{self, generator, Affected};
@@ -153,13 +153,13 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
         patches: &patches,
         source: kernel.source().canonicalize()?,
     };
-    let mut remarks = BTreeSet::new();
+    let mut structs = Structs::new(&request.layouts);
     if !units.is_empty() {
         progress.step(&format!("compile {} unit(s)", units.len()), || {
             building.compile(&units, &Flavour::ALL)
         })?;
         // Before it is looked for who else knows them.
-        remarks.extend(check_layouts(&compiler, &units, &request.layouts)?);
+        structs.check(&compiler, &units)?;
     }
     if !affected.fixed.is_empty() {
         check_fixed(kernel, &building, &affected)?;
@@ -171,7 +171,8 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
             if let Some(first) = seeing.first() {
                 let first = std::slice::from_ref(first);
                 building.compile(first, &[Flavour::Split, Flavour::Patched])?;
-                check_layouts(&compiler, first, &request.layouts)?;
+                // Only the refusal matters here.
+                Structs::new(&request.layouts).check(&compiler, first)?;
             }
             building.with_another_object(seeing)
         })?;
@@ -188,7 +189,7 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
             progress.step(&format!("compile {} unit(s)", more.len()), || {
                 building.compile(&more, &Flavour::ALL)
             })?;
-            remarks.extend(check_layouts(&compiler, &more, &request.layouts)?);
+            structs.check(&compiler, &more)?;
         }
         units.extend(more);
         units.sort_by(|a, b| a.source.cmp(&b.source));
@@ -230,7 +231,6 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
         Ok(())
     })?;
 
-    notes.extend(remarks);
     let selector = progress.step("select", || Selector::run(&states, &images))?;
     let selection = &selector.selection;
     notes.extend(selection.notes.iter().cloned());
@@ -251,6 +251,8 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
             .unwrap_or_else(|| "no function differs".to_owned());
         return Err(Ending::NothingChanged(why).into());
     }
+    structs.check_replaced(&states, selection)?;
+    notes.extend(structs.remarks);
 
     let about = About {
         level: request.level,
@@ -383,41 +385,6 @@ fn changed_exports(state: &UnitState) -> Vec<String> {
         format!("{name} is no longer exported; modules still find it, as the list of the running kernel stays")
     });
     added.chain(removed).collect()
-}
-
-/// Refuses changed layouts of structures and unions, but for those that the author answers for; gives remarks.
-fn check_layouts(
-    compiler: &Compiler<'_>,
-    units: &[Unit],
-    accepted: &BTreeSet<String>,
-) -> Result<BTreeSet<String>> {
-    let mut refusals = BTreeSet::new();
-    let mut shared = BTreeSet::new();
-    for unit in units {
-        let old = compiler.read(unit, Flavour::Split, Layout::Split)?;
-        let new = compiler.read(unit, Flavour::Patched, Layout::Split)?;
-        let btf = |obj: &Obj| -> Result<Vec<u8>> {
-            let sec = obj.sec_by_name(btf::SECTION);
-            let sec = sec.with_context(|| format!("{} was compiled without BTF", unit.source))?;
-            Ok(obj.secs[sec].data.clone())
-        };
-        let changes = btf::changes(&btf(&old)?, &btf(&new)?)?;
-        shared.extend(changes.shared);
-        for (name, what) in changes.broken {
-            if !accepted.contains(&name) {
-                let why = format!(
-                    "changes its layout ({what}), and the running kernel has objects of it"
-                );
-                refusals.insert(Refusal::new(name, why).of(&unit.source));
-            }
-        }
-    }
-    if refusals.is_empty() {
-        let remark =
-            |what| format!("{what} is new, in bytes that the original uses for something else");
-        return Ok(shared.into_iter().map(remark).collect());
-    }
-    Err(Ending::CannotPatch(refusals.into_iter().collect()).into())
 }
 
 /// What it takes to compile units before and after the patches.

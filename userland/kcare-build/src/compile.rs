@@ -298,6 +298,40 @@ impl<'a> Compiler<'a> {
             .collect())
     }
 
+    /// What the preprocessor makes of a unit, with line markers.
+    pub fn text(&self, unit: &Unit, flavour: Flavour) -> Result<String> {
+        let out = self.object(unit, flavour).with_extension("text");
+        let command = self.command(unit, flavour, &out, &dep_file(&out))?;
+        self.run(unit, &command.replace(" -c ", " -E "))?;
+        read_lossy(&out)
+    }
+
+    /// What the compiler tells about functions that it inlines and copies (`-fdump-ipa-clones`).
+    pub fn clones(&self, unit: &Unit, flavour: Flavour) -> Result<String> {
+        let out = self.object(unit, flavour).with_extension("clones");
+        // It tells nothing without making an object.
+        let object = out.with_extension("clones.o");
+        let command = self.command(unit, flavour, &object, &dep_file(&out))?;
+        self.run(
+            unit,
+            &format!("{command} -fdump-ipa-clones={}", quote(&out)?),
+        )?;
+        read_lossy(&out)
+    }
+
+    /// Lets the preprocessor or compiler tell about a unit.
+    fn run(&self, unit: &Unit, command: &str) -> Result<()> {
+        let output = self.kernel.command("sh").args(["-c", command]).output()?;
+        if !output.status.success() {
+            bail!(
+                "the compiler tells nothing about {}:\n{}\nThe command was:\n{command}",
+                unit.source,
+                String::from_utf8_lossy(&output.stderr).trim_end()
+            );
+        }
+        Ok(())
+    }
+
     /// Runs only the preprocessor.
     pub fn preprocess(&self, unit: &Unit, flavour: Flavour) -> Result<Preprocessed> {
         let out = self.object(unit, flavour).with_extension("i");
@@ -309,14 +343,7 @@ impl<'a> Compiler<'a> {
         let anywhere = command.replace(quote(self.work)?.as_str(), "");
         let reusable = !flavour.patched();
         if !reusable || !self.store.fetch(&name, &anywhere, &out) {
-            let output = self.kernel.command("sh").args(["-c", &command]).output()?;
-            if !output.status.success() {
-                bail!(
-                    "cannot preprocess {}:\n{}\nThe command was:\n{command}",
-                    unit.source,
-                    String::from_utf8_lossy(&output.stderr).trim_end()
-                );
-            }
+            self.run(unit, &command)?;
             // The text itself would fill the disk when half of the kernel includes a header.
             let text = fs::read(&out)?;
             fs::write(&out, digest(&text))?;
@@ -345,6 +372,12 @@ pub struct Preprocessed {
     pub digest: Vec<u8>,
     /// Of the patched source: the files that it read, absolute.
     pub deps: Vec<PathBuf>,
+}
+
+/// A file of the compiler's; what is not UTF-8 in it stands in literals.
+fn read_lossy(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// 128 bits and the length, which stand for a text.

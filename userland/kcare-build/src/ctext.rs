@@ -17,11 +17,13 @@ pub enum Token {
 }
 
 impl Token {
-    fn is(&self, text: &str) -> bool {
+    /// Whether it is this punctuator or literal.
+    pub fn is(&self, text: &str) -> bool {
         matches!(self, Token::Other(t) if t == text)
     }
 
-    fn name(&self) -> Option<&str> {
+    /// The identifier or keyword.
+    pub fn name(&self) -> Option<&str> {
         match self {
             Token::Name(name) => Some(name),
             Token::Other(_) => None,
@@ -47,7 +49,8 @@ pub enum Defines {
     Unknown,
 }
 
-fn tokens_of(text: &str) -> Vec<Token> {
+/// The tokens of a text without directives.
+pub fn tokens_of(text: &str) -> Vec<Token> {
     let bytes = text.as_bytes();
     let mut tokens = Vec::new();
     let mut i = 0;
@@ -165,12 +168,18 @@ fn without_comments(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Splits text between directives at the ends of declarations and function bodies.
+/// Splits text between directives into chunks.
 fn split_plain(text: &str, chunks: &mut Vec<Chunk>) {
+    chunks.extend(split(tokens_of(text)));
+}
+
+/// Splits tokens at the ends of declarations and function bodies.
+pub fn split(all: Vec<Token>) -> Vec<Chunk> {
+    let mut chunks = Vec::new();
     let mut tokens = Vec::new();
     let mut depth = 0usize;
     let mut function = false;
-    for token in tokens_of(text) {
+    for token in all {
         if token.is("{") || token.is("(") || token.is("[") {
             if depth == 0 && token.is("{") {
                 function = looks_like_function(&tokens);
@@ -195,6 +204,7 @@ fn split_plain(text: &str, chunks: &mut Vec<Chunk>) {
             tokens,
         });
     }
+    chunks
 }
 
 /// Whether what stands in front of a `{` is a function's head.

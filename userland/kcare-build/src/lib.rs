@@ -3,7 +3,7 @@
 //! The vendor's payload builder: from a source fix to a kcare payload for one exact kernel build.
 //!
 //! [`patch`] applies the fix to a private copy, [`units`] finds what must be compiled, [`compile`] does
-//! it with the kernel's own commands, [`verify`] proves that the rebuilt unit is the shipped one,
+//! it with the kernel's own commands, [`structs`] judges changed layouts, [`verify`] proves that the rebuilt unit is the shipped one,
 //! [`correlate`], with [`scope`], and [`compare`] find what differs, [`mod@author`] what the author declares beside code, [`select`] decides what goes into the payload,
 //! [`preimage`] takes the code that must be found in memory, [`emit`] and [`mod@elf`] write the object
 //! and [`sign`] signs it; [`delta`] tells two payloads apart. Each borrows the former's data immutably. The bias of all of them: never miss a
@@ -12,7 +12,9 @@
 pub mod author;
 pub mod btf;
 pub mod build;
+mod cexpr;
 pub mod cli;
+pub mod clones;
 pub mod compare;
 pub mod compile;
 pub mod correlate;
@@ -22,6 +24,7 @@ pub mod diff;
 pub mod dwarf;
 pub mod elf;
 pub mod emit;
+pub mod frames;
 pub mod home;
 pub mod image;
 pub mod includes;
@@ -40,6 +43,7 @@ pub mod select;
 pub mod sign;
 pub mod special;
 pub mod store;
+pub mod structs;
 pub mod toolchain;
 pub mod unit;
 pub mod units;
