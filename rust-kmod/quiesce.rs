@@ -26,6 +26,7 @@ use crate::{
         system,
         tasks::{
             self,
+            Caller,
             Switches,
             Task, //
         },
@@ -193,7 +194,7 @@ impl Switch<'_> {
     fn nudge(&self, parking: &Parking) {
         let mut woken = 0u32;
         tasks::for_each_sleeping(|task| {
-            if !task.runnable() && self.inside(task).is_some() && parking.invite(task) {
+            if !task.runnable() && self.inside(task, None).is_some() && parking.invite(task) {
                 woken = woken.saturating_add(1);
             }
         });
@@ -210,7 +211,7 @@ impl Switch<'_> {
     pub(crate) fn probe(&self, report: &mut Report) -> Result<(), Error> {
         let switches = Switches::watch().map_err(out_of_memory)?;
         let mut blockers = Blockers::default();
-        switches.for_each_sleeping(|task| self.look(task, &mut blockers));
+        switches.for_each_sleeping(|task| self.look(task, None, &mut blockers));
         if blockers.count == 0 {
             report.add(format_args!("no task is inside code that goes out of use"));
         } else {
@@ -239,8 +240,8 @@ impl Switch<'_> {
         if let Some(switches) = &switches {
             switches.for_each_sleeping(|task| {
                 if !task.runnable() {
-                    self.look(task, &mut blockers);
-                } else if self.inside(task).is_some() {
+                    self.look(task, None, &mut blockers);
+                } else if self.inside(task, None).is_some() {
                     switches.note(task);
                 }
             });
@@ -248,11 +249,16 @@ impl Switch<'_> {
                 return Ok(blockers);
             }
         }
+        // Numbers left over in the frames up to here would have the unwinder asked in each stop.
+        let variable = 0;
+        let caller = Caller::new(&variable);
+        let outside = caller.visit(|task| self.inside(task, None)).is_none();
+        let caller = outside.then_some(&caller);
         let mut stops = 0u32;
         loop {
             let before = system::boot_ns();
             let blockers = stop_machine::stop(self.ksyms, |stopped| {
-                self.attempt_stopped(stopped, switches.as_ref())
+                self.attempt_stopped(stopped, switches.as_ref(), caller)
             })
             .map_err(|e| report.failed(Reason::StopFailed, "stopping the machine", e))?;
             let after = system::boot_ns();
@@ -268,27 +274,32 @@ impl Switch<'_> {
         }
     }
 
-    /// Runs on one CPU while all others spin.
-    fn attempt_stopped(&self, stopped: &Stopped, switches: Option<&Switches>) -> Blockers {
+    /// Runs on one CPU while all others spin. The part of `caller`'s stack that stays has been looked at.
+    fn attempt_stopped(
+        &self,
+        stopped: &Stopped,
+        switches: Option<&Switches>,
+        caller: Option<&Caller<'_>>,
+    ) -> Blockers {
         let mut blockers = Blockers::default();
         let noted = switches.and_then(|switches| {
             stopped
-                .for_each_noted(switches, |task| self.look(task, &mut blockers))
+                .for_each_noted(switches, |task| self.look(task, caller, &mut blockers))
                 .ok()
         });
         if noted.is_none() {
-            stopped.for_each_thread(|task| self.look(task, &mut blockers));
+            stopped.for_each_thread(|task| self.look(task, caller, &mut blockers));
         }
-        stopped.for_each_idle(|task| self.look(task, &mut blockers));
+        stopped.for_each_idle(|task| self.look(task, caller, &mut blockers));
         if blockers.count == 0 {
             self.set_flags(stopped);
         }
         blockers
     }
 
-    /// Where this task is inside the code that goes out of use, if it is.
-    fn inside(&self, task: &Task<'_>) -> Option<u64> {
-        let word = task.find_word(|word| self.leaving.find(word).map(|_| word))?;
+    /// Where this task is inside the code that goes out of use, if it is; `but` as for [`Task::find_word`].
+    fn inside(&self, task: &Task<'_>, but: Option<&Caller<'_>>) -> Option<u64> {
+        let word = task.find_word(but, |word| self.leaving.find(word).map(|_| word))?;
         let mut entries = [0; MAX_ENTRIES];
         let Some(trace) = task.trace(&mut entries) else {
             return Some(word);
@@ -301,8 +312,8 @@ impl Switch<'_> {
     }
 
     /// Adds a task that is inside to the blockers.
-    fn look(&self, task: &Task<'_>, blockers: &mut Blockers) {
-        let Some(word) = self.inside(task) else {
+    fn look(&self, task: &Task<'_>, but: Option<&Caller<'_>>, blockers: &mut Blockers) {
+        let Some(word) = self.inside(task, but) else {
             return;
         };
         let pid = task.pid();

@@ -133,14 +133,49 @@ impl super::stop_machine::Stopped {
     }
 }
 
+/// The task that runs this, and the part of its stack that stays as it is: no call that is made while a variable of
+/// one of its functions is borrowed has its frame above that variable.
+pub(crate) struct Caller<'a> {
+    raw: *mut ffi::task_struct,
+    variable: &'a u64,
+}
+
+impl<'a> Caller<'a> {
+    /// The current task, with a variable of the function that goes on to make the calls.
+    pub(crate) fn new(variable: &'a u64) -> Self {
+        let raw = current!().as_ptr();
+        Self { raw, variable }
+    }
+
+    /// Visits it.
+    pub(crate) fn visit<R>(&self, f: impl FnOnce(&Task<'_>) -> R) -> R {
+        // INVARIANT: A task that runs is valid, and so is its stack.
+        f(&Task {
+            raw: self.raw,
+            _visit: PhantomData,
+        })
+    }
+}
+
 impl Task<'_> {
     /// The first word for which `hit` returns something, of all that could be a return address: the
-    /// stack in use, the function-graph tracer's stack, and addresses hidden by kretprobes.
-    pub(crate) fn find_word<R>(&self, mut hit: impl FnMut(u64) -> Option<R>) -> Option<R> {
+    /// stack in use, the function-graph tracer's stack, and addresses hidden by kretprobes. If this is `but`,
+    /// the part of its stack that stays as it is is left out.
+    pub(crate) fn find_word<R>(
+        &self,
+        but: Option<&Caller<'_>>,
+        mut hit: impl FnMut(u64) -> Option<R>,
+    ) -> Option<R> {
         let mut low = core::ptr::null();
         let mut high = core::ptr::null();
         // SAFETY: The task is valid by the type's invariant; both out-pointers are valid.
         unsafe { ffi::kcare_task_stack(self.raw, &mut low, &mut high) };
+        if let Some(caller) = but.filter(|caller| caller.raw == self.raw) {
+            let variable = core::ptr::from_ref(caller.variable);
+            if (low..high).contains(&variable) {
+                high = variable;
+            }
+        }
         // SAFETY: The shim returns bounds inside the task's stack, which stays by the type's invariant.
         if let Some(found) = unsafe { scan(low, high, &mut hit) } {
             return Some(found);
