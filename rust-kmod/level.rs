@@ -2,8 +2,8 @@
 
 //! A level in memory: what it does to vmlinux, and a part for each module that is loaded.
 //!
-//! A part is made when its module is there, and freed when the module goes; so the payload is kept for modules that
-//! are yet to come.
+//! A part is made when its module is there, and freed when the module goes; so a payload with parts is kept for modules
+//! that are yet to come.
 
 use crate::{
     kapi::{
@@ -80,7 +80,8 @@ pub(crate) struct Level {
     states: KVec<(u64, u32)>,
     /// Names of all modules that it patches, loaded or not.
     modules: KVec<CString>,
-    payload: Verified,
+    /// For parts that are yet to be made; `None` if there are none.
+    payload: Option<Verified>,
     about: Arc<About>,
     /// Tasks may be inside for ever.
     pinned: bool,
@@ -121,14 +122,15 @@ impl Level {
             let name = CString::try_from_fmt(fmt!("{name}")).map_err(out_of_memory)?;
             modules.push(name, GFP_KERNEL).map_err(out_of_memory)?;
         }
+        let about = About::new(&outer)?;
         Ok(Self {
             parts: KVec::new(),
             base,
             patch,
             states,
+            payload: (!modules.is_empty()).then_some(payload),
             modules,
-            about: About::new(&outer)?,
-            payload,
+            about,
             pinned: false,
             _module: ModuleRef::new(module),
         })
@@ -146,10 +148,10 @@ impl Level {
         ksyms: Ksyms,
         report: &mut Report,
     ) -> Result<(), Error> {
-        if self.modules.is_empty() {
+        let Some(payload) = &self.payload else {
             return Ok(());
-        }
-        let parsed = self.payload.parse(report)?;
+        };
+        let parsed = payload.parse(report)?;
         for (name, payload) in parsed.parts() {
             let module = match coming {
                 Some(module) => Some(module).filter(|module| module.name() == name),
@@ -248,10 +250,11 @@ impl Level {
         })
     }
 
-    /// Bytes that it holds.
+    /// Bytes that its code, its data and its payload hold.
     pub(crate) fn memory(&self) -> usize {
+        let payload = self.payload.as_ref().map_or(0, Verified::size);
         self.pieces()
-            .fold(0, |sum, p| sum.saturating_add(p.resident.total()))
+            .fold(payload, |sum, p| sum.saturating_add(p.resident.total()))
     }
 
     /// The symbol of its own that `address` lies in, and the offset in it.

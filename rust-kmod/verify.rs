@@ -131,6 +131,11 @@ pub(crate) struct Verified {
 }
 
 impl Verified {
+    /// Bytes of memory, the signature included.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Walks the whole payload, parts included, and checks it (see [`Bundle::parse`]).
     ///
     /// # Errors
