@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The part of the benchmark that runs in the machine: `python3 guest DIR` measures everything in one boot."""
+
+import os
+import sys
+
+import calls
+import functions
+import latency
+import threads
+from machine import run
+
+sys.stdout.reconfigure(line_buffering=True)
+# A slow console is in nobody's way.
+run("dmesg", "--console-level", "emerg")
+print(f"kernel {os.uname().release}, {os.cpu_count()} CPUs")
+print()
+for part in [calls, threads, functions, latency]:
+    if part.__name__ in sys.argv[2:] or not sys.argv[2:]:
+        part.measure()
