@@ -16,6 +16,8 @@ readonly RELEASE KCARE_TARGET
 readonly KO=$KCARE_TARGET/kmod/$RELEASE/rust-kmod/kcare.ko
 readonly PAYLOADS=$KCARE_TARGET/payloads/$RELEASE
 readonly TRACING=/sys/kernel/tracing
+# shellcheck disable=SC2034 # for scripts
+readonly VIEWS=/sys/class/misc/kcare
 readonly SKIP=4
 # A loop's limit in seconds. Nothing takes half as long, even where a busy host emulates the machine.
 readonly RETRY_LIMIT=30

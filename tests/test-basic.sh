@@ -59,6 +59,18 @@ is "build-id" "$(kpush info | sed -n 's/^build-id //p')" \
 	"$(od -An -v -tx1 /sys/kernel/notes | tr -d ' \n' | grep -oP '040000001400000003000000474e5500\K.{40}')"
 check_result ""
 
+start_test "what monitoring reads"
+values() {
+	(cd "$VIEWS" && grep -H . state level previous_level description cves failures) | sed 's/:/ /' | xargs
+}
+is "rights" "$(cd "$VIEWS" && stat -c '%A %U %n' state level previous_level description cves failures stop_last_ns stop_max_ns |
+	sed 's/ [^ ]*$//' | uniq -c | xargs)" "8 -r--r--r-- root"
+is "values" "$(values)" "state applied level 1 previous_level 0 description 1;test cves CVE-2026-4243 failures 1"
+is "to nobody" "$(setpriv --reuid nobody --clear-groups cat "$VIEWS/level")" 1
+like "stop" "$(cat "$VIEWS"/stop_{last,max}_ns | uniq)" '^[1-9][0-9]*$'
+is "/dev/kcare says the same" "$(sed -n 's/^stop-max-ns: //p' /dev/kcare)" "$(<"$VIEWS/stop_max_ns")"
+check_result ""
+
 start_test "the kernel knows the patch as a module"
 like "in /proc/modules" "$(grep '^kcare_1 ' /proc/modules)" '^kcare_1 [0-9]+ [1-9][0-9]* - Live '
 is "in /proc/kallsyms" "$(grep -c ' cmdline_proc_show.*\[kcare_1\]' /proc/kallsyms)" 1

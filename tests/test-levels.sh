@@ -11,6 +11,7 @@
 # - unload frees the level and the one before it, and nothing is lost
 
 #@ append: slab_nomerge
+#@ timeout: 480
 
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"
@@ -36,6 +37,7 @@ levels() {
 	is "eventfd with level $1" "$(evfd value)" "$eventfd"
 	is "live and previous" "$(kpush info | grep -E '^(level|previous) ' | xargs)" "level $1 previous $2"
 	is "in /proc/modules" "$(grep -o '^kcare_[0-9]*' /proc/modules | sort | xargs)" "$modules"
+	is "in sysfs" "$(cat "$VIEWS"/{state,level,previous_level} | xargs)" "$([[ $1 -eq 0 ]] && echo none || echo applied) $1 $2"
 	case $1 in
 	0) is "redirected" "$(redirected)" "" ;;
 	1) is "redirected" "$(redirected)" "cmdline_proc_show" ;;

@@ -12,7 +12,7 @@
 # - a kprobe that may change where a function goes on, before and after
 # - a level goes in and out while a livepatch cannot finish
 
-#@ timeout: 600
+#@ timeout: 900
 
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"

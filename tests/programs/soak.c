@@ -3,8 +3,10 @@
  * Apply and unload a payload again and again while threads call the patched functions, and check every single result.
  *
  *	soak PAYLOAD CYCLES
+ *	soak -g THREADS PAYLOAD CYCLES
  *
- * The payload has the patches cmdline and blocked-eventfd of tests/patches.
+ * The payload has the patches cmdline and blocked-eventfd of tests/patches; with -g it has the patch getpid, so many
+ * threads do nothing but that system call, and none of them may miss a state.
  *
  * The kernel's history is one sequence of states, 0 original, 1 patched, 2 original, 3 patched, ... The results of calls
  * must fit to it as if every switch happened at one instant for all CPUs and for both functions: a call that starts when
@@ -20,7 +22,9 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 struct apply {
@@ -43,11 +47,14 @@ struct unload {
 #define CHECKERS 2
 /* Threads that sleep most of the time, as those of servers do. */
 #define IDLERS 400
+#define THREADS_MAX (2 * CHECKERS + IDLERS)
 
 /* The state is at least FLOOR and at most CEILING, says the one who switches; at least SEEN, say the results. */
 static _Atomic uint64_t floor_state, ceiling_state, seen;
 static atomic_bool stop;
 static _Atomic uint64_t calls[2], wrong, mixed;
+/* For each thread of -g, the state at the begin of the last call that has returned. */
+static _Atomic uint64_t passed[THREADS_MAX];
 
 static void die(const char *what)
 {
@@ -123,6 +130,35 @@ static void *check_eventfd(void *arg)
 	return NULL;
 }
 
+static void *check_getpid(void *arg)
+{
+	pid_t own = getpid();
+
+	if (prctl(PR_SET_NAME, "kcare-pid"))
+		die("prctl");
+	while (!atomic_load(&stop)) {
+		uint64_t from = begin();
+		long pid = syscall(SYS_getpid);
+
+		if (pid != own && pid != 4243) {
+			printf("getpid gives %ld\n", pid);
+			atomic_fetch_add(&mixed, 1);
+		}
+		check(from, pid == 4243, "getpid");
+		atomic_store(&passed[(uintptr_t)arg], from);
+		atomic_fetch_add(&calls[0], 1);
+	}
+	return NULL;
+}
+
+/* Waits until each thread has made a whole call in this state. */
+static void all_pass(unsigned long threads, uint64_t state)
+{
+	for (unsigned long i = 0; i < threads; i++)
+		while (atomic_load(&passed[i]) < state)
+			usleep(1000);
+}
+
 static void *idle(void *arg)
 {
 	while (!atomic_load(&stop))
@@ -152,29 +188,41 @@ static void refused(const char *what, unsigned long cycle, uint32_t reason, cons
 	exit(1);
 }
 
+static void *(*worker(uintptr_t i, bool getpid))(void *)
+{
+	if (getpid)
+		return check_getpid;
+	return i < CHECKERS ? check_cmdline : i < 2 * CHECKERS ? check_eventfd : idle;
+}
+
 int main(int argc, char **argv)
 {
 	static char text[2048];
-	pthread_t threads[2 * CHECKERS + IDLERS];
-	unsigned long cycles, cycle;
+	pthread_t threads[THREADS_MAX];
+	unsigned long cycles, cycle, hammers = 0, count;
 	size_t size;
 	void *data;
 	int device;
 
+	if (argc == 5 && !strcmp(argv[1], "-g")) {
+		hammers = strtoul(argv[2], NULL, 0);
+		argv += 2;
+		argc -= 2;
+		if (!hammers || hammers > THREADS_MAX)
+			return 2;
+	}
 	if (argc != 3)
 		return 2;
+	count = hammers ? hammers : THREADS_MAX;
 	data = slurp(argv[1], &size);
 	cycles = strtoul(argv[2], NULL, 0);
 	device = open("/dev/kcare", O_RDWR);
 	if (device < 0)
 		die("/dev/kcare");
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	for (uintptr_t i = 0; i < 2 * CHECKERS + IDLERS; i++) {
-		void *(*run)(void *) = i < CHECKERS ? check_cmdline : i < 2 * CHECKERS ? check_eventfd : idle;
-
-		if (pthread_create(&threads[i], NULL, run, (void *)i))
+	for (uintptr_t i = 0; i < count; i++)
+		if (pthread_create(&threads[i], NULL, worker(i, hammers), (void *)i))
 			die("pthread_create");
-	}
 
 	for (cycle = 0; cycle < cycles; cycle++) {
 		struct apply a = { .data = (uintptr_t)data, .size = size, .text = (uintptr_t)text, .text_size = sizeof(text) };
@@ -187,17 +235,24 @@ int main(int argc, char **argv)
 		atomic_store(&floor_state, state + 1);
 		/* Patched, and nothing under way: for as long as it takes to be seen. */
 		usleep(1000);
+		all_pass(hammers, state + 1);
 		atomic_store(&ceiling_state, state + 2);
 		if (ioctl(device, UNLOAD, &u))
 			refused("unload", cycle, u.reason, text, u.text_len);
 		atomic_store(&floor_state, state + 2);
 		usleep(1000);
+		all_pass(hammers, state + 2);
 	}
 	atomic_store(&stop, true);
-	for (int i = 0; i < 2 * CHECKERS + IDLERS; i++)
+	for (unsigned long i = 0; i < count; i++)
 		pthread_join(threads[i], NULL);
-	printf("%lu cycles, %llu calls of cmdline_proc_show, %llu of eventfd_read, %llu wrong\n", cycle,
-	       (unsigned long long)atomic_load(&calls[0]), (unsigned long long)atomic_load(&calls[1]),
-	       (unsigned long long)(atomic_load(&wrong) + atomic_load(&mixed)));
+	if (hammers)
+		printf("%lu cycles, %llu calls of getpid by %lu threads, %llu wrong\n", cycle,
+		       (unsigned long long)atomic_load(&calls[0]), hammers,
+		       (unsigned long long)(atomic_load(&wrong) + atomic_load(&mixed)));
+	else
+		printf("%lu cycles, %llu calls of cmdline_proc_show, %llu of eventfd_read, %llu wrong\n", cycle,
+		       (unsigned long long)atomic_load(&calls[0]), (unsigned long long)atomic_load(&calls[1]),
+		       (unsigned long long)(atomic_load(&wrong) + atomic_load(&mixed)));
 	return atomic_load(&wrong) || atomic_load(&mixed) ? 1 : 0;
 }

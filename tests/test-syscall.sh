@@ -1,0 +1,57 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# A system call that all CPUs make all the time, and a level on it that comes and goes, with both ways to redirect.
+#
+# - every thread makes the call in every state, and no call gives what only an earlier or a later state does
+#   (programs/soak.c)
+# - a thread that has another name gets the original's result all along
+
+# shellcheck source-path=SCRIPTDIR source=functions.sh
+. "${BASH_SOURCE[0]%/*}/functions.sh"
+
+# More threads on two emulated CPUs leave the switch hardly any time.
+readonly THREADS=4 CYCLES=10
+
+need_payloads getpid
+load_kcare redirect=1
+state=$(state)
+
+# hammered HOW: how the function is redirected.
+hammered() {
+	start_test "$1: $THREADS threads call getpid while a level on it comes and goes"
+	succeeds soak -g $THREADS "$(payload getpid)" $CYCLES
+	printf '%s\n' "$out" | sed 's/^/# /'
+	like "result" "$out" "^$CYCLES cycles, [1-9][0-9]* calls of getpid by $THREADS threads, 0 wrong$"
+	is "applied so" "$(log | grep -c " applied: .*[( ]1 $1[,)]")" $CYCLES
+	is "state" "$(state)" "$state"
+	is "failures" "$(kpush info | sed -n 's/^failures //p')" 0
+	check_result
+}
+
+hammered direct
+reload_kcare redirect=2
+hammered ipmodify
+
+start_test "another task's getpid stays as it is"
+is "apply" "$(apply getpid)" $'ok\tok'
+succeeds python3 -c '
+import os, threading
+ids = set()
+def call():
+    ids.update(os.getpid() for _ in range(10000))
+threads = [threading.Thread(target=call) for _ in range(8)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+named = []
+def call_named():
+    open(f"/proc/self/task/{threading.get_native_id()}/comm", "w").write("kcare-pid")
+    named.append(os.getpid())
+t = threading.Thread(target=call_named)
+t.start()
+t.join()
+print(ids == {int(os.readlink("/proc/self"))}, named)'
+is "results" "$out" "True [4243]"
+is "unload" "$(back unload)" $'ok\tok'
+is "state" "$(state)" "$state"
+check_result
