@@ -169,7 +169,7 @@ rollback refused (nothing-applied): nothing is applied"
 	answers "apply 2" ok ok kpush apply "$(payload levels-2)"
 	sleeper
 	answers "apply 3" ETIMEDOUT blocked kpush apply "$(payload levels-3)"
-	like "message" "$(cut -f5 <<<"$answer")" "task $pid \(evfd\) in eventfd_read\+0x[0-9a-f]+;$"
+	like "message" "$(cut -f5 <<<"$answer")" "task $pid \(evfd\) in eventfd_read\+0x[0-9a-f]+, asleep for [0-9.]+ s;$"
 	levels 2 0
 	leaves 1
 	answers "apply 3" ok ok kpush apply "$(payload levels-3)"
@@ -179,10 +179,10 @@ rollback refused (nothing-applied): nothing is applied"
 	start_test "$label: a task in a function of the level that goes"
 	sleeper
 	answers "rollback" ETIMEDOUT blocked kpush rollback
-	like "message" "$(cut -f5 <<<"$answer")" "task $pid \(evfd\) in eventfd_read\+0x[0-9a-f]+ of the patch;$"
+	like "message" "$(cut -f5 <<<"$answer")" "task $pid \(evfd\) in eventfd_read\+0x[0-9a-f]+ of the patch, asleep for [0-9.]+ s;$"
 	levels 3 2
 	answers "apply 1, told to" ETIMEDOUT blocked kpush apply -f $DOWNGRADE "$(payload cmdline)"
-	like "message" "$(cut -f5 <<<"$answer")" "task $pid \(evfd\) in eventfd_read\+0x[0-9a-f]+ of the patch;$"
+	like "message" "$(cut -f5 <<<"$answer")" "task $pid \(evfd\) in eventfd_read\+0x[0-9a-f]+ of the patch, asleep for [0-9.]+ s;$"
 	levels 3 2
 	answers "unload" ETIMEDOUT blocked kpush unload
 	levels 3 2
