@@ -20,7 +20,7 @@
 need_payloads module module-2 module-outer cmdline
 load_kcare
 modprobe -r dummy zram 2>/dev/null
-on_exit 'modprobe -r dummy zram 2>/dev/null'
+on_exit modprobe -r dummy zram
 state=$(state)
 
 collisions() {
