@@ -28,7 +28,18 @@ use crate::{
         Report, //
     },
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
+};
+
+/// How often the end of redirects is tried.
+const REMOVE_TRIES: u32 = 10;
+/// Pause between two tries, in milliseconds.
+const REMOVE_PAUSE_MS: i64 = 100;
 
 /// Which strategies may be used.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -289,13 +300,24 @@ impl Redirects {
         Ok(())
     }
 
-    /// Ends the redirects of these functions; those that have none are passed over.
+    /// Ends the redirects of these functions; those that have none are passed over. If memory is short, it is tried
+    /// again, because there is no other way on behind a switch.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, and those of ftrace: what they lead to must stay for ever then.
-    pub(crate) fn remove<'a>(&mut self, functions: impl Iterator<Item = &'a Function>) -> Result {
-        self.remove_sites(functions.map(|function| function.site))
+    /// `ENOMEM` in the end, and those of ftrace: what they lead to must stay for ever then.
+    pub(crate) fn remove<'a>(
+        &mut self,
+        functions: impl Iterator<Item = &'a Function> + Clone,
+    ) -> Result {
+        let mut tries = 1;
+        loop {
+            match self.remove_sites(functions.clone().map(|function| function.site)) {
+                Err(e) if e == ENOMEM && tries < REMOVE_TRIES => tries += 1,
+                result => return result,
+            }
+            fsleep(Delta::from_millis(REMOVE_PAUSE_MS));
+        }
     }
 
     fn remove_sites(&mut self, sites: impl Iterator<Item = u64>) -> Result {

@@ -155,14 +155,21 @@ static int ipmodify_filter(const struct kcare_redirect *redirects, size_t count)
 int kcare_ipmodify_set(const struct kcare_redirect *redirects, size_t count)
 {
 	struct table *old = rcu_dereference_protected(ipmodify_table, true);
-	struct table *table = NULL;
+	struct table *table = NULL, *former = NULL;
 	bool grows = count > (old ? old->count : 0);
 	int err;
 
+	if (grows && old) {
+		former = kvmemdup(old, struct_size(old, redirects, old->count), GFP_KERNEL);
+		if (!former)
+			return -ENOMEM;
+	}
 	if (count) {
 		table = kvmalloc(struct_size(table, redirects, count), GFP_KERNEL);
-		if (!table)
+		if (!table) {
+			kvfree(former);
 			return -ENOMEM;
+		}
 		table->count = count;
 		memcpy(table->redirects, redirects, count * sizeof(*redirects));
 	}
@@ -176,13 +183,12 @@ int kcare_ipmodify_set(const struct kcare_redirect *redirects, size_t count)
 		ipmodify_publish(table);
 		return 0;
 	}
-	old = old ? kvmemdup(old, struct_size(old, redirects, old->count), GFP_KERNEL) : NULL;
 	ipmodify_publish(table);
 	err = ipmodify_filter(redirects, count);
 	if (err)
-		ipmodify_publish(old);
+		ipmodify_publish(former);
 	else
-		kvfree(old);
+		kvfree(former);
 	return err;
 }
 

@@ -6,6 +6,7 @@
 #include <linux/execmem.h>
 #include <linux/ftrace.h>
 #include <linux/kallsyms.h>
+#include <linux/lockdep.h>
 #include <linux/bug.h>
 #include <linux/module.h>
 #include <linux/moduleloader.h>
@@ -18,13 +19,20 @@
 #include <linux/stacktrace.h>
 #include <linux/static_call.h>
 
+/* Without lockdep there is nothing to call (include/linux/lockdep.h). */
+#ifdef CONFIG_LOCKDEP
+#define KCARE_KSYM_LOCKDEP(X) X(lockdep_free_key_range)
+#else
+#define KCARE_KSYM_LOCKDEP(X)
+#endif
+
 #define KCARE_KSYM_FUNCTIONS(X)			\
+	KCARE_KSYM_LOCKDEP(X)			\
 	X(add_ftrace_hash_entry_direct)		\
 	X(alloc_ftrace_hash)			\
 	X(execmem_alloc_rw)			\
 	X(execmem_free)				\
 	X(execmem_is_rox)			\
-	X(execmem_restore_rox)			\
 	X(find_module)				\
 	X(free_ftrace_hash)			\
 	X(ftrace_find_rec_direct)		\

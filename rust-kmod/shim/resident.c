@@ -53,13 +53,24 @@ void *kcare_resident_alloc(struct module *mod, enum kcare_region region, size_t 
 	return base;
 }
 
+/* Has lockdep forget the locks in it, behind the grace period of kcare_resident_remove(), as in free_mod_mem(). */
+static void forget_locks(const struct module_memory *mem)
+{
+#ifdef CONFIG_LOCKDEP
+	ksym(lockdep_free_key_range)(mem->base, mem->size);
+#endif
+}
+
 void kcare_resident_free(struct module *mod)
 {
 	int i;
 
-	for (i = 0; i < KCARE_NR_REGIONS; i++)
-		if (mod->mem[i].base)
-			ksym(execmem_free)(mod->mem[i].base);
+	for (i = 0; i < KCARE_NR_REGIONS; i++) {
+		if (!mod->mem[i].base)
+			continue;
+		forget_locks(&mod->mem[i]);
+		ksym(execmem_free)(mod->mem[i].base);
+	}
 	kvfree(mod);
 }
 
