@@ -133,7 +133,11 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
     let mut notes = Vec::new();
     let mut images = Images::from(vmlinux);
     let (mut units, included, affected) = progress.step("find the affected units", || {
-        let affected = units::affected(kernel, &patches, &images.vmlinux.unit_names()?)?;
+        let affected = units::affected(
+            kernel,
+            &patches,
+            &images.vmlinux.unit_names(&kernel.source())?,
+        )?;
         patches.link_tree(&kernel.source(), compiler.tree(), &BTreeSet::new())?;
         let modular = modules(kernel, &affected.elsewhere)?;
         for file in affected.elsewhere.difference(&modular) {

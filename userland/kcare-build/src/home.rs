@@ -41,7 +41,7 @@ impl fmt::Display for Home {
 
 /// Finds where each of these files of the source tree is.
 pub fn homes(kernel: &Kernel, files: &BTreeSet<String>) -> Result<BTreeMap<String, Home>> {
-    let units = Vmlinux::open(&kernel.vmlinux())?.unit_names()?;
+    let units = Vmlinux::open(&kernel.vmlinux())?.unit_names(&kernel.source())?;
     let mut homes: BTreeMap<String, Home> = BTreeMap::new();
     let mut open = BTreeSet::new();
     for file in files {

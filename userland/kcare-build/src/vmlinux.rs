@@ -325,8 +325,8 @@ impl Vmlinux {
         ))
     }
 
-    /// Names of the C files that it was linked from, relative to the source tree.
-    pub fn unit_names(&self) -> Result<BTreeSet<String>> {
+    /// Names of the C files that it was linked from, relative to the source tree `source`.
+    pub fn unit_names(&self, source: &Path) -> Result<BTreeSet<String>> {
         let section = |name: &str| {
             self.section(name).with_context(|| {
                 format!("vmlinux has no {name}; take the one of the debug package")
@@ -339,7 +339,7 @@ impl Vmlinux {
             }
         };
         let info = section(".debug_info")?;
-        dwarf::unit_names(&dwarf::Sections {
+        let names = dwarf::unit_names(&dwarf::Sections {
             info: &Piecewise {
                 file: &self.file,
                 section: info,
@@ -347,7 +347,11 @@ impl Vmlinux {
             abbrev: whole(".debug_abbrev")?,
             strings: whole(".debug_str")?,
             line_strings: whole(".debug_line_str")?,
-        })
+        })?;
+        // Debian has its compiler leave out where the tree is; a kernel that was built here names it.
+        let tree = format!("{}/", source.display());
+        let short = |name: &String| name.strip_prefix(&tree).unwrap_or(name).to_owned();
+        Ok(names.iter().map(short).collect())
     }
 
     fn find_build_id(&self) -> Result<Vec<u8>> {

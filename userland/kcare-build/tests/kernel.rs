@@ -387,7 +387,7 @@ fn moved_lines_change_nothing() {
         .unwrap_or(12);
     let units = Vmlinux::open(&kernel.vmlinux())
         .unwrap()
-        .unit_names()
+        .unit_names(&kernel.source())
         .unwrap();
     let units: Vec<String> = units
         .into_iter()
