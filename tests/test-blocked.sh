@@ -11,6 +11,8 @@
 # - a switch that is forced: the memory stays for ever
 # - more tasks than one message names; a task that leaves in time; a caller that gets a signal
 
+#@ timeout: 480
+
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"
 
