@@ -19,8 +19,11 @@ kmod = $(target)/kmod/$(KERNEL)
 in_root = scripts/kernel exec $(KERNEL) --
 kbuild = $(in_root) make -s -C $(kernels)/$(KERNEL)/build M=$(CURDIR) MO=$(kmod) -j$(JOBS) \
 	KCARE_CERT_DER=$(kmod)/kcare-cert.der
-.PHONY: all help kernel keys kmod user test lint cargo-test kinds-test vm-test soak bench differential demo fmt \
-	fmt-kmod clean
+# The release of our own with the same source, and what runs on it.
+debug_kernel = $(KERNEL:%-cloud-amd64=%-debug-amd64)
+debug_tests := basic blocked callbacks callbacks-module faults insmod levels modules redirect shadow soak state
+.PHONY: all help kernel keys kmod user test lint cargo-test kinds-test vm-test soak debug-kernel test-debug bench \
+	differential demo fmt fmt-kmod clean
 
 all: kmod user ## Build the module and the programs
 
@@ -59,6 +62,13 @@ vm-test: all ## Only the selftests in a virtual machine
 
 soak: all ## Apply and unload 200 times under load (SOAK_CYCLES)
 	@tests/run --kernel $(KERNEL) soak
+
+debug-kernel: ## Build a kernel from the same source with the kernel's own checkers
+	@scripts/kernel prepare $(debug_kernel)
+
+test-debug: debug-kernel ## The selftests of the operations in that kernel, which must stay silent
+	@$(MAKE) all KERNEL=$(debug_kernel)
+	@SOAK_CYCLES=$${SOAK_CYCLES:-20} tests/run --kernel $(debug_kernel) $(debug_tests)
 
 bench: all ## Measure builds, and in a virtual machine, as ratios within one run
 	@tests/bench/run --kernel $(KERNEL)

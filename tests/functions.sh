@@ -20,7 +20,9 @@ readonly TRACING=/sys/kernel/tracing
 readonly VIEWS=/sys/class/misc/kcare
 readonly SKIP=4
 # A loop's limit in seconds. Nothing takes half as long, even where a busy host emulates the machine.
-readonly RETRY_LIMIT=30
+RETRY_LIMIT=30
+[[ $RELEASE != *-debug-* ]] || RETRY_LIMIT=150
+readonly RETRY_LIMIT
 PATH=$KCARE_TARGET/tests/bin:${BASH_SOURCE[0]%/*}/programs:$PATH
 
 WORK=$(mktemp -d)
