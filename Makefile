@@ -21,7 +21,8 @@ kbuild = $(in_root) make -s -C $(kernels)/$(KERNEL)/build M=$(CURDIR) MO=$(kmod)
 	KCARE_CERT_DER=$(kmod)/kcare-cert.der
 # The release of our own with the same source, and what runs on it.
 debug_kernel = $(KERNEL:%-cloud-amd64=%-debug-amd64)
-debug_tests := basic blocked callbacks callbacks-module faults insmod levels modules redirect shadow soak state
+# Without callbacks-module, whose tun wants all of INET, which that kernel leaves out.
+debug_tests := basic blocked callbacks faults insmod levels modules redirect shadow soak state
 .PHONY: all help kernel keys kmod user test lint cargo-test kinds-test vm-test soak debug-kernel test-debug bench \
 	differential demo fmt fmt-kmod clean
 
