@@ -165,12 +165,10 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
         // Before it is looked for who else knows them.
         structs.check(&compiler, &units)?;
     }
-    if !affected.fixed.is_empty() {
-        check_fixed(kernel, &building, &affected)?;
-    }
+    let mut seeing = Vec::new();
     if !included.is_empty() {
         let label = format!("look through {} unit(s) that include", included.len());
-        let more = progress.step(&label, || {
+        seeing = progress.step(&label, || {
             let seeing = building.with_another_text(included)?;
             if let Some(first) = seeing.first() {
                 let first = std::slice::from_ref(first);
@@ -178,8 +176,16 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
                 // Only the refusal matters here.
                 Structs::new(&request.layouts).check(&compiler, first)?;
             }
-            building.with_another_object(seeing)
+            Ok(seeing)
         })?;
+    }
+    // A layout that changes is the better reason.
+    if !affected.fixed.is_empty() {
+        check_fixed(kernel, &building, &affected)?;
+    }
+    if !seeing.is_empty() {
+        let label = format!("compare {} unit(s) that see the change", seeing.len());
+        let more = progress.step(&label, || building.with_another_object(seeing))?;
         if more.len() > request.max_units {
             let count = more.len();
             return Err(refuse(
@@ -364,6 +370,12 @@ fn check_fixed(kernel: &Kernel, building: &Building<'_>, affected: &Affected) ->
             units
         }
     };
+    // What needs files that only a whole build makes (arch/x86/boot/compressed/misc.c) cannot be told either.
+    let (units, untold): (Vec<_>, Vec<_>) = units
+        .into_iter()
+        .partition(|unit| building.compiler.preprocess(unit, Flavour::Exact).is_ok());
+    let untold = untold.iter();
+    refusals.extend(untold.map(|u| Refusal::new(&u.source, affected.fixed[&u.source].why)));
     let units = building.with_another_text(units)?;
     let (made, other): (Vec<_>, Vec<_>) = units.into_iter().partition(|u| generator(&u.source));
     let more = building
