@@ -19,41 +19,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-struct apply {
-	uint64_t data, size;
-	uint32_t flags, reason;
-	uint64_t place, text;
-	uint32_t text_size, text_len;
-};
-
-struct unload {
-	uint32_t flags, reason;
-	uint64_t place, text;
-	uint32_t text_size, text_len;
-};
-
-struct history {
-	uint64_t events;
-	uint32_t count, reserved;
-	uint64_t total;
-};
-
-#define APPLY _IOWR('k', 0, struct apply)
-#define UNLOAD _IOWR('k', 1, struct unload)
-#define INFO _IOWR('k', 2, char[416])
-#define ROLLBACK _IOWR('k', 3, struct unload)
-#define HISTORY _IOWR('k', 4, struct history)
-#define DRY_RUN 2
+#include "kcare.h"
 
 static const struct {
 	uint32_t number;

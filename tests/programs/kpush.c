@@ -11,48 +11,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct apply {
-	uint64_t data;
-	uint64_t size;
-	uint32_t flags;
-	uint32_t reason;
-	uint64_t place;
-	uint64_t text;
-	uint32_t text_size;
-	uint32_t text_len;
-};
-
-struct unload {
-	uint32_t flags;
-	uint32_t reason;
-	uint64_t place;
-	uint64_t text;
-	uint32_t text_size;
-	uint32_t text_len;
-};
-
-struct info {
-	uint32_t abi, state, level, nr_funcs, nr_fixes, previous;
-	uint64_t build_time, applied_time, stop_last, stop_max, memory, failures;
-	uint8_t build_id[20], pad[4];
-	char release[64], description[256];
-};
-
-_Static_assert(sizeof(struct apply) == 48 && sizeof(struct unload) == 32 && sizeof(struct info) == 416,
-	       "as in uapi.rs");
-
-#define APPLY _IOWR('k', 0, struct apply)
-#define UNLOAD _IOWR('k', 1, struct unload)
-#define ROLLBACK _IOWR('k', 3, struct unload)
-#define INFO _IOWR('k', 2, struct info)
+#include "kcare.h"
 
 static const struct {
 	uint32_t number;

@@ -16,32 +16,16 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-struct apply {
-	uint64_t data, size;
-	uint32_t flags, reason;
-	uint64_t place, text;
-	uint32_t text_size, text_len;
-};
-
-struct unload {
-	uint32_t flags, reason;
-	uint64_t place, text;
-	uint32_t text_size, text_len;
-};
-
-#define APPLY _IOWR('k', 0, struct apply)
-#define UNLOAD _IOWR('k', 1, struct unload)
+#include "kcare.h"
 
 /* Per function. */
 #define CHECKERS 2
