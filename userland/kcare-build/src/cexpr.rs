@@ -77,20 +77,24 @@ pub(crate) fn depth(tokens: &[Token], at: usize) -> usize {
     })
 }
 
-/// Where the bracket that opens at `open` closes; the end if it does not.
-pub(crate) fn close(tokens: &[Token], open: usize) -> usize {
+/// The first token from `from` on, outside of brackets that open behind it, that closes one or is an `end`.
+fn outside(tokens: &[Token], from: usize, end: impl Fn(&Token) -> bool) -> usize {
     let mut depth = 0usize;
-    for (i, token) in tokens.iter().enumerate().skip(open) {
+    for (i, token) in tokens.iter().enumerate().skip(from) {
         if opens(token) {
             depth += 1;
+        } else if depth == 0 && (closes(token) || end(token)) {
+            return i;
         } else if closes(token) {
-            depth = depth.saturating_sub(1);
-            if depth == 0 {
-                return i;
-            }
+            depth -= 1;
         }
     }
     tokens.len()
+}
+
+/// Where the bracket that opens at `open` closes; the end if it does not.
+pub(crate) fn close(tokens: &[Token], open: usize) -> usize {
+    outside(tokens, open + 1, |_| false)
 }
 
 /// The innermost bracket that is open at a token.
@@ -118,39 +122,21 @@ pub(crate) fn receiver(tokens: &[Token], at: usize) -> Option<usize> {
 
 /// The ranges between the commas in parentheses that open at `open`.
 pub(crate) fn arguments(tokens: &[Token], open: usize) -> Vec<(usize, usize)> {
-    let end = close(tokens, open);
-    let (mut from, mut depth) = (open + 1, 0usize);
     let mut out = Vec::new();
-    for (i, token) in tokens.iter().enumerate().take(end).skip(open + 1) {
-        if opens(token) {
-            depth += 1;
-        } else if closes(token) {
-            depth = depth.saturating_sub(1);
-        } else if depth == 0 && token.is(",") {
-            out.push((from, i));
-            from = i + 1;
+    let mut from = open + 1;
+    loop {
+        let end = outside(tokens, from, |token| token.is(","));
+        out.push((from, end));
+        if !is(tokens, end, ",") {
+            return out;
         }
+        from = end + 1;
     }
-    out.push((from, end));
-    out
 }
 
 /// Where an expression ends: at a comma, a semicolon or a bracket that it did not open.
 pub(crate) fn expression(tokens: &[Token], from: usize) -> usize {
-    let mut depth = 0usize;
-    for (i, token) in tokens.iter().enumerate().skip(from) {
-        if opens(token) {
-            depth += 1;
-        } else if closes(token) {
-            if depth == 0 {
-                return i;
-            }
-            depth -= 1;
-        } else if depth == 0 && (token.is(",") || token.is(";")) {
-            return i;
-        }
-    }
-    tokens.len()
+    outside(tokens, from, |token| token.is(",") || token.is(";"))
 }
 
 /// An expression without the parentheses around it.

@@ -109,20 +109,21 @@ impl Numbers {
 }
 
 /// A string table under construction.
-struct Names {
-    bytes: Vec<u8>,
+pub(crate) struct Names {
+    pub(crate) bytes: Vec<u8>,
     known: HashMap<String, u32>,
 }
 
 impl Names {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Names {
             bytes: vec![0],
             known: HashMap::new(),
         }
     }
 
-    fn add(&mut self, name: &str) -> Result<u32> {
+    /// Where a string is; one that is there already is not added again.
+    pub(crate) fn add(&mut self, name: &str) -> Result<u32> {
         if name.is_empty() {
             return Ok(0);
         }

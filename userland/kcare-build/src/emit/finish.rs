@@ -2,7 +2,7 @@
 
 //! kcare's own tables, and the object that holds everything.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use anyhow::{ensure, Context, Result};
 use kcare_payload::elf::{SHF_EXECINSTR, SHF_WRITE};
@@ -14,7 +14,7 @@ use kcare_payload::layout::{
 
 use super::{Abode, About, Emitter, Written, TEXT};
 use crate::author::{self, When};
-use crate::elf::{self, Numbers, Section, Symbol, SymbolRef};
+use crate::elf::{self, Names, Numbers, Section, Symbol, SymbolRef};
 use crate::image::{ImageId, VMLINUX};
 use crate::preimage::Preimage;
 use crate::select::Key;
@@ -35,7 +35,7 @@ impl Emitter<'_> {
 
         let ids = self.objects();
         let target = ids.iter().position(|&id| id == self.image).unwrap_or(0);
-        let mut strings = Strings::new();
+        let mut strings = Names::new();
         let mut objects = Vec::new();
         for &id in &ids {
             objects.extend_from_slice(&self.object(id, &mut strings)?.encode());
@@ -57,8 +57,8 @@ impl Emitter<'_> {
         let mut fixes = Vec::new();
         for (id, title) in level_fixes {
             fixes.push(Fix {
-                id: strings.add(id)?,
-                title: strings.add(title)?,
+                id: add_text(&mut strings, id)?,
+                title: add_text(&mut strings, title)?,
                 reserved: 0,
             });
         }
@@ -67,8 +67,8 @@ impl Emitter<'_> {
             size: u32::try_from(Manifest::SECTION_SIZE)?,
             level: about.level,
             build_time: about.time,
-            release: strings.add(&about.release)?,
-            description: strings.add(&about.description)?,
+            release: add_text(&mut strings, &about.release)?,
+            description: add_text(&mut strings, &about.description)?,
             nr_objects: u32::try_from(ids.len())?,
             nr_funcs: u32::try_from(funcs.len())?,
             nr_externs: u32::try_from(externs.len())?,
@@ -170,7 +170,7 @@ impl Emitter<'_> {
         &self,
         target: usize,
         preimages: &[Preimage],
-        strings: &mut Strings,
+        strings: &mut Names,
         number: impl Fn(usize) -> u32,
     ) -> Result<(Vec<Func>, Vec<u8>)> {
         let spot_of = |addr: u64| -> Result<u64> {
@@ -186,7 +186,7 @@ impl Emitter<'_> {
             };
             funcs.push(Func {
                 object: u32::try_from(target)?,
-                name: strings.add(&redirect.name)?,
+                name: add_text(strings, &redirect.name)?,
                 offset: spot_of(redirect.addr)?,
                 size: u32::try_from(redirect.size)?,
                 fentry: u32::try_from(redirect.fentry)?,
@@ -221,10 +221,10 @@ impl Emitter<'_> {
         ids
     }
 
-    fn object(&self, id: ImageId, strings: &mut Strings) -> Result<Object> {
+    fn object(&self, id: ImageId, strings: &mut Names) -> Result<Object> {
         let image = self.images.get(id);
         let mut object = Object {
-            name: strings.add(image.name())?,
+            name: add_text(strings, image.name())?,
             build_id_len: u32::try_from(image.build_id().len())?,
             build_id: [0; BUILD_ID_MAX],
             note: match self.images.module(id) {
@@ -275,36 +275,12 @@ impl Emitter<'_> {
     }
 }
 
-/// The payload's string table.
-struct Strings {
-    bytes: Vec<u8>,
-    known: HashMap<String, u32>,
-}
-
-impl Strings {
-    fn new() -> Self {
-        Strings {
-            bytes: vec![0],
-            known: HashMap::new(),
-        }
-    }
-
-    fn add(&mut self, text: &str) -> Result<u32> {
-        ensure!(
-            !text.chars().any(char::is_control),
-            "`{}` has a control character",
-            text.escape_debug()
-        );
-        if text.is_empty() {
-            return Ok(0);
-        }
-        if let Some(&at) = self.known.get(text) {
-            return Ok(at);
-        }
-        let at = u32::try_from(self.bytes.len())?;
-        self.bytes.extend_from_slice(text.as_bytes());
-        self.bytes.push(0);
-        self.known.insert(text.to_owned(), at);
-        Ok(at)
-    }
+/// Adds what people will read to the payload's string table.
+fn add_text(strings: &mut Names, text: &str) -> Result<u32> {
+    ensure!(
+        !text.chars().any(char::is_control),
+        "`{}` has a control character",
+        text.escape_debug()
+    );
+    strings.add(text)
 }

@@ -175,13 +175,10 @@ impl Selector<'_> {
                 continue;
             };
             let name = name.to_owned();
-            let cold_name = format!("{name}.cold");
-            let cold = unit.placement.addr.get(&cold_name).copied();
             self.at = u;
-            if cold.is_none() && unit.exact.by_name(&cold_name).is_some() {
-                self.refuse(&cold_name, "cannot be found in what was shipped");
+            let Ok(cold) = self.cold_part(u, &name) else {
                 continue;
-            }
+            };
             let spot = self.images.get(unit.image).spot(addr);
             if spot.is_none_or(|spot| spot.region != layout::TEXT) {
                 self.refuse(&name, "is not in code that stays");
@@ -211,6 +208,18 @@ impl Selector<'_> {
         Ok(())
     }
 
+    /// Address and size of the cold part of a shipped function, if it has one; refuses one that cannot be found.
+    fn cold_part(&mut self, u: usize, function: &str) -> Result<Option<(u64, u64)>, ()> {
+        let unit = &self.units[u];
+        let name = format!("{function}.cold");
+        let cold = unit.placement.addr.get(&name).copied();
+        if cold.is_none() && unit.exact.by_name(&name).is_some() {
+            self.refuse(&name, "cannot be found in what was shipped");
+            return Err(());
+        }
+        Ok(cold)
+    }
+
     /// Has the switch wait for tasks in originals that leave no frame of a redirected function below them: those
     /// that a caller jumps to. Each of their parts is covered by a redirected caller that has no cold part itself.
     fn cover_frameless(&mut self) {
@@ -219,11 +228,11 @@ impl Selector<'_> {
                 continue;
             };
             let name = name.to_owned();
-            let cold = self.units[u].placement.addr.get(&format!("{name}.cold"));
-            let parts: Vec<(u64, u64)> = [Some((addr, size)), cold.copied()]
-                .into_iter()
-                .flatten()
-                .collect();
+            self.at = u;
+            let Ok(cold) = self.cold_part(u, &name) else {
+                continue;
+            };
+            let parts: Vec<(u64, u64)> = [(addr, size)].into_iter().chain(cold).collect();
             let callers = self.redirected_callers(u, id);
             let mut free: Vec<&mut Redirect> = self
                 .selection
@@ -232,7 +241,6 @@ impl Selector<'_> {
                 .filter(|r| r.cold.is_none() && r.key.0 == u && callers.contains(&r.key.1))
                 .collect();
             if free.len() < parts.len() {
-                self.at = u;
                 self.refuse(
                     &name,
                     "has no fentry and cannot be redirected (its callers jump to it, and a task inside would not be seen)",
