@@ -243,6 +243,11 @@ extern "C" {
     pub(crate) fn kcare_parking_open(parking: *mut parking);
     pub(crate) fn kcare_parking_exit();
 
+    pub(crate) fn kcare_oops_watch() -> c_int;
+    pub(crate) fn kcare_oops_unwatch();
+    pub(crate) fn kcare_oops_set_level(level: c_uint);
+    pub(crate) fn kcare_oops_count() -> c_uint;
+
     pub(crate) fn kcare_stop_machine(
         f: unsafe extern "C" fn(*mut c_void) -> c_int,
         ctx: *mut c_void,

@@ -36,6 +36,7 @@ use kapi::{
     keyring::Keyring,
     ksyms::Ksyms,
     module::Watch,
+    oops,
     parking, //
 };
 use redirect::Choice;
@@ -77,6 +78,7 @@ struct Kcare {
     #[pin]
     device: DeviceRegistration,
     _watch: Watch<Core>,
+    _oops: oops::Watch,
     _guests: Guests,
 }
 
@@ -115,6 +117,7 @@ impl kernel::InPlaceModule for Kcare {
         let core = core();
         try_pin_init!(Self {
             _guests: Guests,
+            _oops: oops::Watch::start()?,
             // Modules are watched before a level can be applied.
             _watch: Watch::start(core.clone()?)?,
             device <- DeviceRegistration::register(c"kcare", module, core?),

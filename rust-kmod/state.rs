@@ -30,6 +30,7 @@ use crate::{
         keyring::Keyring,
         ksyms::Ksyms,
         module::ChainGuard,
+        oops,
         resident::Flag,
         system, //
     },
@@ -320,6 +321,7 @@ impl Core {
             }
         };
 
+        oops::set_level(number);
         system::taint_live_patched();
         if switched.forced {
             level.pin();
@@ -440,6 +442,7 @@ impl Core {
             }
         };
 
+        oops::set_level(previous.number());
         settle(redirects, previous.functions());
         previous.post_patch(Some(live));
         pr_info!(
@@ -488,6 +491,7 @@ impl Core {
                 level.post_patch(None);
             })?
             .unwrap_or_default();
+        oops::set_level(0);
         pr_info!(
             "patch level {} unloaded: {} functions switched back, stopped for {} us, {} retries\n",
             level.number(),
@@ -542,32 +546,20 @@ impl Core {
     fn admit(
         &self,
         payload: Verified,
-        engine: &mut Engine,
+        engine: &Engine,
         request: Request,
         report: &mut Report,
     ) -> Result<Level, Error> {
         let parsed = payload.parse(report)?;
         let outer = parsed.outer();
-        let number = outer.level();
         let objects = Objects::find(&outer, None, self.ksyms, report)?;
-        policy(engine.live.as_ref(), number, request.downgrade, report)?;
+        policy(
+            engine.live.as_ref(),
+            outer.level(),
+            request.downgrade,
+            report,
+        )?;
         verify::preimages(&outer, &objects, report)?;
-        if request.dry_run {
-            let taken = |p: &Level| p.number() == number;
-            if engine.previous.as_ref().is_some_and(taken) {
-                return Err(report.refuse(
-                    Reason::NameTaken,
-                    Place::Nowhere,
-                    format_args!("it is the level that a rollback goes back to, and cannot be tried beside it"),
-                ));
-            }
-        } else if let Some(level) = engine.previous.take_if(|p| p.number() == number) {
-            // Its name in the module list is wanted again. Nothing has led to it since it was replaced.
-            engine.redirects.synchronize();
-            level.free();
-            self.status.lock().previous = None;
-        }
-
         let former = engine.live.as_ref();
         let context = (self.ksyms, self.module);
         let mut level = Level::load(payload, &objects, former, context, report)?;

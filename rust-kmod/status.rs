@@ -3,7 +3,10 @@
 //! What is told about the levels: to programs, and as text.
 
 use crate::{
-    kapi::system,
+    kapi::{
+        oops,
+        system, //
+    },
     payload::{
         error::{
             Error,
@@ -222,6 +225,7 @@ impl Status {
         writeln!(out, "stop-last-ns: {}", self.stop_last)?;
         writeln!(out, "stop-max-ns: {}", self.stop_max)?;
         writeln!(out, "failures: {}", self.failures)?;
+        writeln!(out, "oopses: {}", oops::count())?;
         let fixes = live.map_or(&[][..], |about| &about.fixes);
         out.write_str(core::str::from_utf8(fixes).unwrap_or_default())?;
         for event in &self.events {
@@ -248,18 +252,20 @@ enum View {
     Description,
     Cves,
     Failures,
+    Oopses,
     StopLast,
     StopMax,
 }
 
 impl View {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::State,
         Self::Level,
         Self::PreviousLevel,
         Self::Description,
         Self::Cves,
         Self::Failures,
+        Self::Oopses,
         Self::StopLast,
         Self::StopMax,
     ];
@@ -282,6 +288,7 @@ impl Status {
             View::Description => writeln!(out, "{}", live.map_or("", |a| unpadded(&a.description))),
             View::Cves => live.map_or(Ok(()), |about| about.print_cves(out)),
             View::Failures => writeln!(out, "{}", self.failures),
+            View::Oopses => writeln!(out, "{}", oops::count()),
             View::StopLast => writeln!(out, "{}", self.stop_last),
             View::StopMax => writeln!(out, "{}", self.stop_max),
         }

@@ -92,6 +92,7 @@ run() {
 }
 
 # check_result [LOG]: the end of a test. With LOG, the kernel's log since start_test has exactly these lines of kcare.
+# shellcheck disable=SC2120 # Scripts pass one.
 check_result() {
 	local got
 	if [[ $# -gt 0 ]]; then
@@ -372,6 +373,19 @@ lost() {
 		grown=$again
 	done
 	[[ -z $grown ]] || echo "$grown"
+}
+
+# nothing_is_left STATE TIMES: a whole test, behind TIMES times of something, with memory as of `vmalloc` and `slabs` before
+# in $WORK. What loses one object each time makes as many more of a kind.
+nothing_is_left() {
+	start_test "nothing is left"
+	is "state" "$(state)" "$1"
+	retry same_vmalloc || fail "vmalloc areas" "$(growth "$WORK/vmalloc.before" "$WORK/vmalloc.after")" "none more"
+	slabs >"$WORK/slabs.after"
+	is "objects lost" "$(growth "$WORK/slabs.before" "$WORK/slabs.after" | awk -v times="$2" '$2 >= times / 2 && $2 > 100')" ""
+	printf '# objects more: %s\n' "$(growth "$WORK/slabs.before" "$WORK/slabs.after" | xargs)"
+	is "complaints" "$(dmesg | grep -E 'WARNING:|BUG:|Oops|rcu: INFO|hung|lockup')" ""
+	check_result
 }
 
 same_vmalloc() {

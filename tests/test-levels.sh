@@ -184,6 +184,10 @@ rollback refused (nothing-applied): nothing is applied"
 	answers "apply 1, told to" ETIMEDOUT blocked kpush apply -f $DOWNGRADE "$(payload cmdline)"
 	like "message" "$(cut -f5 <<<"$answer")" "task $pid \(evfd\) in eventfd_read\+0x[0-9a-f]+ of the patch, asleep for [0-9.]+ s;$"
 	levels 3 2
+	answers "apply 2, which is kept" ETIMEDOUT blocked kpush apply -f $DOWNGRADE "$(payload levels-2)"
+	levels 3 2
+	answers "try 2" ok ok kpush apply -f $((DOWNGRADE | DRY_RUN)) "$(payload levels-2)"
+	levels 3 2
 	answers "unload" ETIMEDOUT blocked kpush unload
 	levels 3 2
 	leaves 1001

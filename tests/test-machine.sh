@@ -144,6 +144,8 @@ like "fault" "$(log | grep -m1 '^BUG: ')" '^BUG: unable to handle page fault for
 like "instruction" "$(log | grep -m1 '^RIP: 0010:')" '^RIP: 0010:eventfd_write(\.cold)?\+0x[0-9a-f]+/0x[0-9a-f]+ \[kcare_1\]$'
 like "levels in the banner" "$(log | grep '^Modules linked in:')" ' kcare_1\('
 is "oopses" "$(log | grep -c '^Oops: ')" 1
+is "what the next boot may find" "$(log | grep '^kcare: oops')" "kcare: oops 1 while patch level 1 is live"
+is "counted" "$(<"$VIEWS/oopses")" 1
 is "unload" "$(back unload)" $'ok\tok'
 is "state" "$(state)" "$state"
 is "size 4210" "$(evfd poke 4210)" EINVAL

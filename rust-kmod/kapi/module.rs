@@ -71,13 +71,13 @@ unsafe impl Send for Module {}
 const PERCPU: c_uint = c_uint::MAX;
 
 impl Module {
-    /// A module that is live, by its name (`find_module()`, kernel/module/main.c). The caller holds the lock that
-    /// [`Watcher::going`] takes.
+    /// A module that is live or in its init, by its name (`find_module()`, kernel/module/main.c); one that is still to
+    /// be told of as coming is not there yet. The caller holds the lock that [`Watcher::going`] takes.
     pub(crate) fn find(name: &str) -> Option<Self> {
         let name = CString::try_from_fmt(fmt!("{name}")).ok()?;
         // SAFETY: The name is NUL-terminated.
         let module = unsafe { ffi::kcare_module_find(name.as_char_ptr()) };
-        // INVARIANT: It is live, so that it has yet to be told of as going.
+        // INVARIANT: It is live or in its init, so that it has yet to be told of as going.
         NonNull::new(module).map(Self)
     }
 

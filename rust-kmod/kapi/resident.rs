@@ -319,7 +319,7 @@ impl Resident {
     ///
     /// # Errors
     ///
-    /// `EEXIST` if the name is taken.
+    /// `EEXIST` if a module that is none of kcare's has the name.
     pub(crate) fn insert(&mut self) -> Result {
         if self.stage != Stage::New {
             return Err(EINVAL);

@@ -9,6 +9,7 @@
 #include <linux/kallsyms.h>
 #include <linux/module.h>
 #include <linux/notifier.h>
+#include <linux/slab.h>
 
 #include "ksyms.h"
 #include "shim.h"
@@ -23,17 +24,107 @@ static bool own(void)
 	return READ_ONCE(kcare_chain_caller) == current;
 }
 
+/*
+ * Modules that have been told of as coming, and whose init has not ended: they can be patched as those that are live,
+ * while one that is coming and not here will be told of.
+ */
+struct told {
+	struct list_head list;
+	const struct module *mod;
+};
+
+static LIST_HEAD(told_modules);
+/* Protects the list. Nests inside module_mutex. */
+static DEFINE_SPINLOCK(told_lock);
+
+static struct told *find_told(const struct module *mod)
+{
+	struct told *told;
+
+	list_for_each_entry(told, &told_modules, list)
+		if (told->mod == mod)
+			return told;
+	return NULL;
+}
+
+static bool is_told(const struct module *mod)
+{
+	guard(spinlock)(&told_lock);
+	return find_told(mod);
+}
+
+/* @told becomes the list's. */
+static void add_told(struct told *told, const struct module *mod)
+{
+	scoped_guard(spinlock, &told_lock) {
+		if (!find_told(mod)) {
+			told->mod = mod;
+			list_add(&told->list, &told_modules);
+			return;
+		}
+	}
+	kfree(told);
+}
+
+static void forget_told(const struct module *mod)
+{
+	struct told *told;
+
+	scoped_guard(spinlock, &told_lock) {
+		told = find_told(mod);
+		if (told)
+			list_del(&told->list);
+	}
+	kfree(told);
+}
+
+/* Those that were told to everybody else before there was a watch. */
+static int tell_earlier(void)
+{
+	struct module *mod;
+
+	guard(mutex)(kcare_ksym_vars.module_mutex);
+	list_for_each_entry(mod, kcare_ksym_vars.modules, list) {
+		struct told *told;
+
+		if (mod->state != MODULE_STATE_COMING || mod == THIS_MODULE)
+			continue;
+		told = kzalloc(sizeof(*told), GFP_KERNEL);
+		if (!told)
+			return -ENOMEM;
+		add_told(told, mod);
+	}
+	return 0;
+}
+
 static int note_coming(struct notifier_block *nb, unsigned long state, void *mod)
 {
-	if (state != MODULE_STATE_COMING || own())
+	struct told *told;
+	int err;
+
+	if (own())
 		return NOTIFY_DONE;
-	return notifier_from_errno(watch_coming(watch_ctx, mod));
+	if (state == MODULE_STATE_LIVE)
+		forget_told(mod);
+	if (state != MODULE_STATE_COMING)
+		return NOTIFY_DONE;
+	told = kzalloc(sizeof(*told), GFP_KERNEL);
+	if (!told)
+		return notifier_from_errno(-ENOMEM);
+	err = watch_coming(watch_ctx, mod);
+	if (err)
+		kfree(told);
+	else
+		add_told(told, mod);
+	return notifier_from_errno(err);
 }
 
 static int note_going(struct notifier_block *nb, unsigned long state, void *mod)
 {
-	if (state == MODULE_STATE_GOING && !own())
+	if (state == MODULE_STATE_GOING && !own()) {
+		forget_told(mod);
 		watch_going(watch_ctx, mod);
+	}
 	return NOTIFY_DONE;
 }
 
@@ -52,15 +143,26 @@ int kcare_modules_watch(void *ctx, int (*coming)(void *ctx, struct module *mod),
 	if (err)
 		return err;
 	err = register_module_notifier(&coming_block);
-	if (err)
+	if (err) {
 		unregister_module_notifier(&going_block);
+		return err;
+	}
+	err = tell_earlier();
+	if (err)
+		kcare_modules_unwatch();
 	return err;
 }
 
 void kcare_modules_unwatch(void)
 {
+	struct told *told, *next;
+
 	unregister_module_notifier(&coming_block);
 	unregister_module_notifier(&going_block);
+	list_for_each_entry_safe(told, next, &told_modules, list) {
+		list_del(&told->list);
+		kfree(told);
+	}
 }
 
 struct module *kcare_module_find(const char *name)
@@ -69,7 +171,7 @@ struct module *kcare_module_find(const char *name)
 
 	mutex_lock(kcare_ksym_vars.module_mutex);
 	mod = ksym(find_module)(name);
-	if (mod && mod->state != MODULE_STATE_LIVE)
+	if (mod && mod->state != MODULE_STATE_LIVE && !(mod->state == MODULE_STATE_COMING && is_told(mod)))
 		mod = NULL;
 	mutex_unlock(kcare_ksym_vars.module_mutex);
 	return mod;

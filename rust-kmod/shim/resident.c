@@ -111,12 +111,21 @@ static void grow_bounds(const struct module *mod)
 	}
 }
 
+/* Of the modules that have this taint, those that the kernel itself has loaded are its own livepatches. */
+static bool resident(struct module *mod)
+{
+	return test_bit(TAINT_LIVEPATCH, &mod->taints) && !is_livepatch_module(mod);
+}
+
 int kcare_resident_insert(struct module *mod)
 {
+	struct module *same;
 	int err = 0;
 
 	mutex_lock(kcare_ksym_vars.module_mutex);
-	if (ksym(find_module)(mod->name)) {
+	same = ksym(find_module)(mod->name);
+	/* A level that a rollback goes back to stays until the new one of its number is live. */
+	if (same && !resident(same)) {
 		err = -EEXIST;
 	} else {
 		grow_bounds(mod);

@@ -62,7 +62,7 @@ void *kcare_resident_alloc(struct module *mod, enum kcare_region region, size_t 
 /* Frees the memory and the module; it must not be in the kernel's lists. */
 void kcare_resident_free(struct module *mod);
 void kcare_resident_set_tables(struct module *mod, const struct kcare_tables *tables);
-/* Enters the unformed module into the kernel's list and address tree; -EEXIST if the name is taken. */
+/* Enters the unformed module into the kernel's list and address tree; -EEXIST if a module of others has the name. */
 int kcare_resident_insert(struct module *mod);
 /* Takes it out again and waits until no reader of the lists can see it. */
 void kcare_resident_remove(struct module *mod);
@@ -96,7 +96,7 @@ extern struct task_struct *kcare_chain_caller;
 int kcare_modules_watch(void *ctx, int (*coming)(void *ctx, struct module *mod),
 			void (*going)(void *ctx, struct module *mod));
 void kcare_modules_unwatch(void);
-/* A module that is live, or NULL. It stays until it has been told of as going. */
+/* A module that is live, or in its init and has been told of, or NULL. It stays until it has been told of as going. */
 struct module *kcare_module_find(const char *name);
 const char *kcare_module_name(const struct module *mod);
 /* Address and size of a module's memory: enum kcare_region, or any other number for its per-CPU area. */
@@ -211,6 +211,16 @@ void kcare_parking_open(struct kcare_parking *parking);
 /* For the module's end: no task is in parking.c after this. */
 void kcare_parking_exit(void);
 
+/* ---- oops.c: what a dying kernel says about kcare ---- */
+
+/* From now on until kcare_oops_unwatch(). */
+int kcare_oops_watch(void);
+void kcare_oops_unwatch(void);
+/* The level that is live, 0 for none. */
+void kcare_oops_set_level(unsigned int level);
+/* How often the kernel has oopsed while one was live. */
+unsigned int kcare_oops_count(void);
+
 /* ---- stop.c ---- */
 
 /* Runs @fn on one CPU while all others spin with interrupts off. */
@@ -238,7 +248,8 @@ int kcare_keyring_verify(struct key *keyring, const void *data, size_t size,
 /* ---- sysfs.c ---- */
 
 /* The files, in the order of status::View. */
-#define KCARE_VIEWS(X) X(state) X(level) X(previous_level) X(description) X(cves) X(failures) X(stop_last_ns) X(stop_max_ns)
+#define KCARE_VIEWS(X)                                                                                                 \
+	X(state) X(level) X(previous_level) X(description) X(cves) X(failures) X(oopses) X(stop_last_ns) X(stop_max_ns)
 
 #define KCARE_VIEW_ENUM(name) KCARE_VIEW_##name,
 enum kcare_view { KCARE_VIEWS(KCARE_VIEW_ENUM) KCARE_NR_VIEWS };

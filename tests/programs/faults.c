@@ -14,7 +14,7 @@
  *
  * and "N allocations" at the end. Whatever is not as it should be is said on stderr, and the exit status is 1.
  *
- * The numbers are those of rust-kmod/payload/uapi.rs; reasons.h is made from error.rs by tests/run.
+ * The numbers are those of rust-kmod/payload/uapi.rs.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,13 +28,6 @@
 #include <unistd.h>
 
 #include "kcare.h"
-
-static const struct {
-	uint32_t number;
-	const char *name;
-} reasons[] = {
-#include "reasons.h"
-};
 
 struct payload {
 	const void *data;
@@ -222,14 +215,6 @@ static void count(struct answer a)
 	answers[i].count++;
 }
 
-static const char *reason_name(uint32_t number)
-{
-	for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++)
-		if (reasons[i].number == number)
-			return reasons[i].name;
-	return number ? "unknown" : "-";
-}
-
 /* Has the n-th allocation of the request fail; says whether there were as many. */
 static bool fault(unsigned long nth, struct answer *a)
 {
@@ -313,7 +298,7 @@ int main(int argc, char **argv)
 	reset();
 	for (size_t k = 0; answers[k].count; k++)
 		printf("%u\t%s\t%s\n", answers[k].count, answers[k].err ? strerrorname_np(answers[k].err) : "ok",
-		       reason_name(answers[k].reason));
+		       answers[k].reason ? reason_name(answers[k].reason) : "-");
 	printf("%lu allocations\n", nth - 1);
 	return !good;
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The requests of /dev/kcare, as in rust-kmod/payload/uapi.rs. */
+/* The requests of /dev/kcare, as in rust-kmod/payload/uapi.rs, and the answers, which tests/run takes from error.rs. */
+#include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/ioctl.h>
 
 struct apply {
@@ -37,4 +39,23 @@ _Static_assert(sizeof(struct apply) == 48 && sizeof(struct unload) == 32 && size
 #define INFO _IOWR('k', 2, struct info)
 #define ROLLBACK _IOWR('k', 3, struct unload)
 #define HISTORY _IOWR('k', 4, struct history)
+/* Flags of apply. */
+#define DOWNGRADE 1
 #define DRY_RUN 2
+
+static inline const char *reason_name(uint32_t number)
+{
+	static const struct {
+		uint32_t number;
+		const char *name;
+	} reasons[] = {
+#include "reasons.h"
+	};
+	static char unknown[32];
+
+	for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++)
+		if (reasons[i].number == number)
+			return reasons[i].name;
+	snprintf(unknown, sizeof(unknown), "unknown-%u", number);
+	return number ? unknown : "ok";
+}

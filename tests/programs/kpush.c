@@ -7,7 +7,7 @@
  * with ERRNO and REASON by name ("ok" for success) and PLACE as error.rs prints it ("-" for none). kcare-push
  * cannot be used for this: it looks at the file first, explains the answer, and takes a process for each payload.
  *
- * The numbers are those of rust-kmod/payload/uapi.rs, and reasons.h is made from error.rs by tests/run.
+ * The numbers are those of rust-kmod/payload/uapi.rs.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,13 +19,6 @@
 
 #include "kcare.h"
 
-static const struct {
-	uint32_t number;
-	const char *name;
-} reasons[] = {
-#include "reasons.h"
-};
-
 static int device;
 static char text[4096];
 
@@ -33,19 +26,6 @@ static void die(const char *what)
 {
 	perror(what);
 	exit(2);
-}
-
-static const char *reason_name(uint32_t number)
-{
-	static char unknown[32];
-
-	if (!number)
-		return "ok";
-	for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++)
-		if (reasons[i].number == number)
-			return reasons[i].name;
-	snprintf(unknown, sizeof(unknown), "unknown-%u", number);
-	return unknown;
 }
 
 /* Place::raw() and its Display. */
