@@ -22,7 +22,7 @@ kbuild = $(in_root) make -s -C $(kernels)/$(KERNEL)/build M=$(CURDIR) MO=$(kmod)
 # The release of our own with the same source, and what runs on it.
 debug_kernel = $(KERNEL:%-cloud-amd64=%-debug-amd64)
 # Without callbacks-module, whose tun wants all of INET, which that kernel leaves out.
-debug_tests := basic blocked callbacks faults insmod levels modules redirect shadow soak state
+debug_tests := basic blocked callbacks faults insmod levels modules redirect shadow soak state stress
 .PHONY: all help kernel keys kmod user test lint cargo-test kinds-test vm-test soak debug-kernel test-debug bench \
 	differential demo fmt fmt-kmod clean
 
@@ -61,15 +61,15 @@ kinds-test: all ## Only the patches for each kind of change
 vm-test: all ## Only the selftests in a virtual machine
 	@scripts/test $(KERNEL) vm
 
-soak: all ## Apply and unload 200 times under load (SOAK_CYCLES)
-	@tests/run --kernel $(KERNEL) soak
+soak: all ## Apply and unload 200 times under load (SOAK_CYCLES), then 2000 operations at random (STRESS_OPERATIONS)
+	@STRESS_OPERATIONS=$${STRESS_OPERATIONS:-2000} tests/run --kernel $(KERNEL) soak stress
 
 debug-kernel: ## Build a kernel from the same source with the kernel's own checkers
 	@scripts/kernel prepare $(debug_kernel)
 
 test-debug: debug-kernel ## The selftests of the operations in that kernel, which must stay silent
 	@$(MAKE) all KERNEL=$(debug_kernel)
-	@SOAK_CYCLES=$${SOAK_CYCLES:-20} tests/run --kernel $(debug_kernel) $(debug_tests)
+	@SOAK_CYCLES=$${SOAK_CYCLES:-20} STRESS_OPERATIONS=$${STRESS_OPERATIONS:-40} tests/run --kernel $(debug_kernel) $(debug_tests)
 
 bench: all ## Measure builds, and in a virtual machine, as ratios within one run
 	@tests/bench/run --kernel $(KERNEL)

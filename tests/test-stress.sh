@@ -8,7 +8,7 @@
 # - what is refused leaves everything as it was
 # - nothing is lost, and the kernel has nothing to say
 #
-# STRESS_SWITCHES is how many levels go live or are taken back; 60 by default. STRESS_SEED repeats a run's dice.
+# STRESS_OPERATIONS is how many requests to apply, roll back or unload; 100 by default. STRESS_SEED repeats a run's dice.
 
 #@ timeout: 3600
 #@ append: slab_nomerge
@@ -17,7 +17,7 @@
 . "${BASH_SOURCE[0]%/*}/functions.sh"
 
 readonly CPU=/sys/devices/system/cpu/cpu1
-switches=${STRESS_SWITCHES:-60}
+operations=${STRESS_OPERATIONS:-100}
 seed=${STRESS_SEED:-$(date +%s)}
 
 need_payloads soak stress-2 stress-3 stress-4
@@ -68,7 +68,7 @@ load() {
 	done
 }
 
-# all_at_once SWITCHES: stress, with everything beside it; what the program prints is in $out, what the others complain about in
+# all_at_once OPERATIONS: stress, with everything beside it; what the program prints is in $out, what the others complain about in
 # $WORK/NAME.
 all_at_once() {
 	local beside job jobs=()
@@ -91,16 +91,16 @@ is "status" "$status" 0
 vmalloc >"$WORK/vmalloc.before"
 slabs >"$WORK/slabs.before"
 check_result
-# Six lines for each switch are not of interest on the console; warnings are.
+# The lines for each switch are not of interest on the console; warnings are.
 dmesg -n 5
 
-start_test "$switches switches, with seed $seed"
-all_at_once "$switches"
+start_test "$operations operations, with seed $seed"
+all_at_once "$operations"
 printf '%s\n' "$out" | sed 's/^/# /'
 is "status" "$status" 0
-like "result" "$(tail -n 1 <<<"$out")" "^[0-9]+ operations, $switches switches, [0-9]+ blocked; calls: [1-9][0-9]* cmdline_proc_show, [1-9][0-9]* eventfd_read, [1-9][0-9]* dummy_get_stats64 .*; 0 wrong$"
+like "result" "$(tail -n 1 <<<"$out")" "^$operations operations, [1-9][0-9]* switches, [0-9]+ blocked; calls: [1-9][0-9]* cmdline_proc_show, [1-9][0-9]* eventfd_read, [1-9][0-9]* dummy_get_stats64 .*; 0 wrong$"
 is "complaints of what goes on beside it" "$(cat "$WORK"/{come_and_go,plug,trace,load} 2>/dev/null)" ""
 printf '# longest stop: %s us\n' "$(sed -n 's/^stop-max-ns: \([0-9]*\)...$/\1/p' /dev/kcare)"
 check_result
 
-nothing_is_left "$state" "$switches"
+nothing_is_left "$state" "$operations"

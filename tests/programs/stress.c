@@ -2,10 +2,10 @@
 /*
  * Apply, replace, roll back and unload at random while threads use what is patched, and check every single result.
  *
- *	stress [-s SEED] SWITCHES PAYLOAD1 PAYLOAD2 PAYLOAD3 PAYLOAD4
+ *	stress [-s SEED] OPERATIONS PAYLOAD1 PAYLOAD2 PAYLOAD3 PAYLOAD4
  *
- * The payloads are levels 1 to 4, and do what `levels` says. Beside requests that should succeed there are some that
- * must be refused, and dry runs. After each the level that is live and the one that is kept must be those that the rules
+ * The payloads are levels 1 to 4, and do what `levels` says. An operation is an apply, a rollback or an unload, be it that
+ * it switches or that it must be refused; beside them there are dry runs and spoilt payloads. After each the level that is live and the one that is kept must be those that the rules
  * of replacing say; a refusal must change neither.
  *
  * Everything that the threads see must fit to the one sequence of levels that were live, as if each switch happened at
@@ -398,7 +398,7 @@ int main(int argc, char **argv)
 {
 	pthread_t threads[5 * USERS + IDLERS];
 	size_t nr_threads = 0;
-	unsigned long switches, done = 0, operations = 0, blocked = 0;
+	unsigned long wanted_operations, operations = 0, switches = 0, blocked = 0;
 	unsigned int live = 0, kept = 0;
 	uint64_t step = 0, dice;
 	int fd;
@@ -410,7 +410,7 @@ int main(int argc, char **argv)
 	}
 	if (argc != 2 + LEVELS)
 		return 2;
-	switches = strtoul(argv[1], NULL, 0);
+	wanted_operations = strtoul(argv[1], NULL, 0);
 	for (unsigned int level = 1; level <= LEVELS; level++)
 		slurp(level, argv[1 + level]);
 	device = open("/dev/kcare", O_RDWR);
@@ -433,7 +433,7 @@ int main(int argc, char **argv)
 			die("pthread_create");
 
 	dice = seed;
-	for (; done < switches && !atomic_load(&wrong); operations++) {
+	while (operations < wanted_operations && !atomic_load(&wrong)) {
 		enum way way = choose(&dice);
 		unsigned int wanted = way == UNLOAD_WAY ? 0 : way == ROLLBACK_WAY ? kept : 1 + draw(&dice) % LEVELS;
 		uint32_t flags = draw(&dice) % 4 ? DOWNGRADE : 0;
@@ -454,12 +454,12 @@ int main(int argc, char **argv)
 			kept = way == APPLY_WAY ? live : 0;
 			live = wanted;
 			step++;
-			done++;
+			switches++;
 		}
 		compare(way, reason, live, kept);
 		usleep(draw(&dice) % (1u << draw(&dice) % 16));
-		if (done && done % 100 == 0 && !reason && way != TRY_WAY)
-			fprintf(stderr, "%lu of %lu\n", done, switches);
+		if (way != TRY_WAY && way != SPOILT_WAY && ++operations % 100 == 0)
+			fprintf(stderr, "%lu of %lu\n", operations, wanted_operations);
 	}
 	while (live && request(UNLOAD_WAY, 0, 0, step, 0))
 		usleep(NAP);
@@ -472,7 +472,7 @@ int main(int argc, char **argv)
 			printf("%s\t%s\t%u\n", ways[way], reason_name(answers[way][i].reason), answers[way][i].count);
 	printf("%lu operations, %lu switches, %lu blocked; calls: %llu cmdline_proc_show, %llu eventfd_read, "
 	       "%llu dummy_get_stats64 (%llu without the module); %llu wrong\n",
-	       operations, done, blocked, (unsigned long long)atomic_load(&calls[CMDLINE]),
+	       operations, switches, blocked, (unsigned long long)atomic_load(&calls[CMDLINE]),
 	       (unsigned long long)atomic_load(&calls[EVENTFD]), (unsigned long long)atomic_load(&calls[DUMMY]),
 	       (unsigned long long)atomic_load(&absent), (unsigned long long)atomic_load(&wrong));
 	return atomic_load(&wrong) != 0;
