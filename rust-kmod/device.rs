@@ -74,8 +74,9 @@ impl MiscDevice for Device {
         }
         match cmd {
             uapi::IOCTL_APPLY => device.apply(arg),
-            uapi::IOCTL_UNLOAD => device.take_back(arg, false),
-            uapi::IOCTL_ROLLBACK => device.take_back(arg, true),
+            uapi::IOCTL_UNLOAD => device.take_back(arg, What::Unload),
+            uapi::IOCTL_ROLLBACK => device.take_back(arg, What::Rollback),
+            uapi::IOCTL_FORGET => device.take_back(arg, What::Forget),
             uapi::IOCTL_INFO => device.info(arg),
             uapi::IOCTL_HISTORY => device.history(arg),
             _ => Err(ENOTTY),
@@ -109,22 +110,20 @@ impl Device {
         answer(result)
     }
 
-    fn take_back(&self, arg: usize, rollback: bool) -> Result<isize> {
+    /// `what` is an unload, a rollback, or to forget.
+    fn take_back(&self, arg: usize, what: What) -> Result<isize> {
         let mut request = Unload::decode(&read(arg)?);
         let mut report = Report::new()?;
-        let result = known_flags(request.flags, uapi::UNLOAD_FLAGS).and_then(|()| {
-            let how = Request::taking_back(request.flags);
-            if rollback {
-                self.core.rollback(how, &mut report)
-            } else {
-                self.core.unload(how, &mut report)
-            }
-        });
-        let what = if rollback {
-            What::Rollback
-        } else {
-            What::Unload
+        let known = match what {
+            What::Forget => 0,
+            _ => uapi::UNLOAD_FLAGS,
         };
+        let how = Request::taking_back(request.flags);
+        let result = known_flags(request.flags, known).and_then(|()| match what {
+            What::Forget => self.core.forget(),
+            What::Rollback => self.core.rollback(how, &mut report),
+            _ => self.core.unload(how, &mut report),
+        });
         self.note(what, &result, &mut report);
         (request.reason, request.place) = outcome(&result);
         request.text_len = write_text(request.text, request.text_size, report.as_str())?;

@@ -243,6 +243,13 @@ extern "C" {
     pub(crate) fn kcare_parking_open(parking: *mut parking);
     pub(crate) fn kcare_parking_exit();
 
+    pub(crate) fn kcare_oom_watch(
+        ctx: *mut c_void,
+        relief: unsafe extern "C" fn(*mut c_void),
+    ) -> c_int;
+    pub(crate) fn kcare_oom_unwatch();
+    pub(crate) fn kcare_oom_set_spare(bytes: usize);
+
     pub(crate) fn kcare_oops_watch() -> c_int;
     pub(crate) fn kcare_oops_unwatch();
     pub(crate) fn kcare_oops_set_level(level: c_uint);

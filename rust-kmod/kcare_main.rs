@@ -36,6 +36,7 @@ use kapi::{
     keyring::Keyring,
     ksyms::Ksyms,
     module::Watch,
+    oom,
     oops,
     parking, //
 };
@@ -78,6 +79,7 @@ struct Kcare {
     #[pin]
     device: DeviceRegistration,
     _watch: Watch<Core>,
+    _oom: oom::Watch<Core>,
     _oops: oops::Watch,
     _guests: Guests,
 }
@@ -117,6 +119,7 @@ impl kernel::InPlaceModule for Kcare {
         let core = core();
         try_pin_init!(Self {
             _guests: Guests,
+            _oom: oom::Watch::start(core.clone()?)?,
             _oops: oops::Watch::start()?,
             // Modules are watched before a level can be applied.
             _watch: Watch::start(core.clone()?)?,

@@ -30,6 +30,7 @@ use crate::{
         keyring::Keyring,
         ksyms::Ksyms,
         module::ChainGuard,
+        oom,
         oops,
         resident::Flag,
         system, //
@@ -515,6 +516,27 @@ impl Core {
         Ok(())
     }
 
+    /// Frees the level that is kept for a rollback.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::NoPrevious`], [`Reason::Busy`].
+    pub(crate) fn forget(&self) -> Result<(), Error> {
+        let mut locked = self.lock()?;
+        let engine = &mut *locked.engine;
+        let previous = engine
+            .previous
+            .take()
+            .ok_or(Error::from(Reason::NoPrevious))?;
+        let number = previous.number();
+        // Nothing has led to it since it was replaced.
+        engine.redirects.synchronize();
+        previous.free();
+        pr_info!("patch level {number} is no longer kept for a rollback\n");
+        self.publish(engine, What::Forget);
+        Ok(())
+    }
+
     /// Publishes what is live now, after a stop.
     fn tell(&self, engine: &Engine, switched: Switched, what: What) {
         self.status.lock().stopped(switched);
@@ -531,6 +553,7 @@ impl Core {
             let _ = live.print_modules(&mut modules);
             (memory, functions) = (live.memory(), live.functions().count());
         }
+        oom::set_spare(engine.previous.as_ref().map_or(0, Level::memory));
         let mut status = self.status.lock();
         let before = status.level();
         status.live = about(&engine.live);
@@ -591,6 +614,14 @@ impl Core {
             return switch.probe(report).map(|()| None);
         }
         switch.run(report).map(Some)
+    }
+}
+
+impl oom::Relief for Core {
+    fn relieve(&self) {
+        pr_warn!("memory is short\n");
+        // Whoever is busy with the levels now may free it as well, or tells of it once more.
+        let _ = self.forget();
     }
 }
 

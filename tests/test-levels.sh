@@ -148,6 +148,26 @@ $(rolled_back_log 1 3)"
 	check_result "$(unloaded_log 3 1)
 rollback refused (nothing-applied): nothing is applied"
 
+	start_test "$label: a level is kept until told otherwise"
+	fails 4 kcarectl --forget
+	answers "apply 1" ok ok kpush apply "$(payload cmdline)"
+	answers "apply 2" ok ok kpush apply "$(payload levels-2)"
+	levels 2 1
+	succeeds kcarectl --forget
+	is "message" "$out" "Patch level 1 is no longer kept for a rollback"
+	levels 2 0
+	answers "rollback" ENOENT no-previous kpush rollback
+	like "history" "$(kcarectl --history | tail -n 2 | head -n 1)" 'UTC  forget    2 -> 2          ok$'
+	answers "unload" ok ok kpush unload
+	is "state" "$(state)" "$state"
+	check_result "forget refused (no-previous): there is no previous level to go back to
+$(applied 1)
+$(applied 2)
+patch level 1 replaced
+patch level 1 is no longer kept for a rollback
+rollback refused (no-previous): there is no previous level to go back to
+$(unloaded_log 2 2)"
+
 	start_test "$label: a dry run changes nothing"
 	answers "try 1 on nothing" ok ok kpush apply -f $DRY_RUN "$(payload cmdline)"
 	like "message" "$(cut -f5 <<<"$answer")" 'no task is inside'

@@ -6,8 +6,9 @@
 #
 # - CPUs that go and come run the patch, and a switch with one CPU less counts for the one that comes
 # - a frozen task is in nobody's way, and goes on in the function that is live when it thaws
-# - a level is live after a sleep of the machine
+# - a level is live after a sleep of the machine, and one that waits to be is refused for it
 # - an oops in patch code names function and level, and kcare goes on
+# - the level for a rollback is given up before a task is killed
 # - a kernel started by kexec is the original one
 
 # The oops is wanted, and looked at.
@@ -38,7 +39,7 @@ if grep -q "$ANOTHER" /proc/cmdline; then
 	exit
 fi
 
-need_payloads cmdline levels-2 blocked-eventfd oops
+need_payloads cmdline levels-2 levels-3 blocked-eventfd oops
 original=$(</proc/cmdline)
 load_kcare
 state=$(state)
@@ -116,23 +117,36 @@ is "state" "$(state)" "$state"
 check_result "$(applied_log 1 1 1 0)
 $(unloaded_log 1 1)"
 
-start_test "a level is live after a sleep of the machine"
-alarm=/sys/class/rtc/rtc0/wakealarm
-# sleeps: the machine sleeps until the alarm.
+# sleeps: all tasks are frozen, for 5 seconds; the devices, of which some cannot sleep in this machine, are not.
 sleeps() {
-	[[ -w $alarm ]] && echo +3 >"$alarm" && echo freeze >/sys/power/state
+	echo freezer >/sys/power/pm_test && echo freeze >/sys/power/state
 }
-if sleeps 2>/dev/null; then
+
+start_test "the machine sleeps while a level is live, and while one waits to be"
+if [[ -w /sys/power/pm_test ]]; then
 	before=$(</sys/power/suspend_stats/success)
 	is "apply" "$(apply cmdline)" $'ok\tok'
+	evfd sleep >"$WORK/sleeper" &
+	pid=$!
+	retry asleep_in "$pid" eventfd_read
+	kpush apply "$(payload levels-3)" >"$WORK/answer" &
+	push=$!
+	retry grep -q '^kcare_3 ' /proc/modules
 	succeeds sleeps
 	is "sleeps" $(($(</sys/power/suspend_stats/success) - before)) 1
+	kill "$pid"
+	wait "$pid" "$push"
+	# A request that waits has locked what must not be frozen, so it makes way.
+	is "answer" "$(cut -f2,3 "$WORK/answer")" $'EINTR\tinterrupted'
 	is "/proc/cmdline" "$(</proc/cmdline)" "$original kcare=1"
+	is "apply, once more" "$(apply levels-3)" $'ok\tok'
+	is "/proc/cmdline" "$(</proc/cmdline)" "$original"
+	is "value" "$(evfd value)" 1001
 	is "unload" "$(back unload)" $'ok\tok'
 	is "state" "$(state)" "$state"
 	check_result
 else
-	skip_test "this machine cannot sleep and wake up by itself"
+	skip_test "this kernel cannot sleep, or cannot test it (CONFIG_PM_DEBUG)"
 fi
 
 start_test "an oops in patch code names function and level"
@@ -150,6 +164,25 @@ is "unload" "$(back unload)" $'ok\tok'
 is "state" "$(state)" "$state"
 is "size 4210" "$(evfd poke 4210)" EINVAL
 check_result
+
+start_test "memory is short"
+is "apply 1" "$(apply cmdline)" $'ok\tok'
+is "apply 2" "$(apply levels-2)" $'ok\tok'
+is "kept" "$(<"$VIEWS/previous_level")" 1
+# SIGKILL, from the kernel.
+fails 137 sh -c 'echo 1000 >/proc/self/oom_score_adj; exec tail /dev/zero'
+retry grep -qx 0 "$VIEWS/previous_level"
+is "live" "$(<"$VIEWS/level")" 2
+is "rollback" "$(back rollback)" $'ENOENT\tno-previous'
+is "unload" "$(back unload)" $'ok\tok'
+is "state" "$(state)" "$state"
+check_result "$(applied_log 1 1 1 0)
+$(applied_log 2 2 2 0)
+patch level 1 replaced
+memory is short
+patch level 1 is no longer kept for a rollback
+rollback refused (no-previous): there is no previous level to go back to
+$(unloaded_log 2 2)"
 
 start_test "kexec"
 kernel=$KCARE_TARGET/kernels/$RELEASE/vmlinuz

@@ -10,6 +10,7 @@ pub(crate) mod keyring;
 pub(crate) mod ksyms;
 pub(crate) mod miscdevice;
 pub(crate) mod module;
+pub(crate) mod oom;
 pub(crate) mod oops;
 pub(crate) mod parking;
 pub(crate) mod resident;

@@ -21,6 +21,8 @@ pub const IOCTL_APPLY: u32 = iowr(0, Apply::SIZE);
 pub const IOCTL_UNLOAD: u32 = iowr(1, Unload::SIZE);
 /// Goes back to the level that the live one has replaced; the argument is an [`Unload`].
 pub const IOCTL_ROLLBACK: u32 = iowr(3, Unload::SIZE);
+/// Frees the level that is kept for a rollback: [`Unload`], without flags.
+pub const IOCTL_FORGET: u32 = iowr(5, Unload::SIZE);
 /// Tells what has happened since the module was loaded; the argument is a [`History`].
 pub const IOCTL_HISTORY: u32 = iowr(4, History::SIZE);
 /// Tells what is live; the argument is an [`Info`].
@@ -132,11 +134,19 @@ pub enum What {
     Rollback = 3,
     /// A module that the live level patches came or went.
     Module = 4,
+    /// The level that was kept for a rollback was freed, because somebody said so or memory was short.
+    Forget = 5,
 }
 
 impl What {
     /// All of them, ascending.
-    pub const ALL: [Self; 4] = [Self::Apply, Self::Unload, Self::Rollback, Self::Module];
+    pub const ALL: [Self; 5] = [
+        Self::Apply,
+        Self::Unload,
+        Self::Rollback,
+        Self::Module,
+        Self::Forget,
+    ];
 
     /// One word, for programs and people.
     pub const fn name(self) -> &'static str {
@@ -145,6 +155,7 @@ impl What {
             Self::Unload => "unload",
             Self::Rollback => "rollback",
             Self::Module => "module",
+            Self::Forget => "forget",
         }
     }
 

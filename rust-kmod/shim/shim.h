@@ -211,6 +211,14 @@ void kcare_parking_open(struct kcare_parking *parking);
 /* For the module's end: no task is in parking.c after this. */
 void kcare_parking_exit(void);
 
+/* ---- oom.c: memory that is given back before a task is killed for it ---- */
+
+/* From now on until kcare_oom_unwatch(), @relief is called if memory is short, in a work item. */
+int kcare_oom_watch(void *ctx, void (*relief)(void *ctx));
+void kcare_oom_unwatch(void);
+/* How much it would give back; without any it is not called. */
+void kcare_oom_set_spare(size_t bytes);
+
 /* ---- oops.c: what a dying kernel says about kcare ---- */
 
 /* From now on until kcare_oops_unwatch(). */

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser};
 use kcare_payload::uapi::UNLOAD_FORCE;
 
-use crate::commands::{history, info, patch_info, push, rollback, status, unload};
+use crate::commands::{forget, history, info, patch_info, push, rollback, status, unload};
 use crate::device::DEFAULT_PATH;
 use crate::error::{Kind, Result};
 use crate::Answer;
@@ -58,7 +58,8 @@ pub struct Common {
 ///
 /// Works on this machine alone: it asks the kcare module in the running kernel.
 ///
-/// The patch level that was replaced last stays in memory for --rollback; --unload frees it too.
+/// The patch level that was replaced last stays in memory for --rollback, until --unload or
+/// --forget, or until the kernel would have to end a process for lack of memory.
 #[derive(Parser)]
 #[command(
     name = Self::NAME,
@@ -79,12 +80,14 @@ pub struct Kcarectl {
     #[command(flatten)]
     rollback: rollback::Rollback,
     #[command(flatten)]
+    forget: forget::Forget,
+    #[command(flatten)]
     history: history::History,
 
     /// With --unload and --rollback: switch in the end though tasks are inside functions that change
     ///
     /// This may crash them or the kernel, and the memory of the patch level is never freed.
-    #[arg(long, conflicts_with_all = ["info", "patch_info", "status", "history"])]
+    #[arg(long, conflicts_with_all = ["info", "patch_info", "status", "forget", "history"])]
     force: bool,
 
     #[command(flatten)]
@@ -113,6 +116,7 @@ impl Program for Kcarectl {
             () if self.status.status => status::run(device),
             () if self.unload.unload => unload::run(device, flags),
             () if self.rollback.rollback => rollback::run(device, flags),
+            () if self.forget.forget => forget::run(device),
             () if self.history.history => history::run(device),
             // PANIC: clap has made sure that one of the group is there.
             () => unreachable!("a command is required"),

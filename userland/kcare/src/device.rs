@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use kcare_payload::error::Reason;
 use kcare_payload::uapi::{
-    self, Apply, History, Info, Unload, ABI, IOCTL_APPLY, IOCTL_HISTORY, IOCTL_INFO,
+    self, Apply, History, Info, Unload, ABI, IOCTL_APPLY, IOCTL_FORGET, IOCTL_HISTORY, IOCTL_INFO,
     IOCTL_ROLLBACK, IOCTL_UNLOAD, MAX_EVENTS, STATE_APPLIED, STATE_NONE,
 };
 use rustix::io::Errno;
@@ -192,6 +192,12 @@ impl Device {
     pub fn rollback(&self, flags: u32) -> std::result::Result<(), Refusal> {
         // SAFETY: the argument of this number is an `Unload`.
         unsafe { self.take_back::<IOCTL_ROLLBACK>(flags) }
+    }
+
+    /// Frees the level that is kept for a rollback.
+    pub fn forget(&self) -> std::result::Result<(), Refusal> {
+        // SAFETY: the argument of this number is an `Unload`.
+        unsafe { self.take_back::<IOCTL_FORGET>(0) }
     }
 
     /// Makes a request that has no payload.

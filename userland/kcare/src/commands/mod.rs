@@ -2,6 +2,7 @@
 
 //! One file per command: its option, what it does, and its form for people.
 
+pub mod forget;
 pub mod history;
 pub mod info;
 pub mod patch_info;

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `kcarectl --forget`.
+
+use std::path::Path;
+
+use clap::Args;
+
+use crate::device::Device;
+use crate::error::Result;
+use crate::explain::explain_take_back;
+use crate::state::State;
+use crate::Answer;
+
+/// The command's option.
+#[derive(Args)]
+#[group(skip)]
+pub struct Forget {
+    /// Free the patch level that is kept for --rollback
+    #[arg(long, group = "command")]
+    pub forget: bool,
+}
+
+/// Tells the kernel to free it.
+pub fn run(device: &Path) -> Result<Answer> {
+    let device = Device::open(device)?;
+    // Asked first, so that a device that is not kcare's is never told to change something.
+    let before = State::of(&device)?;
+    device
+        .forget()
+        .map_err(|refusal| explain_take_back("cannot forget", &refusal, &before))?;
+    let state = State::of(&device)?;
+    Ok(Answer {
+        text: render(&before),
+        state,
+        exit_code: 0,
+    })
+}
+
+fn render(before: &State) -> String {
+    match before.patch.as_ref().and_then(|p| p.previous_level) {
+        Some(level) => format!("Patch level {level} is no longer kept for a rollback\n"),
+        // Someone else changed it between our questions.
+        None => "No patch level is kept for a rollback\n".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::fixtures;
+
+    #[test]
+    fn the_level_is_told() {
+        assert_eq!(
+            render(&fixtures::applied()),
+            "Patch level 8 is no longer kept for a rollback\n"
+        );
+        assert_eq!(
+            render(&fixtures::nothing()),
+            "No patch level is kept for a rollback\n"
+        );
+    }
+}
