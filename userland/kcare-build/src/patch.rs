@@ -295,15 +295,37 @@ impl Patches {
             if *change == Change::Removed {
                 continue;
             }
-            let new = fs::read(self.dir.join(file))
-                .with_context(|| format!("patched file {file} is missing"))?;
-            let text = match fs::read(source.join(file)) {
-                Ok(old) if file.ends_with(".c") || file.ends_with(".h") => keep_lines(&old, &new),
-                _ => new,
-            };
-            fs::write(tree.join(file), text)?;
+            fs::write(tree.join(file), self.numbered(source, file)?.text)?;
         }
         Ok(())
+    }
+
+    /// A file of the tree of links.
+    fn numbered(&self, source: &Path, file: &str) -> Result<Numbered> {
+        let new = fs::read(self.dir.join(file))
+            .with_context(|| format!("patched file {file} is missing"))?;
+        Ok(match fs::read(source.join(file)) {
+            Ok(old) if file.ends_with(".c") || file.ends_with(".h") => keep_lines(&old, &new),
+            _ => Numbered {
+                text: new,
+                lines: BTreeMap::new(),
+            },
+        })
+    }
+
+    /// For each file of the tree of links: which line of the patched file a number stands for, if it is another.
+    pub fn lines(&self, source: &Path) -> Result<BTreeMap<String, BTreeMap<u64, u64>>> {
+        let files = self
+            .files
+            .iter()
+            .filter(|(_, change)| **change == Change::Modified);
+        files
+            .map(|(file, _)| {
+                let mut lines = self.numbered(source, file)?.lines;
+                lines.retain(|said, is| said != is);
+                Ok((file.clone(), lines))
+            })
+            .collect()
     }
 
     /// The patched text of a file, or `None` if it is removed.
@@ -318,34 +340,57 @@ impl Patches {
     }
 }
 
-/// Numbers the lines behind each change as they were before it.
+/// The text of a patched file as it is compiled, and which of its lines each number stands for.
+struct Numbered {
+    text: Vec<u8>,
+    lines: BTreeMap<u64, u64>,
+}
+
+/// Numbers the lines of a patched file so that those that stay keep their numbers, and no two have the same.
 ///
-/// Line numbers end up in code (`__LINE__`), and functions that only moved must not differ by them.
-fn keep_lines(old: &[u8], new: &[u8]) -> Vec<u8> {
+/// Line numbers end up in code (`__LINE__`), and functions that only moved must not differ by them. A line that
+/// is new has the number of one that it replaces, or else one behind the end of the original.
+fn keep_lines(old: &[u8], new: &[u8]) -> Numbered {
     let old: Vec<&[u8]> = old.split_inclusive(|&b| b == b'\n').collect();
     let new: Vec<&[u8]> = new.split_inclusive(|&b| b == b'\n').collect();
     let Some(same) = matches(&old, &new) else {
-        return new.concat();
+        return Numbered {
+            text: new.concat(),
+            lines: BTreeMap::new(),
+        };
     };
+    let kept: BTreeSet<usize> = same.iter().map(|&(o, _)| o).collect();
     let same: BTreeMap<usize, usize> = same.into_iter().map(|(o, n)| (n, o)).collect();
     let mut out = Vec::new();
-    // How many lines the numbering is ahead of the original.
-    let mut ahead = 0isize;
+    let mut lines = BTreeMap::new();
+    // All from 0: the number that the next line has without a directive, and the first that none has had.
+    let (mut next, mut unused) = (0, old.len());
     let mut comment = false;
     let mut continued = false;
     for (n, line) in new.iter().enumerate() {
-        if let Some(&o) = same.get(&n) {
-            // A directive works neither in a comment nor in a macro's further lines.
-            if n as isize - o as isize != ahead && !comment && !continued {
-                out.extend_from_slice(format!("#line {}\n", o + 1).as_bytes());
-                ahead = n as isize - o as isize;
-            }
+        let number = match same.get(&n) {
+            Some(&o) => o,
+            None if next < old.len() && !kept.contains(&next) => next,
+            None => unused,
+        };
+        // A directive works neither in a comment nor in a macro's further lines.
+        if number != next && !comment && !continued {
+            out.extend_from_slice(format!("#line {}\n", number + 1).as_bytes());
+            next = number;
         }
+        let (said, is) = (next as u64 + 1, n as u64 + 1);
+        if number == next {
+            lines.insert(said, is);
+        } else {
+            lines.entry(said).or_insert(is);
+        }
+        next += 1;
+        unused = unused.max(next);
         comment = in_comment(line, comment);
         continued = line.trim_ascii_end().ends_with(b"\\");
         out.extend_from_slice(line);
     }
-    out
+    Numbered { text: out, lines }
 }
 
 /// Whether a comment is open behind a line.
@@ -393,9 +438,12 @@ mod tests {
     #[test]
     fn lines_behind_a_change_keep_their_numbers() {
         let text = |old: &str, new: &str| {
-            String::from_utf8(keep_lines(old.as_bytes(), new.as_bytes())).unwrap()
+            String::from_utf8(keep_lines(old.as_bytes(), new.as_bytes()).text).unwrap()
         };
-        assert_eq!(text("a\nb\nc\n", "a\nx\nb\nc\n"), "a\nx\n#line 2\nb\nc\n");
+        assert_eq!(
+            text("a\nb\nc\n", "a\nx\nb\nc\n"),
+            "a\n#line 4\nx\n#line 2\nb\nc\n"
+        );
         assert_eq!(text("a\nb\nc\n", "a\nc\n"), "a\n#line 3\nc\n");
         assert_eq!(text("a\nb\n", "a\nb\n"), "a\nb\n");
         // Not inside a macro or a comment.
@@ -409,7 +457,35 @@ mod tests {
         );
         assert_eq!(
             text("a\n\"/*\"\nc\n", "a\n\"/*\"\nx\nc\n"),
-            "a\n\"/*\"\nx\n#line 3\nc\n"
+            "a\n\"/*\"\n#line 4\nx\n#line 3\nc\n"
+        );
+    }
+
+    #[test]
+    fn each_number_stands_for_one_line() {
+        let old = "a\nb\nc\nd\n";
+        let new = "x\na\nB\ny\nz\nc\n#define M \\\n m\nd\ne\n";
+        let Numbered { text, lines } = keep_lines(old.as_bytes(), new.as_bytes());
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            "#line 5\nx\n#line 1\na\nB\n#line 6\ny\nz\n#line 3\nc\n#line 8\n#define M \\\n m\n#line 4\nd\n\
+             #line 10\ne\n"
+        );
+        let lines: Vec<(u64, u64)> = lines.into_iter().collect();
+        assert_eq!(
+            lines,
+            [
+                (1, 2),
+                (2, 3),
+                (3, 6),
+                (4, 9),
+                (5, 1),
+                (6, 4),
+                (7, 5),
+                (8, 7),
+                (9, 8),
+                (10, 10)
+            ]
         );
     }
 
