@@ -7,7 +7,7 @@
 # - CPUs that go and come run the patch, and a switch with one CPU less counts for the one that comes
 # - a frozen task is in nobody's way, and goes on in the function that is live when it thaws
 # - a level is live after a sleep of the machine, and one that waits to be is refused for it
-# - an oops in patch code names function and level, and kcare goes on
+# - an oops in patch code names function and level, the debug companion names the line, and kcare goes on
 # - the level for a rollback is given up before a task is killed
 # - a kernel started by kexec is the original one
 
@@ -149,7 +149,20 @@ else
 	skip_test "this kernel cannot sleep, or cannot test it (CONFIG_PM_DEBUG)"
 fi
 
-start_test "an oops in patch code names function and level"
+# faddr2line FILE FUNCTION+OFFSET/SIZE: the kernel's own script, with the binutils of the kernel's build root.
+faddr2line() {
+	local kernel=$KCARE_TARGET/kernels/$RELEASE root tool bin=$WORK/binutils
+	root=$(cd -P "$kernel/root" && pwd)
+	mkdir -p "$bin"
+	for tool in addr2line readelf; do
+		printf '#!/bin/sh\nexec %s/lib64/ld-linux-x86-64.so.2 --library-path %s/usr/lib/x86_64-linux-gnu %s/usr/bin/%s "$@"\n' \
+			"$root" "$root" "$root" "$tool" >"$bin/$tool"
+		chmod +x "$bin/$tool"
+	done
+	PATH=$bin:$PATH bash "$kernel/source/scripts/faddr2line" "$@"
+}
+
+start_test "an oops in patch code names function and level, and its companion the line"
 push_sysctl kernel.panic_on_oops 0
 is "apply" "$(apply oops)" $'ok\tok'
 is "size 4210" "$(evfd poke 4210)" 4210
@@ -160,6 +173,9 @@ like "levels in the banner" "$(log | grep '^Modules linked in:')" ' kcare_1\('
 is "oopses" "$(log | grep -c '^Oops: ')" 1
 is "what the next boot may find" "$(log | grep '^kcare: oops')" "kcare: oops 1 while patch level 1 is live"
 is "counted" "$(<"$VIEWS/oopses")" 1
+place=$(log | sed -nE 's/^RIP: 0010:([^ ]+) .*/\1/p' | head -n 1)
+behind=$(grep -n -m1 'if (count != sizeof(ucnt))' "$KCARE_TARGET/kernels/$RELEASE/source/fs/eventfd.c")
+like "line" "$(faddr2line "$(payload oops).debug" "$place")" "eventfd_write at \./fs/eventfd\.c:$((${behind%%:*} + 2))( |$)"
 is "unload" "$(back unload)" $'ok\tok'
 is "state" "$(state)" "$state"
 is "size 4210" "$(evfd poke 4210)" EINVAL

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use anyhow::{ensure, Context, Result};
@@ -12,6 +13,7 @@ use serde::Serialize;
 
 use crate::compare::{compare, Verdict};
 use crate::compile::{modules, parallel, Compiler, Flavour, Unit};
+use crate::debug::{self, companion, Sources};
 use crate::emit::{emit, About};
 use crate::image::{ImageId, Images, VMLINUX};
 use crate::kernel::Kernel;
@@ -54,6 +56,19 @@ pub struct Request {
     pub keep: bool,
     /// Say why each symbol is in or not.
     pub explain: bool,
+    /// Make the debug companion.
+    pub debug: bool,
+}
+
+/// A payload and what belongs to it.
+#[derive(Debug)]
+pub struct Built {
+    /// The file.
+    pub payload: Vec<u8>,
+    /// The debug companion, if asked for.
+    pub debug: Option<Vec<u8>>,
+    /// What is told about it.
+    pub report: Report,
 }
 
 /// What a build tells about its result.
@@ -78,6 +93,9 @@ pub struct Report {
     pub notes: Vec<String>,
     /// Size in bytes.
     pub size: usize,
+    /// Size of the debug companion in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub debug_size: Option<usize>,
     /// Seconds that it took.
     pub seconds: f64,
     /// And each of its steps.
@@ -85,7 +103,7 @@ pub struct Report {
 }
 
 /// Builds a payload; the error is an [`Ending`] if there cannot be one.
-pub fn build(request: &Request, progress: &Progress) -> Result<(Vec<u8>, Report)> {
+pub fn build(request: &Request, progress: &Progress) -> Result<Built> {
     let work = WorkDir::new(&request.kernel, request.keep)?;
     let result = build_in(request, progress, work.path());
     match &result {
@@ -107,7 +125,7 @@ pub fn build(request: &Request, progress: &Progress) -> Result<(Vec<u8>, Report)
     result
 }
 
-fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<u8>, Report)> {
+fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built> {
     let kernel = &request.kernel;
     progress.step("check compiler and configuration", || {
         toolchain::check(kernel)
@@ -156,6 +174,7 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
         compiler: &compiler,
         patches: &patches,
         source: kernel.source().canonicalize()?,
+        plain: Mutex::default(),
     };
     let mut structs = Structs::new(&request.layouts);
     if !units.is_empty() {
@@ -213,6 +232,7 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
     }
 
     let mut states: Vec<UnitState> = Vec::new();
+    let mut described: Vec<debug::Unit> = Vec::new();
     let mut verified = 0;
     progress.step("compare with what was shipped, and old with new", || {
         for unit in &units {
@@ -236,6 +256,11 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
                 .with_context(|| format!("cannot compare {}", unit.source))?;
                 notes.extend(changed_exports(&state));
                 states.push(state);
+                described.push(debug::Unit {
+                    source: unit.source.clone(),
+                    object: compiler.object(unit, Flavour::Patched),
+                    plain: building.is_plain(unit),
+                });
             }
         }
         Ok(())
@@ -274,7 +299,7 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
             .unwrap_or_else(|| format!("{};{}", request.level, kernel.version)),
         fixes: request.fixes.clone(),
     };
-    let body = progress.step("write the payload", || {
+    let emitted = progress.step("write the payload", || {
         let preimages = selection
             .redirects
             .iter()
@@ -285,7 +310,25 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
             .collect::<Result<Vec<_>>>()?;
         emit(&states, &selector, &images, &preimages, &about)
     })?;
-    let bytes = match &request.signer {
+    let debug = match request.debug {
+        true => Some(progress.step("write the debug companion", || {
+            let sources = Sources {
+                roots: vec![
+                    compiler.tree().to_path_buf(),
+                    work.to_path_buf(),
+                    kernel.source(),
+                    building.source.clone(),
+                    kernel.build(),
+                ],
+                lines: patches.lines(&kernel.source())?,
+            };
+            companion(&emitted, &described, &sources)
+                .context("cannot make the debug companion, which --no-debug leaves out")
+        })?),
+        false => None,
+    };
+    let body = emitted.bytes;
+    let payload = match &request.signer {
         Some(signer) => progress.step("sign", || signer.sign(&body))?,
         None => body,
     };
@@ -313,11 +356,16 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<(Vec<
         verified_functions: verified,
         explanation,
         notes,
-        size: bytes.len(),
+        size: payload.len(),
+        debug_size: debug.as_ref().map(Vec::len),
         seconds: progress.seconds(),
         steps: progress.steps(),
     };
-    Ok((bytes, report))
+    Ok(Built {
+        payload,
+        debug,
+        report,
+    })
 }
 
 /// Finds a rebuilt unit in vmlinux, or in each module that it is part of, and compares it.
@@ -409,9 +457,20 @@ struct Building<'a> {
     patches: &'a Patches,
     /// The source tree, without links.
     source: PathBuf,
+    /// Units whose patched files keep no line numbers.
+    plain: Mutex<BTreeSet<String>>,
 }
 
 impl Building<'_> {
+    fn plain(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.plain.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Whether the patched files of a compiled unit kept no line numbers.
+    fn is_plain(&self, unit: &Unit) -> bool {
+        self.plain().contains(&unit.source)
+    }
+
     /// Compiles, so that no patched unit includes an unpatched file that the patches change.
     fn compile(&self, units: &[Unit], flavours: &[Flavour]) -> Result<()> {
         let jobs = |units: &[&Unit]| -> Vec<(Unit, Flavour)> {
@@ -424,6 +483,8 @@ impl Building<'_> {
             // The numbering of lines may be at fault, and hides the line of an error.
             self.patches.write_plain(self.compiler.tree())?;
             self.compiler.compile(&all)?;
+            let names = units.iter().map(|unit| unit.source.clone());
+            self.plain().extend(names);
         }
         let Some(&patched) = flavours.iter().find(|f| f.patched()) else {
             return Ok(());
@@ -457,6 +518,9 @@ impl Building<'_> {
             fs::remove_dir_all(self.compiler.tree())?;
             self.patches
                 .link_tree(&self.source, self.compiler.tree(), &real)?;
+            if again.iter().any(|unit| self.is_plain(unit)) {
+                self.patches.write_plain(self.compiler.tree())?;
+            }
             let mut again = jobs(&again);
             again.retain(|(_, flavour)| flavour.patched());
             self.compiler.compile(&again)?;
@@ -499,7 +563,7 @@ impl Building<'_> {
         units: Vec<Unit>,
         test: impl Fn(&Unit) -> Result<bool> + Sync,
     ) -> Result<Vec<Unit>> {
-        let found = std::sync::Mutex::new(BTreeSet::new());
+        let found = Mutex::new(BTreeSet::new());
         parallel(&units, |unit| {
             if test(unit)? {
                 let mut found = found.lock().unwrap_or_else(|e| e.into_inner());

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
-use crate::build::{build, Report, Request};
+use crate::build::{build, Built, Report, Request};
 use crate::delta::Delta;
 use crate::home::homes;
 use crate::inspect::Summary;
@@ -101,6 +101,13 @@ struct BuildArgs {
     /// Where to write the payload.
     #[arg(short, long, value_name = "OUT.kpatch")]
     output: PathBuf,
+    /// Where to write the debug companion, which tells debuggers the functions and lines of the payload's code
+    /// [default: OUT.kpatch.debug].
+    #[arg(long, value_name = "FILE")]
+    debug: Option<PathBuf>,
+    /// Write no debug companion.
+    #[arg(long, conflicts_with = "debug")]
+    no_debug: bool,
     /// Patch files.
     #[arg(required = true, value_name = "PATCH")]
     patches: Vec<PathBuf>,
@@ -277,6 +284,7 @@ fn run_build(args: BuildArgs) -> Result<()> {
         layouts: args.layouts.into_iter().collect(),
         keep: args.keep_temp,
         explain: args.explain,
+        debug: !args.no_debug,
     };
     let progress = Progress::new(args.quiet);
     let result = build(&request, &progress);
@@ -287,12 +295,28 @@ fn run_build(args: BuildArgs) -> Result<()> {
             writeln!(out, "{}", serde_json::to_string_pretty(ending)?)?;
         }
     }
-    let (bytes, report) = result?;
-    write_file(&args.output, &bytes)?;
+    let Built {
+        payload,
+        debug,
+        report,
+    } = result?;
+    let debug_path = args.debug.unwrap_or_else(|| {
+        let mut name = args.output.clone().into_os_string();
+        name.push(".debug");
+        name.into()
+    });
+    if let Some(bytes) = &debug {
+        write_file(&debug_path, bytes)?;
+    }
+    write_file(&args.output, &payload)?;
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
-    } else {
-        print_report(&mut out, &report, &args.output)?;
+        return Ok(());
+    }
+    print_report(&mut out, &report, &args.output)?;
+    if let Some(bytes) = debug {
+        let (path, size) = (debug_path.display(), bytes.len());
+        writeln!(out, "{path}: its debug companion, {size} bytes")?;
     }
     Ok(())
 }

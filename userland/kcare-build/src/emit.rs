@@ -90,8 +90,39 @@ struct Emitter<'a> {
 const TRAMPOLINES: usize = 0;
 const TEXT: usize = 1;
 
-/// A written object: its bytes, and the numbers of its own symbols.
-type Written = (Vec<u8>, HashMap<Key, u32>);
+/// Code of a unit, and where it is in the payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Index of the unit.
+    pub unit: usize,
+    /// Section in the unit's patched object.
+    pub sec: SecId,
+    /// Offset of its start in that section.
+    pub start: u64,
+    /// Offset of its end.
+    pub end: u64,
+    /// Section of the payload, or of a module's part, by its index in the file.
+    pub section: u32,
+    /// Offset of its start there.
+    pub offset: u64,
+}
+
+/// A payload.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Emitted {
+    /// The file without a signature.
+    pub bytes: Vec<u8>,
+    /// The code of the payload itself, then of each module's part, in their order.
+    pub pieces: Vec<Vec<Piece>>,
+}
+
+/// A written object.
+struct Written {
+    bytes: Vec<u8>,
+    /// The numbers of its own symbols.
+    symbols: HashMap<Key, u32>,
+    pieces: Vec<Piece>,
+}
 
 /// Writes the payload without a signature; `preimages` are those of the selection's redirects.
 pub fn emit(
@@ -100,7 +131,7 @@ pub fn emit(
     images: &Images,
     preimages: &[Preimage],
     about: &About,
-) -> Result<Vec<u8>> {
+) -> Result<Emitted> {
     let redirects = &selector.selection.redirects;
     ensure!(
         preimages.len() == redirects.len(),
@@ -139,12 +170,14 @@ pub fn emit(
         let written = object(VMLINUX, &outer, parts.clone())?;
         outer = outer_places(&written)?;
     }
+    let mut inner = Vec::new();
     for (part, &id) in parts.iter_mut().zip(&modules) {
-        part.1 = object(id, &outer, Vec::new())
-            .with_context(|| format!("in the part for {}", images.get(id).name()))?
-            .0;
+        let written = object(id, &outer, Vec::new())
+            .with_context(|| format!("in the part for {}", images.get(id).name()))?;
+        part.1 = written.bytes;
+        inner.push(written.pieces);
     }
-    let (bytes, _) = object(VMLINUX, &outer, parts)?;
+    let Written { bytes, pieces, .. } = object(VMLINUX, &outer, parts)?;
     if let Err(refusal) = Bundle::parse(&bytes) {
         let part = refusal.part.unwrap_or("vmlinux");
         bail!(
@@ -152,16 +185,17 @@ pub fn emit(
             refusal.error
         );
     }
-    Ok(bytes)
+    let pieces = std::iter::once(pieces).chain(inner).collect();
+    Ok(Emitted { bytes, pieces })
 }
 
 /// Where the symbols of the outer payload are in its memory.
-fn outer_places((bytes, symbols): &Written) -> Result<OuterPlaces> {
-    let payload = Payload::parse(bytes)
+fn outer_places(written: &Written) -> Result<OuterPlaces> {
+    let payload = Payload::parse(&written.bytes)
         .map_err(|error| anyhow::anyhow!("the payload would be refused: {error}"))?;
     let slots: BTreeMap<u32, _> = slots(&payload).map(|(s, slot)| (s.index, slot)).collect();
     let mut places = OuterPlaces::new();
-    for (&key, &number) in symbols {
+    for (&key, &number) in &written.symbols {
         let symbol = payload.symbol(number).context("a symbol is missing")?;
         if let Home::Section(section) = symbol.home {
             let slot = slots.get(&section).context("a symbol takes no memory")?;

@@ -5,8 +5,8 @@
 //! [`patch`] applies the fix to a private copy, [`units`] finds what must be compiled, [`compile`] does
 //! it with the kernel's own commands, [`structs`] judges changed layouts, [`verify`] proves that the rebuilt unit is the shipped one,
 //! [`correlate`], with [`scope`], and [`compare`] find what differs, [`mod@author`] what the author declares beside code, [`select`] decides what goes into the payload,
-//! [`preimage`] takes the code that must be found in memory, [`emit`] and [`mod@elf`] write the object
-//! and [`sign`] signs it; [`delta`] tells two payloads apart. Each borrows the former's data immutably. The bias of all of them: never miss a
+//! [`preimage`] takes the code that must be found in memory, [`emit`] and [`mod@elf`] write the object,
+//! [`sign`] signs it, and [`debug`] writes its debug companion; [`delta`] tells two payloads apart. Each borrows the former's data immutably. The bias of all of them: never miss a
 //! change; refuse rather than guess.
 
 pub mod author;
@@ -19,6 +19,8 @@ pub mod compare;
 pub mod compile;
 pub mod correlate;
 pub mod ctext;
+pub mod debug;
+pub mod debuginfo;
 pub mod delta;
 pub mod diff;
 pub mod dwarf;

@@ -13,6 +13,7 @@ use object::elf;
 use object::read::elf::{ElfFile64, FileHeader, SectionHeader, Sym as _};
 use object::LittleEndian;
 
+use crate::debuginfo::{self, DebugInfo, DEBUG};
 use crate::insn::{self, Insn};
 use crate::scope;
 use crate::special;
@@ -182,9 +183,6 @@ pub struct Obj {
     by_name: HashMap<String, ItemId>,
     by_sec: Vec<Vec<ItemId>>,
 }
-
-/// How the names of sections with debug information start.
-const DEBUG: &str = ".debug_";
 
 /// How a unit was compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -372,7 +370,7 @@ impl Obj {
             rels.sort_by_key(|r| r.off);
             all.push((section, rels));
         }
-        obj.find_locals(&all)
+        obj.find_locals(bytes)
             .context("debug information is not understood")?;
         all.retain(|(section, _)| !obj.secs[*section].name.starts_with(DEBUG));
         for sec in obj.secs.iter_mut().filter(|s| s.name.starts_with(DEBUG)) {
@@ -390,42 +388,14 @@ impl Obj {
     }
 
     /// Reads which functions the variables are local to.
-    fn find_locals(&mut self, all: &[(SecId, Vec<RawRel>)]) -> Result<()> {
-        let Some(info) = self.sec_by_name(".debug_info") else {
+    fn find_locals(&mut self, bytes: &[u8]) -> Result<()> {
+        let info = DebugInfo::read(bytes)?;
+        if info.is_empty() {
             return Ok(());
-        };
-        let mut data = self.secs[info].data.clone();
-        for rel in all
-            .iter()
-            .filter(|(sec, _)| *sec == info)
-            .flat_map(|r| &r.1)
-        {
-            // Stands for a place in the object, as section and offset.
-            let place = |sec: SecId, off: u64| match self.secs[sec].alloc() {
-                true => ((sec as u64) << 32) + off,
-                false => off,
-            };
-            let base = match rel.sym {
-                RawSym::Section(sec) => place(sec, 0),
-                RawSym::At(sec, value) => place(sec, value),
-                RawSym::Undef(_) | RawSym::Abs => 0,
-            };
-            let value = base.wrapping_add(rel.addend as u64).to_le_bytes();
-            let len =
-                field_size(rel.ty).with_context(|| format!("relocation of type {}", rel.ty))?;
-            let at = usize::try_from(rel.off)?;
-            data.get_mut(at..at + len)
-                .with_context(|| format!("relocation at {at:#x} behind its end"))?
-                .copy_from_slice(&value[..len]);
         }
-        let found = scope::static_locals(|name| match self.sec_by_name(name) {
-            Some(sec) if sec == info => &data,
-            Some(sec) => &self.secs[sec].data,
-            None => &[],
-        })?;
         let mut locals = HashMap::new();
-        for (place, function) in found {
-            let (sec, off) = ((place >> 32) as SecId, place & u64::from(u32::MAX));
+        for (address, function) in scope::static_locals(&info)? {
+            let (sec, off) = debuginfo::place_of(address);
             let item = (sec < self.secs.len())
                 .then(|| self.item_at(sec, off))
                 .flatten();

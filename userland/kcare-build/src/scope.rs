@@ -8,23 +8,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use gimli::{
-    AttributeValue, DebuggingInformationEntry, Dwarf, EndianSlice, LittleEndian, Operation, Unit,
-};
+use gimli::{AttributeValue, DebuggingInformationEntry, Dwarf, Operation, Unit};
 
-type Reader<'a> = EndianSlice<'a, LittleEndian>;
+use crate::debuginfo::{DebugInfo, Reader};
 
 /// The functions by the addresses of their static variables; `None` if several functions claim one.
-///
-/// `section` gives the contents of a debug section by name, with relocations applied; the addresses are those that
-/// the relocations leave.
-pub fn static_locals<'a>(
-    section: impl Fn(&str) -> &'a [u8],
-) -> Result<BTreeMap<u64, Option<String>>> {
-    let load = |id: gimli::SectionId| -> gimli::Result<_> {
-        Ok(EndianSlice::new(section(id.name()), LittleEndian))
-    };
-    let dwarf = Dwarf::load(load)?;
+pub fn static_locals(info: &DebugInfo) -> Result<BTreeMap<u64, Option<String>>> {
+    let dwarf = info.dwarf()?;
     let mut found = BTreeMap::new();
     let mut headers = dwarf.units();
     while let Some(header) = headers.next()? {

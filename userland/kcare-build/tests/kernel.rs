@@ -4,14 +4,18 @@
 //!
 //! `KCARE_TEST_UNITS` is the number of units in which nothing but line numbers changes (default 12).
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use kcare_build::inspect::Summary;
 use kcare_build::kernel::Kernel;
+use kcare_build::patch::Patches;
 use kcare_build::vmlinux::Vmlinux;
 use kcare_payload::trailer;
+use object::read::elf::ElfFile64;
+use object::{LittleEndian, Object, ObjectSection, ObjectSymbol};
 
 /// The functions that each test patch redirects.
 const PATCHES: &[(&str, &[&str])] = &[
@@ -210,6 +214,162 @@ fn a_payload_is_the_same_each_time() {
         assert!(output.status.success(), "{}", stderr(&output));
     }
     assert!(fs::read(a).unwrap() == fs::read(b).unwrap());
+}
+
+/// The patched text of a file, line by line.
+fn patched_lines(kernel: &Kernel, patch: &Path, file: &str, dir: &Path) -> Vec<String> {
+    let tree = dir.join("tree");
+    let _ = fs::remove_dir_all(&tree);
+    let patches = Patches::apply(kernel, &[patch.to_owned()], &tree).unwrap();
+    let text = patches.patched(file).unwrap().unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// What a program of the kernel's root prints.
+fn told(kernel: &Kernel, program: &str, args: &[&str]) -> String {
+    let output = kernel.command(program).args(args).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// File and line of an offset of a section, by addr2line.
+fn line_of(kernel: &Kernel, companion: &Path, section: &str, offset: u64) -> (String, usize) {
+    let (file, offset) = (companion.to_str().unwrap(), format!("{offset:#x}"));
+    let text = told(kernel, "addr2line", &["-e", file, "-j", section, &offset]);
+    let place = text.split_whitespace().next().unwrap();
+    let (name, line) = place.split_once(':').unwrap();
+    (name.to_owned(), line.parse().unwrap_or(0))
+}
+
+/// Name and size of each defined symbol, with value and section.
+fn symbols(bytes: &[u8]) -> BTreeMap<String, (u64, u64, String)> {
+    let file = ElfFile64::<LittleEndian>::parse(bytes).unwrap();
+    file.symbols()
+        .filter(|symbol| symbol.is_definition())
+        .map(|symbol| {
+            let section = file.section_by_index(symbol.section_index().unwrap());
+            let section = section.unwrap().name().unwrap().to_owned();
+            let name = symbol.name().unwrap().to_owned();
+            (name, (symbol.size(), symbol.address(), section))
+        })
+        .collect()
+}
+
+fn position(code: &[u8], wanted: &[u8]) -> u64 {
+    let found = code.windows(wanted.len()).position(|w| w == wanted);
+    found.unwrap() as u64
+}
+
+#[test]
+fn the_debug_companion_leads_to_the_lines_of_the_patched_source() {
+    let Some(release) = release() else { return };
+    let kernel = Kernel::find(&release, None).unwrap();
+    let dir = scratch("companion");
+    let (patch, file) = (test_patch("oops"), "fs/eventfd.c");
+    let (out, companion) = (dir.join("oops.kpatch"), dir.join("oops.kpatch.debug"));
+    let other = dir.join("other.debug");
+    let build_it = |more: &[&str]| {
+        let output = build(&release, &patch, &out, more);
+        assert!(output.status.success(), "{}", stderr(&output));
+    };
+    build_it(&["--unsigned"]);
+    build_it(&["--unsigned", "--debug", other.to_str().unwrap()]);
+    let bytes = fs::read(&companion).unwrap();
+    assert!(bytes == fs::read(&other).unwrap(), "it is not the same");
+    fs::remove_file(&other).unwrap();
+    build_it(&["--unsigned", "--no-debug", "--explain"]);
+    let here = kernel.dir.canonicalize().unwrap();
+    let here = here.as_os_str().as_encoded_bytes();
+    assert!(!bytes.windows(here.len()).any(|w| w == here));
+
+    // Names and sizes are those of the payload.
+    let payload = fs::read(&out).unwrap();
+    let (there, ours) = (symbols(&payload), symbols(&bytes));
+    let sizes = |symbols: &BTreeMap<String, (u64, u64, String)>| -> Vec<(String, u64)> {
+        let all = symbols.iter();
+        all.map(|(name, symbol)| (name.clone(), symbol.0)).collect()
+    };
+    assert_eq!(sizes(&there), sizes(&ours));
+
+    // The first instruction, a comparison, and the instruction that faults.
+    let elf = ElfFile64::<LittleEndian>::parse(&*payload).unwrap();
+    let text = elf.section_by_name(".text").unwrap().data().unwrap();
+    let (size, start, _) = there["eventfd_write"];
+    let code = &text[start as usize..(start + size) as usize];
+    let lines = patched_lines(&kernel, &patch, file, &dir);
+    let said = |offset: u64| {
+        let (_, value, section) = &ours["eventfd_write"];
+        let (name, line) = line_of(&kernel, &companion, section, value + offset);
+        assert_eq!(name, format!("./{file}"));
+        (line, lines[line - 1].trim())
+    };
+    let first = 1 + lines
+        .iter()
+        .position(|l| l.starts_with("static ssize_t eventfd_write("))
+        .unwrap();
+    let last = first + lines[first..].iter().position(|l| l == "}").unwrap();
+    assert!((first..=last).contains(&said(0).0));
+    // cmp $4210,%rdx; movq $4209,4243
+    let compares = position(code, &[0x48, 0x81, 0xfa, 0x72, 0x10, 0, 0]);
+    assert_eq!(said(compares).1, "if (count == 4210)");
+    let faults = position(code, &[0x48, 0xc7, 0x04, 0x25, 0x93, 0x10, 0, 0]);
+    assert_eq!(said(faults).1, "WRITE_ONCE(*(u64 *)4243, count);");
+    // What is behind the change, too: cmp $8,%rdx.
+    let behind = position(code, &[0x48, 0x83, 0xfa, 0x08]);
+    assert_eq!(said(behind).1, "if (count != sizeof(ucnt))");
+
+    // The kernel's own script takes what the log of an oops says.
+    let script = kernel.source().join("scripts/faddr2line");
+    let place = format!("eventfd_write+{faults:#x}");
+    let args = [
+        script.to_str().unwrap(),
+        companion.to_str().unwrap(),
+        &place,
+    ];
+    let said = told(&kernel, "bash", &args);
+    let wanted = format!(
+        "eventfd_write at ./{file}:{}",
+        line_at(&lines, "WRITE_ONCE(*(u64 *)4243")
+    );
+    assert!(said.contains(&wanted), "{said}");
+}
+
+/// Number of the line that has a text.
+fn line_at(lines: &[String], text: &str) -> usize {
+    1 + lines.iter().position(|l| l.contains(text)).unwrap()
+}
+
+#[test]
+fn the_debug_companion_has_the_parts_for_modules() {
+    let Some(release) = release() else { return };
+    let kernel = Kernel::find(&release, None).unwrap();
+    let dir = scratch("companion-module");
+    let patch = test_patch("module-outer");
+    let out = dir.join("out.kpatch");
+    let output = build(&release, &patch, &out, &["--unsigned"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let companion = dir.join("out.kpatch.debug");
+    let found = symbols(&fs::read(&companion).unwrap());
+    for (name, section, file) in [
+        ("cmdline_proc_show", ".text", "fs/proc/cmdline.c"),
+        ("kcare_test_reads", ".text", "fs/proc/cmdline.c"),
+        ("dummy_get_stats64", ".text.dummy", "drivers/net/dummy.c"),
+    ] {
+        let lines = patched_lines(&kernel, &patch, file, &dir);
+        let (size, value, place) = &found[name];
+        assert_eq!(place, section, "{name}");
+        for offset in [0, size - 1] {
+            let (said, line) = line_of(&kernel, &companion, section, value + offset);
+            assert_eq!(said, format!("./{file}"), "{name}");
+            let first = lines[..line]
+                .iter()
+                .rposition(|l| l.contains(&format!("{name}(")));
+            assert!(
+                first.is_some_and(|first| !lines[first..line - 1].iter().any(|l| l == "}")),
+                "{name}: line {line}"
+            );
+        }
+    }
 }
 
 #[test]

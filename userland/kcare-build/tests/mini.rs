@@ -21,8 +21,10 @@ use std::process::Command;
 
 use anyhow::{ensure, Context, Result};
 use kcare_build::author::{write_headers, When};
+use kcare_build::debug::{self, companion, Sources};
+use kcare_build::debuginfo::{place, DebugInfo};
 use kcare_build::delta::{Delta, Fate, Role};
-use kcare_build::emit::{emit, About};
+use kcare_build::emit::{emit, About, Emitted};
 use kcare_build::image::{Images, VMLINUX};
 use kcare_build::insn::ENDBR64;
 use kcare_build::obj::{Layout, Obj};
@@ -33,6 +35,8 @@ use kcare_build::verify::verify;
 use kcare_build::vmlinux::Vmlinux;
 use kcare_payload::check::Payload;
 use kcare_payload::layout::{MASK_ANY, MASK_MATCH};
+use object::read::elf::ElfFile64;
+use object::{LittleEndian, Object, ObjectSymbol, SymbolKind};
 
 const FLAGS: &[&str] = &[
     "-O2",
@@ -183,7 +187,55 @@ fn payload_of(mini: &Mini, define: Option<&str>) -> Result<Vec<u8>> {
         .iter()
         .map(|r| preimage(r, &states[0].exact, VMLINUX, &images.vmlinux))
         .collect::<Result<Vec<_>>>()?;
-    emit(&states, &selector, &images, &preimages, &about())
+    Ok(emit(&states, &selector, &images, &preimages, &about())?.bytes)
+}
+
+/// Checks that the debug companion has a line of the source for each instruction of each function.
+fn check_companion(emitted: &Emitted, mini: &Mini) -> Result<()> {
+    let unit = debug::Unit {
+        source: mini.name.clone(),
+        object: mini.dir.join("patched.o"),
+        plain: false,
+    };
+    let sources = Sources {
+        roots: vec![sources()],
+        ..Sources::default()
+    };
+    let companion = companion(emitted, &[unit], &sources)?;
+    let info = DebugInfo::read(&companion)?;
+    let dwarf = info.dwarf()?;
+    let mut lines = Vec::new();
+    let mut units = dwarf.units();
+    while let Some(header) = units.next()? {
+        let unit = dwarf.unit(header)?;
+        ensure!(
+            unit.name.is_some_and(|n| n.slice() == mini.name.as_bytes()),
+            "name of the unit"
+        );
+        let mut rows = unit.line_program.context("no lines")?.rows();
+        let mut last = None;
+        while let Some((_, row)) = rows.next_row()? {
+            lines.extend(last.map(|start: u64| start..row.address()));
+            last = (!row.end_sequence()).then_some(row.address());
+        }
+    }
+    let file = ElfFile64::<LittleEndian>::parse(&*companion)?;
+    for symbol in file.symbols().filter(|s| s.kind() == SymbolKind::Text) {
+        let name = symbol.name()?;
+        if name.starts_with("redirect.") || name.starts_with("thunk.") {
+            continue;
+        }
+        let section = symbol.section_index().context("an undefined function")?;
+        let start = place(section.0, symbol.address());
+        let mut at = start;
+        while at < start + symbol.size() {
+            let line = lines.iter().find(|line| line.contains(&at));
+            at = line
+                .with_context(|| format!("`{name}` has no line at {:#x}", at - start))?
+                .end;
+        }
+    }
+    Ok(())
 }
 
 fn about() -> About {
@@ -271,10 +323,11 @@ fn check(name: &str) -> Result<()> {
         .iter()
         .map(|r| preimage(r, &states[0].exact, VMLINUX, vmlinux))
         .collect::<Result<Vec<_>>>()?;
-    let bytes = emit(&states, &selector, &images, &preimages, &about())?;
+    let emitted = emit(&states, &selector, &images, &preimages, &about())?;
     let again = emit(&states, &selector, &images, &preimages, &about())?;
-    ensure!(bytes == again, "the same input gives other bytes");
-    let payload = Payload::parse(&bytes).map_err(|e| anyhow::anyhow!("{e}"))?;
+    ensure!(emitted == again, "the same input gives other bytes");
+    check_companion(&emitted, &mini)?;
+    let payload = Payload::parse(&emitted.bytes).map_err(|e| anyhow::anyhow!("{e}"))?;
     ensure!(
         payload.level() == 7 && payload.release() == "7.0-mini",
         "manifest"

@@ -327,10 +327,10 @@ fn a_fix_of_vmlinux_and_two_units_becomes_a_payload_with_a_part() {
             preimage(r, &state.exact, state.image, images.get(state.image)).unwrap()
         })
         .collect();
-    let bytes = emit(&states, &selector, &images, &preimages, &about()).unwrap();
-    assert!(bytes == emit(&states, &selector, &images, &preimages, &about()).unwrap());
+    let emitted = emit(&states, &selector, &images, &preimages, &about()).unwrap();
+    assert!(emitted == emit(&states, &selector, &images, &preimages, &about()).unwrap());
 
-    let bundle = Bundle::parse(&bytes).unwrap();
+    let bundle = Bundle::parse(&emitted.bytes).unwrap();
     assert_eq!(funcs(bundle.outer()), ["greet"]);
     let part = bundle.part("mini").unwrap().payload;
     assert_eq!(funcs(&part), ["first", "second"]);

@@ -12,7 +12,7 @@ use kcare_payload::layout::{
     SEC_STRINGS, VERSION,
 };
 
-use super::{Abode, About, Emitter, Written, TEXT};
+use super::{Abode, About, Emitter, Piece, Written, TEXT};
 use crate::author::{self, When};
 use crate::elf::{self, Names, Numbers, Section, Symbol, SymbolRef};
 use crate::image::{ImageId, VMLINUX};
@@ -104,6 +104,19 @@ impl Emitter<'_> {
             .iter()
             .map(|(&key, &symbol)| (key, number(symbol)))
             .collect();
+        let mut pieces = Vec::new();
+        for (&(unit, sec, start), &(end, section, offset)) in &self.copied {
+            if self.sections[section].flags & SHF_EXECINSTR != 0 {
+                pieces.push(Piece {
+                    unit,
+                    sec,
+                    start,
+                    end,
+                    section: u32::try_from(section + 1)?,
+                    offset,
+                });
+            }
+        }
 
         let mut sections = self.sections;
         let parts = parts.into_iter().map(|(name, data)| (name, 16, data));
@@ -115,7 +128,11 @@ impl Emitter<'_> {
                 ..Section::default()
             });
         }
-        Ok((elf::write(&sections, &symbols, &numbers)?, own_symbols))
+        Ok(Written {
+            bytes: elf::write(&sections, &symbols, &numbers)?,
+            symbols: own_symbols,
+            pieces,
+        })
     }
 
     /// Brings the symbols into their order, defined ones first; gives them, and where each one went.
@@ -271,6 +288,9 @@ impl Emitter<'_> {
         }
         for symbol in &mut self.symbols {
             symbol.section = symbol.section.map(|i| position[i]);
+        }
+        for (_, section, _) in self.copied.values_mut() {
+            *section = position[*section];
         }
     }
 }
