@@ -36,8 +36,10 @@ impl Token {
 pub struct Chunk {
     /// Whether it is a preprocessor directive.
     pub directive: bool,
-    /// Its tokens.
+    /// Its tokens; those of a function also have the `#if` lines inside of it.
     pub tokens: Vec<Token>,
+    /// Whether such a line parts it so that nobody can tell where it ends.
+    torn: bool,
 }
 
 /// What a chunk defines or declares.
@@ -111,7 +113,7 @@ fn find(bytes: &[u8], from: usize, needle: &[u8]) -> Option<usize> {
 
 /// Splits a file into its top-level chunks, in order.
 pub fn chunks(text: &str) -> Vec<Chunk> {
-    let mut chunks = Vec::new();
+    let mut splitter = Splitter::default();
     let mut plain = String::new();
     let mut lines = without_comments(text);
     lines.push('\n');
@@ -122,19 +124,16 @@ pub fn chunks(text: &str) -> Vec<Chunk> {
             while rest[..end].trim_end_matches(['\n', '\r']).ends_with('\\') && end < rest.len() {
                 end += rest[end..].find('\n').map_or(rest.len() - end, |n| n + 1);
             }
-            split_plain(&plain, &mut chunks);
+            splitter.text(tokens_of(&plain));
             plain.clear();
-            chunks.push(Chunk {
-                directive: true,
-                tokens: tokens_of(&rest[..end]),
-            });
+            splitter.directive(tokens_of(&rest[..end]));
         } else {
             plain.push_str(&rest[..end]);
         }
         rest = &rest[end..];
     }
-    split_plain(&plain, &mut chunks);
-    chunks
+    splitter.text(tokens_of(&plain));
+    splitter.finish()
 }
 
 /// Replaces comments by blanks, so that none of them hides a line's start.
@@ -168,43 +167,108 @@ fn without_comments(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Splits text between directives into chunks.
-fn split_plain(text: &str, chunks: &mut Vec<Chunk>) {
-    chunks.extend(split(tokens_of(text)));
-}
-
 /// Splits tokens at the ends of declarations and function bodies.
 pub fn split(all: Vec<Token>) -> Vec<Chunk> {
-    let mut chunks = Vec::new();
-    let mut tokens = Vec::new();
-    let mut depth = 0usize;
-    let mut function = false;
-    for token in all {
-        if token.is("{") || token.is("(") || token.is("[") {
-            if depth == 0 && token.is("{") {
-                function = looks_like_function(&tokens);
+    let mut splitter = Splitter::default();
+    splitter.text(all);
+    splitter.finish()
+}
+
+/// What a directive does to the lines behind it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Condition {
+    Begins,
+    Alternates,
+    Ends,
+}
+
+/// What a directive does, if it is one of a condition.
+fn condition(directive: &[Token]) -> Option<Condition> {
+    match directive.get(1).and_then(Token::name)? {
+        "if" | "ifdef" | "ifndef" => Some(Condition::Begins),
+        "elif" | "elifdef" | "elifndef" | "else" => Some(Condition::Alternates),
+        "endif" => Some(Condition::Ends),
+        _ => None,
+    }
+}
+
+/// Makes chunks of text and directives in their order.
+#[derive(Default)]
+struct Splitter {
+    chunks: Vec<Chunk>,
+    /// Of the chunk that has begun.
+    tokens: Vec<Token>,
+    depth: usize,
+    function: bool,
+    /// How deep the conditions that have begun in it did begin.
+    conditions: Vec<usize>,
+    torn: bool,
+}
+
+impl Splitter {
+    fn text(&mut self, all: Vec<Token>) {
+        for token in all {
+            if token.is("{") || token.is("(") || token.is("[") {
+                if self.depth == 0 && token.is("{") {
+                    self.function = looks_like_function(&self.tokens);
+                }
+                self.depth += 1;
+            } else if token.is("}") || token.is(")") || token.is("]") {
+                self.depth = self.depth.saturating_sub(1);
             }
-            depth += 1;
-        } else if token.is("}") || token.is(")") || token.is("]") {
-            depth = depth.saturating_sub(1);
-        }
-        let ends = depth == 0 && (token.is(";") || (token.is("}") && function));
-        tokens.push(token);
-        if ends {
-            chunks.push(Chunk {
-                directive: false,
-                tokens: std::mem::take(&mut tokens),
-            });
-            function = false;
+            let ends = self.depth == 0 && (token.is(";") || (token.is("}") && self.function));
+            self.tokens.push(token);
+            if ends {
+                self.end();
+            }
         }
     }
-    if !tokens.is_empty() {
-        chunks.push(Chunk {
+
+    fn directive(&mut self, tokens: Vec<Token>) {
+        let inside = self.depth > 0 && self.function;
+        match condition(&tokens) {
+            Some(Condition::Begins) if inside => self.conditions.push(self.depth),
+            // Each branch begins where the condition did.
+            Some(Condition::Alternates) if inside && !self.conditions.is_empty() => {
+                self.torn |= self.conditions.last() != Some(&self.depth);
+            }
+            Some(Condition::Ends) if inside && !self.conditions.is_empty() => {
+                self.torn |= self.conditions.pop() != Some(self.depth);
+            }
+            _ => {
+                if !self.tokens.is_empty() {
+                    self.end();
+                }
+                self.chunks.push(Chunk {
+                    directive: true,
+                    tokens,
+                    torn: false,
+                });
+                return;
+            }
+        }
+        self.tokens.extend(tokens);
+    }
+
+    /// The chunk that has begun ends here.
+    fn end(&mut self) {
+        self.chunks.push(Chunk {
             directive: false,
-            tokens,
+            tokens: std::mem::take(&mut self.tokens),
+            torn: self.torn || !self.conditions.is_empty(),
         });
+        self.depth = 0;
+        self.function = false;
+        self.conditions.clear();
+        self.torn = false;
     }
-    chunks
+
+    fn finish(mut self) -> Vec<Chunk> {
+        if !self.tokens.is_empty() {
+            self.end();
+        }
+        self.chunks
+    }
 }
 
 /// Whether what stands in front of a `{` is a function's head.
@@ -276,6 +340,9 @@ impl Chunk {
     pub fn defines(&self) -> Defines {
         if self.directive {
             return self.directive_defines();
+        }
+        if self.torn {
+            return Defines::Unknown;
         }
         let last = self.tokens.last();
         let body = last.is_some_and(|t| t.is("}"));
@@ -609,21 +676,47 @@ fn partings(name: &str) -> Vec<Vec<String>> {
     out
 }
 
-/// The chunks that only one of two files has.
+/// The chunks that only one of two files has, or that the two have under other conditions. A condition itself is
+/// nothing: what it changes is what it stands around.
 pub fn difference(old: &str, new: &str) -> Vec<Chunk> {
-    let (old, new) = (chunks(old), chunks(new));
-    let Some(same) = matches(&old, &new) else {
-        return old.into_iter().chain(new).collect();
+    let (old, new) = match (conditional(chunks(old)), conditional(chunks(new))) {
+        (Some(old), Some(new)) => (old, new),
+        _ => (unconditional(chunks(old)), unconditional(chunks(new))),
     };
+    let same = matches(&old, &new).unwrap_or_default();
     let (kept_old, kept_new): (HashSet<usize>, HashSet<usize>) = same.into_iter().unzip();
-    let only = |chunks: Vec<Chunk>, kept: HashSet<usize>| {
+    let only = |chunks: Vec<Placed>, kept: HashSet<usize>| {
         chunks
             .into_iter()
             .enumerate()
             .filter(move |(i, _)| !kept.contains(i))
-            .map(|(_, c)| c)
+            .map(|(_, (_, c))| c)
     };
     only(old, kept_old).chain(only(new, kept_new)).collect()
+}
+
+/// A chunk behind the conditions that it stands under: of each the lines that decide, `#if A #elif B`.
+type Placed = (Vec<Vec<Token>>, Chunk);
+
+fn unconditional(chunks: Vec<Chunk>) -> Vec<Placed> {
+    chunks.into_iter().map(|c| (Vec::new(), c)).collect()
+}
+
+/// The chunks without the conditions, which each of them has instead; `None` if these do not end as they begin.
+fn conditional(chunks: Vec<Chunk>) -> Option<Vec<Placed>> {
+    let mut open: Vec<Vec<Token>> = Vec::new();
+    let mut out = Vec::new();
+    for chunk in chunks {
+        match condition(&chunk.tokens).filter(|_| chunk.directive) {
+            Some(Condition::Begins) => open.push(chunk.tokens),
+            Some(Condition::Alternates) => open.last_mut()?.extend(chunk.tokens),
+            Some(Condition::Ends) => {
+                open.pop()?;
+            }
+            None => out.push((open.clone(), chunk)),
+        }
+    }
+    open.is_empty().then_some(out)
 }
 
 #[cfg(test)]
@@ -695,6 +788,62 @@ mod tests {
         let diff = difference(old, new);
         assert_eq!(diff.len(), 3);
         assert_eq!(difference(old, old), []);
+    }
+
+    /// What the changed chunks define, or `None` if nobody can tell.
+    fn changed(old: &str, new: &str) -> Option<BTreeSet<String>> {
+        let mut all = BTreeSet::new();
+        for chunk in difference(old, new) {
+            match chunk.defines() {
+                Defines::Names(names) => all.extend(names),
+                Defines::Unknown => return None,
+            }
+        }
+        Some(all)
+    }
+
+    #[test]
+    fn a_condition_is_what_it_stands_around() {
+        let old = "#ifndef H\n#define H\n#ifdef A\nvoid f(void);\nint g(void);\n#endif\n#endif\n";
+        let new = "#ifndef H\n#define H\n#ifdef A\nint f(void);\nint g(void);\n#else\n\
+                   static inline int f(void) { return 0; }\n#endif\n#endif\n";
+        assert_eq!(changed(old, new), Some(set(&["f"])));
+        // All that it stands around is under another one now, and under another branch.
+        let other = old.replace("#ifdef A", "#ifdef B");
+        assert_eq!(changed(old, &other), Some(set(&["f", "g"])));
+        let branch = old.replace("#ifdef A", "#ifdef A\n#elif B");
+        assert_eq!(changed(old, &branch), Some(set(&["f", "g"])));
+        assert_eq!(changed(old, &old.replace("#endif\n#endif", "#endif")), None);
+        // A structure is what nobody can follow by its name.
+        let old = "#ifdef A\nstruct s { int a; };\n#endif\n";
+        assert_eq!(changed(old, &old.replace('A', "B")), None);
+        assert_eq!(
+            changed(old, &format!("{old}#ifdef C\n#endif\n")),
+            Some(set(&[]))
+        );
+    }
+
+    #[test]
+    fn a_condition_inside_of_a_function_is_of_the_function() {
+        let text = "static inline int f(int x)\n{\n#if A\n\tif (x) {\n\t\tg(x);\n\t}\n#else\n\th();\n#endif\n\treturn 0;\n}\n";
+        assert_eq!(chunks(text).len(), 1);
+        assert_eq!(names(text), Some(vec!["f".to_owned()]));
+        assert!(chunks(text)[0].mentions(&wanted(&set(&["A"]), "")));
+        // Its end is in a branch, or a branch opens more than the other.
+        for torn in [
+            "int f(int x)\n{\n#if A\n\treturn 1; }\n#else\n\treturn 0; }\n#endif\n",
+            "int f(int x)\n{\n#if A\n\tif (x) {\n#endif\n\tg();\n#if A\n\t}\n#endif\n}\n",
+            "int f(int x)\n{\n#if A\n\tif (x) {\n#else\n\tif (!x) {\n#endif\n\t}\n}\n",
+        ] {
+            assert!(
+                chunks(torn).iter().any(|c| c.defines() == Defines::Unknown),
+                "{torn}"
+            );
+        }
+        // A macro is what others may mention, wherever it is.
+        let text = "int f(void)\n{\n#define M 1\n\treturn M;\n}\n";
+        assert!(chunks(text).iter().any(|c| c.directive));
+        assert_eq!(changed("", text), None);
     }
 
     /// Reads a text until nothing new turns up.
