@@ -694,11 +694,20 @@ impl Obj {
                 Err(error) => return Err(error),
             }
         } else {
-            // The whole stretch between the neighbours that have names.
+            // The stretch between the neighbours that have names, or that something else refers to.
             let list = &self.by_sec[sec];
             let i = list.partition_point(|&id| self.items[id].start <= off);
             let start = i.checked_sub(1).map_or(0, |i| self.items[list[i]].end());
             let end = list.get(i).map_or(section.size, |&id| self.items[id].start);
+            let starts = self.starts.get(&sec);
+            let (before, behind) = starts.map_or((None, None), |starts| {
+                (
+                    starts.range(..=off).next_back(),
+                    starts.range(off + 1..).next(),
+                )
+            });
+            let start = before.map_or(start, |&other| start.max(other));
+            let end = behind.map_or(end, |&other| end.min(other));
             (Kind::Blob, start, end - start)
         };
         let name = format!("{}+{start:#x}", section.name);
