@@ -23,6 +23,11 @@ readonly SKIP=4
 RETRY_LIMIT=30
 [[ $RELEASE != *-debug-* ]] || RETRY_LIMIT=150
 readonly RETRY_LIMIT
+# How long a task has slept is known to a kernel with CONFIG_SCHED_INFO.
+ASLEEP=', asleep for [0-9.]+ s'
+[[ -e /proc/self/schedstat ]] || ASLEEP=
+# shellcheck disable=SC2034 # for scripts
+readonly ASLEEP
 PATH=$KCARE_TARGET/tests/bin:${BASH_SOURCE[0]%/*}/programs:$PATH
 
 WORK=$(mktemp -d)

@@ -189,7 +189,7 @@ $(unloaded_log 2 2)"
 	answers "apply 2" ok ok kpush apply "$(payload levels-2)"
 	sleeper
 	answers "apply 3" ETIMEDOUT blocked kpush apply "$(payload levels-3)"
-	like "message" "$(cut -f5 <<<"$answer")" "task $pid \(evfd\) in eventfd_read\+0x[0-9a-f]+, asleep for [0-9.]+ s;$"
+	like "message" "$(cut -f5 <<<"$answer")" "task $pid \(evfd\) in eventfd_read\+0x[0-9a-f]+$ASLEEP;$"
 	levels 2 0
 	leaves 1
 	answers "apply 3" ok ok kpush apply "$(payload levels-3)"
@@ -199,10 +199,10 @@ $(unloaded_log 2 2)"
 	start_test "$label: a task in a function of the level that goes"
 	sleeper
 	answers "rollback" ETIMEDOUT blocked kpush rollback
-	like "message" "$(cut -f5 <<<"$answer")" "task $pid \(evfd\) in eventfd_read\+0x[0-9a-f]+ of the patch, asleep for [0-9.]+ s;$"
+	like "message" "$(cut -f5 <<<"$answer")" "task $pid \(evfd\) in eventfd_read\+0x[0-9a-f]+ of the patch$ASLEEP;$"
 	levels 3 2
 	answers "apply 1, told to" ETIMEDOUT blocked kpush apply -f $DOWNGRADE "$(payload cmdline)"
-	like "message" "$(cut -f5 <<<"$answer")" "task $pid \(evfd\) in eventfd_read\+0x[0-9a-f]+ of the patch, asleep for [0-9.]+ s;$"
+	like "message" "$(cut -f5 <<<"$answer")" "task $pid \(evfd\) in eventfd_read\+0x[0-9a-f]+ of the patch$ASLEEP;$"
 	levels 3 2
 	answers "apply 2, which is kept" ETIMEDOUT blocked kpush apply -f $DOWNGRADE "$(payload levels-2)"
 	levels 3 2
