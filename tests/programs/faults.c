@@ -67,25 +67,12 @@ static const char *request, *module_name;
 static char text[4096];
 static bool good = true;
 
-static void die(const char *what)
+static struct payload read_payload(const char *path)
 {
-	perror(what);
-	exit(2);
-}
+	struct payload p;
 
-static struct payload slurp(const char *path)
-{
-	int fd = open(path, O_RDONLY);
-	struct stat st;
-	char *data;
-
-	if (fd < 0 || fstat(fd, &st))
-		die(path);
-	data = malloc(st.st_size);
-	if (!data || read(fd, data, st.st_size) != st.st_size)
-		die(path);
-	close(fd);
-	return (struct payload){ data, st.st_size };
+	p.data = slurp(path, &p.size);
+	return p;
 }
 
 static struct answer apply(struct payload p, uint32_t flags)
@@ -244,7 +231,7 @@ int main(int argc, char **argv)
 		i = 3;
 	}
 	for (; i < argc && strcmp(argv[i], "--") && nr_setup < 8; i++)
-		setup[nr_setup++] = slurp(argv[i]);
+		setup[nr_setup++] = read_payload(argv[i]);
 	request = i + 1 < argc ? argv[i + 1] : "";
 	if (!*request) {
 		fprintf(stderr, "Usage: faults [-n MAX] [PAYLOAD]... -- REQUEST [ARGUMENT]...\n");
@@ -256,7 +243,7 @@ int main(int argc, char **argv)
 		if (module < 0)
 			die(argv[i + 2]);
 	} else if (i + 2 < argc) {
-		payload = slurp(argv[i + 2]);
+		payload = read_payload(argv[i + 2]);
 	}
 	device = open("/dev/kcare", O_RDWR | O_CLOEXEC);
 	fail_nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);

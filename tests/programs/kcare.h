@@ -1,9 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The requests of /dev/kcare, as in rust-kmod/payload/uapi.rs, and the answers, which tests/run takes from error.rs. */
+/*
+ * What the programs share: the requests of /dev/kcare, as in rust-kmod/payload/uapi.rs, the answers, which tests/run takes
+ * from error.rs, and how a payload is read.
+ */
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 struct apply {
 	uint64_t data, size;
@@ -58,4 +65,31 @@ static inline const char *reason_name(uint32_t number)
 			return reasons[i].name;
 	snprintf(unknown, sizeof(unknown), "unknown-%u", number);
 	return number ? unknown : "ok";
+}
+
+static inline void die(const char *what)
+{
+	perror(what);
+	exit(2);
+}
+
+/* All of a file. */
+static inline unsigned char *slurp(const char *path, size_t *size)
+{
+	int fd = open(path, O_RDONLY);
+	struct stat st;
+	unsigned char *data;
+	ssize_t got = 0, n;
+
+	if (fd < 0 || fstat(fd, &st))
+		die(path);
+	/* One byte more, so that an empty file has an address too. */
+	data = malloc(st.st_size + 1);
+	while (data && got < st.st_size && (n = read(fd, data + got, st.st_size - got)) > 0)
+		got += n;
+	if (!data || got != st.st_size)
+		die(path);
+	close(fd);
+	*size = got;
+	return data;
 }

@@ -22,12 +22,6 @@
 static int device;
 static char text[4096];
 
-static void die(const char *what)
-{
-	perror(what);
-	exit(2);
-}
-
 /* Place::raw() and its Display. */
 static const char *place_name(uint64_t raw)
 {
@@ -101,26 +95,6 @@ static void info(void)
 	for (size_t n = 0; n < sizeof(i.build_id); n++)
 		printf("%02x", i.build_id[n]);
 	printf("\n");
-}
-
-static unsigned char *slurp(const char *path, size_t *size)
-{
-	int fd = open(path, O_RDONLY);
-	struct stat st;
-	unsigned char *data;
-	ssize_t got = 0, n;
-
-	if (fd < 0 || fstat(fd, &st))
-		die(path);
-	/* One byte more, so that an empty file has an address too. */
-	data = malloc(st.st_size + 1);
-	while (got < st.st_size && (n = read(fd, data + got, st.st_size - got)) > 0)
-		got += n;
-	if (got != st.st_size)
-		die(path);
-	close(fd);
-	*size = got;
-	return data;
 }
 
 /*

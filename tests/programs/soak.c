@@ -40,12 +40,6 @@ static _Atomic uint64_t calls[2], wrong, mixed;
 /* For each thread of -g, the state at the begin of the last call that has returned. */
 static _Atomic uint64_t passed[THREADS_MAX];
 
-static void die(const char *what)
-{
-	perror(what);
-	exit(2);
-}
-
 /* A result of a call that began when the state was at least FROM. */
 static void check(uint64_t from, bool patched, const char *what)
 {
@@ -148,22 +142,6 @@ static void *idle(void *arg)
 	while (!atomic_load(&stop))
 		usleep(200000 + 1000 * (uintptr_t)arg);
 	return NULL;
-}
-
-static void *slurp(const char *path, size_t *size)
-{
-	struct stat st;
-	int fd = open(path, O_RDONLY);
-	void *data;
-
-	if (fd < 0 || fstat(fd, &st))
-		die(path);
-	*size = st.st_size;
-	data = malloc(*size);
-	if (!data || read(fd, data, *size) != (ssize_t)*size)
-		die(path);
-	close(fd);
-	return data;
 }
 
 static void refused(const char *what, unsigned long cycle, uint32_t reason, const char *text, uint32_t len)

@@ -78,12 +78,6 @@ static struct {
 	unsigned int count;
 } answers[NR_WAYS][32];
 
-static void die(const char *what)
-{
-	perror(what);
-	exit(2);
-}
-
 /* xorshift64 */
 static uint64_t draw(uint64_t *state)
 {
@@ -263,22 +257,6 @@ static void *idle(void *arg)
 	return NULL;
 }
 
-static void slurp(unsigned int level, const char *path)
-{
-	struct stat st;
-	int fd = open(path, O_RDONLY);
-	void *data;
-
-	if (fd < 0 || fstat(fd, &st))
-		die(path);
-	data = malloc(st.st_size);
-	if (!data || read(fd, data, st.st_size) != st.st_size)
-		die(path);
-	close(fd);
-	payloads[level].data = data;
-	payloads[level].size = st.st_size;
-}
-
 static void count(enum way way, uint32_t reason)
 {
 	size_t i = 0;
@@ -412,7 +390,7 @@ int main(int argc, char **argv)
 		return 2;
 	wanted_operations = strtoul(argv[1], NULL, 0);
 	for (unsigned int level = 1; level <= LEVELS; level++)
-		slurp(level, argv[1 + level]);
+		payloads[level].data = slurp(argv[1 + level], &payloads[level].size);
 	device = open("/dev/kcare", O_RDWR);
 	fd = open("/proc/cmdline", O_RDONLY);
 	if (device < 0 || fd < 0 || read(fd, original, sizeof(original) - 1) <= 0)
