@@ -11,7 +11,9 @@ use crate::correlate::{
     base_name, mark_ambiguous, numbered_data, pair_by_name, pair_by_scope, pair_by_use, same_scope,
     Pairs,
 };
+use crate::insn::Insn;
 use crate::obj::{ItemId, Kind, Obj, Rel, SecId, Target};
+use crate::padding::Codes;
 use crate::special::{self, is_discarded, is_table, replacement, Special, TABLES};
 
 /// What became of an item of the patched object.
@@ -50,12 +52,35 @@ struct Comparer<'a> {
     old: Side<'a>,
     new: Side<'a>,
     pairs: Pairs,
+    /// The code of both without padding, if padding does not count.
+    codes: Option<(Codes, Codes)>,
     /// Things without a name that are being compared: they may refer to themselves.
     open: RefCell<HashSet<(ItemId, ItemId)>>,
 }
 
 /// Compares two objects of a unit.
 pub fn compare(old: &Obj, old_special: &Special, new: &Obj, new_special: &Special) -> Result<Diff> {
+    compare_with(old, old_special, new, new_special, None)
+}
+
+/// The same for objects in which functions share sections: padding does not count, as it depends on where a function is.
+pub fn compare_shared(
+    old: &Obj,
+    old_special: &Special,
+    new: &Obj,
+    new_special: &Special,
+) -> Result<Diff> {
+    let codes = (Codes::read(old, old_special), Codes::read(new, new_special));
+    compare_with(old, old_special, new, new_special, Some(codes))
+}
+
+fn compare_with(
+    old: &Obj,
+    old_special: &Special,
+    new: &Obj,
+    new_special: &Special,
+    codes: Option<(Codes, Codes)>,
+) -> Result<Diff> {
     let mut comparer = Comparer {
         old: Side {
             obj: old,
@@ -66,6 +91,7 @@ pub fn compare(old: &Obj, old_special: &Special, new: &Obj, new_special: &Specia
             special: new_special,
         },
         pairs: pair_by_name(old, new),
+        codes,
         open: RefCell::default(),
     };
     comparer.pair_open()?;
@@ -117,6 +143,7 @@ pub fn pair(old: &Obj, old_special: &Special, new: &Obj, new_special: &Special) 
             special: new_special,
         },
         pairs: pair_by_name(old, new),
+        codes: None,
         open: RefCell::default(),
     };
     comparer.pair_open()?;
@@ -192,9 +219,6 @@ impl Comparer<'_> {
     ) -> Result<Option<String>> {
         let (old, new) = (&self.old.obj.items[o], &self.new.obj.items[n]);
         let (old_sec, new_sec) = (&self.old.obj.secs[old.sec], &self.new.obj.secs[new.sec]);
-        if old.size != new.size {
-            return Ok(Some(format!("size {} -> {}", old.size, new.size)));
-        }
         if old_sec.flags != new_sec.flags || old_sec.ty != new_sec.ty {
             return Ok(Some(format!(
                 "section `{}` -> `{}`",
@@ -207,9 +231,21 @@ impl Comparer<'_> {
                 old_sec.name, new_sec.name
             )));
         }
-        let span = (old.sec, old.start, new.sec, new.start, old.size);
-        if let Some(what) = self.range(span, open, weak)? {
-            return Ok(Some(what));
+        let before = open.len();
+        let mut difference = if old.size == new.size {
+            let span = (old.sec, old.start, new.sec, new.start, old.size);
+            self.range(span, open, weak)?
+        } else {
+            Some(format!("size {} -> {}", old.size, new.size))
+        };
+        if difference.is_some() && old.kind == Kind::Func && new.kind == Kind::Func {
+            open.truncate(before);
+            if self.same_code(o, n, open, weak)? {
+                difference = None;
+            }
+        }
+        if difference.is_some() {
+            return Ok(difference);
         }
         if old.kind == Kind::Func {
             return self.tables(o, n, open, weak);
@@ -277,6 +313,69 @@ impl Comparer<'_> {
         Ok(None)
     }
 
+    /// Whether two functions are the same but for padding, and for the room that their jumps take because of it.
+    fn same_code(
+        &self,
+        o: ItemId,
+        n: ItemId,
+        open: &mut Vec<(ItemId, ItemId)>,
+        weak: bool,
+    ) -> Result<bool> {
+        let Some((old_codes, new_codes)) = &self.codes else {
+            return Ok(false);
+        };
+        let (old, new) = (old_codes.of(o), new_codes.of(n));
+        if old.is_empty() || old.len() != new.len() {
+            return Ok(false);
+        }
+        let (os, ns) = (
+            &self.old.obj.secs[self.old.obj.items[o].sec],
+            &self.new.obj.secs[self.new.obj.items[n].sec],
+        );
+        for (a, b) in old.iter().zip(new) {
+            let (old_rels, new_rels) = (os.rels_in(a.off, a.end()), ns.rels_in(b.off, b.end()));
+            let same = match (a.branch, b.branch) {
+                (Some((_, to)), Some((_, new_to)))
+                    if old_rels.is_empty() && new_rels.is_empty() =>
+                {
+                    opcode(&os.data, a) == opcode(&ns.data, b)
+                        && old_codes.place(o, to) == new_codes.place(n, new_to)
+                }
+                (Some(_), Some(_)) => match (old_rels, new_rels) {
+                    ([old_rel], [new_rel]) => {
+                        opcode(&os.data, a) == opcode(&ns.data, b)
+                            && self.same_target(old_rel, new_rel, open, weak)?
+                    }
+                    _ => false,
+                },
+                _ => {
+                    let sec = self.old.obj.items[o].sec;
+                    let new_sec = self.new.obj.items[n].sec;
+                    let span = (sec, a.off, new_sec, b.off, u64::from(a.len));
+                    a.len == b.len && self.range(span, open, weak)?.is_none()
+                }
+            };
+            if !same {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether two offsets in functions that are paired mean the same place.
+    fn same_place(&self, o: ItemId, old: i64, n: ItemId, new: i64) -> bool {
+        let (old_item, new_item) = (&self.old.obj.items[o], &self.new.obj.items[n]);
+        match &self.codes {
+            Some((old_codes, new_codes))
+                if !old_codes.of(o).is_empty() && !new_codes.of(n).is_empty() =>
+            {
+                old_codes.place(o, old_item.start as i64 + old)
+                    == new_codes.place(n, new_item.start as i64 + new)
+            }
+            _ => old == new,
+        }
+    }
+
     fn same_target(
         &self,
         o: &Rel,
@@ -298,7 +397,7 @@ impl Comparer<'_> {
             return Ok(false);
         }
         if ia.named() {
-            if o.addend != n.addend {
+            if !self.same_place(a, o.reach(), b, n.reach()) {
                 return Ok(false);
             }
             match (self.pairs.new_of(a), self.pairs.old(b)) {
@@ -356,7 +455,10 @@ impl Comparer<'_> {
         }
         for (a, b) in old.iter().zip(&new) {
             let table = &TABLES[a.table];
-            if a.table != b.table || a.place - old_start != b.place - new_start {
+            let at = |place: u64, start: u64| (place - start) as i64;
+            if a.table != b.table
+                || !self.same_place(o, at(a.place, old_start), n, at(b.place, new_start))
+            {
                 return Ok(Some(format!("entry in {}", table.name)));
             }
             let at = a.place - old_start;
@@ -381,7 +483,12 @@ impl Comparer<'_> {
         }
         let old = self.old.special.runtime_of(&self.old.obj.items[o]);
         let new = self.new.special.runtime_of(&self.new.obj.items[n]);
-        Ok((old != new).then(|| "boot-time constants".to_owned()))
+        let same = old.len() == new.len()
+            && old
+                .iter()
+                .zip(&new)
+                .all(|(a, b)| a.name == b.name && self.same_place(o, a.at as i64, n, b.at as i64));
+        Ok((!same).then(|| "boot-time constants".to_owned()))
     }
 
     fn entry_range(
@@ -471,6 +578,19 @@ impl Comparer<'_> {
             }
         }
         Ok(changed)
+    }
+}
+
+/// What a direct branch is, whether its distance takes one byte or four.
+fn opcode(code: &[u8], insn: &Insn) -> Vec<u8> {
+    let field = insn.branch.map_or(insn.end(), |(field, _)| field);
+    let bytes = code
+        .get(insn.off as usize..field as usize)
+        .unwrap_or_default();
+    match *bytes {
+        [0xe9] => vec![0xeb],
+        [0x0f, condition @ 0x80..=0x8f] => vec![condition - 0x10],
+        _ => bytes.to_vec(),
     }
 }
 

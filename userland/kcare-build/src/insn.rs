@@ -32,6 +32,8 @@ pub struct Insn {
     pub access: Option<u64>,
     /// Whether nothing behind it runs after it: an unconditional jump.
     pub leaves: bool,
+    /// Whether it does nothing, of whatever length.
+    pub nop: bool,
 }
 
 impl Insn {
@@ -81,6 +83,7 @@ pub fn decode(code: &[u8], start: u64) -> Vec<Insn> {
             indexed: raw.memory_index() != iced_x86::Register::None,
             access: access.then(|| raw.ip() + offsets.displacement_offset() as u64),
             leaves: near && raw.flow_control() == FlowControl::UnconditionalBranch,
+            nop: raw.mnemonic() == Mnemonic::Nop,
         });
         if raw.code() == Code::INVALID {
             let next = (raw.ip() - start) as usize + 1;

@@ -36,6 +36,7 @@ pub mod kernel;
 pub mod layout;
 pub mod module;
 pub mod obj;
+pub mod padding;
 pub mod patch;
 pub mod preimage;
 pub mod progress;

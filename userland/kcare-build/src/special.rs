@@ -288,6 +288,12 @@ fn place_of(obj: &Obj, rel: &Rel) -> Option<(SecId, u64)> {
     }
 }
 
+/// Bytes of the code that an alternative takes the place of; `None` for entries of other tables.
+pub fn original_len(obj: &Obj, entry: &Entry) -> Option<u64> {
+    (TABLES[entry.table].name == ".altinstructions")
+        .then(|| u64::from(obj.secs[entry.sec].data[entry.off as usize + 12]))
+}
+
 /// The replacement of an `.altinstructions` entry: section, offset, length.
 pub fn replacement(obj: &Obj, entry: &Entry) -> Result<Option<(SecId, u64, u64)>> {
     let sec = &obj.secs[entry.sec];

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::Result;
 
 use crate::author::Declared;
-use crate::compare::{compare, pair, Diff, Verdict};
+use crate::compare::{compare, compare_shared, pair, Diff, Verdict};
 use crate::correlate::numbered_data;
 use crate::image::ImageId;
 use crate::obj::{ItemId, Obj};
@@ -59,7 +59,7 @@ impl UnitState {
         let mut diff = compare(&old, &old_special, &new, &special)?;
 
         let exact_new_special = Special::read(exact_new)?;
-        let shipped_diff = compare(&exact, &exact_special, exact_new, &exact_new_special)?;
+        let shipped_diff = compare_shared(&exact, &exact_special, exact_new, &exact_new_special)?;
         let mut shipped_changes = BTreeMap::new();
         for (id, verdict) in shipped_diff.verdicts {
             // What is new is found by the references to it.
