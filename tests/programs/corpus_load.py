@@ -22,6 +22,8 @@ STAT = Path("/run/corpus.stat")
 # Lines of the kernel that come with every live patch, or whenever they like.
 HARMLESS = re.compile(r"kcare: |livepatch: |random: crng|systemd|clocksource: |hrtimer: interrupt took|"
                       r"perf: interrupt took")
+# A thread of the kernel's own that never leaves its function, and that its administrator can end.
+DAMON = Path("/sys/module/damon_stat/parameters/enabled")
 # Seconds of work under the combined level, and seconds that may pass until the workload has moved.
 BUSY, PATIENCE = 10, 60
 
@@ -123,6 +125,8 @@ def main():
     wrong = run("modprobe", "kcare")
     if wrong:
         sys.exit(wrong)
+    if DAMON.exists():
+        DAMON.write_text("N")
     log = Log()
     for name in (DIR / "list").read_text().splitlines():
         note(file=name, begins=True)
