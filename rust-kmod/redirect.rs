@@ -36,10 +36,10 @@ use kernel::{
     },
 };
 
-/// How often the end of redirects is tried.
-const REMOVE_TRIES: u32 = 10;
+/// How often a change that there is no way around is tried.
+const TRIES: u32 = 10;
 /// Pause between two tries, in milliseconds.
-const REMOVE_PAUSE_MS: i64 = 100;
+const PAUSE_MS: i64 = 100;
 
 /// Which strategies may be used.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -300,6 +300,19 @@ impl Redirects {
         Ok(())
     }
 
+    /// As [`Redirects::lead`], but if memory is short, it is tried again: behind a switch there may be no other way on.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` in the end, and those of ftrace: what any of them leads to must stay for ever then.
+    pub(crate) fn lead_at_last<'a>(
+        &mut self,
+        functions: impl Iterator<Item = &'a Function> + Clone,
+        target: impl Fn(&Function) -> u64,
+    ) -> Result {
+        self.at_last(|redirects| redirects.lead(functions.clone(), &target))
+    }
+
     /// Ends the redirects of these functions; those that have none are passed over. If memory is short, it is tried
     /// again, because there is no other way on behind a switch.
     ///
@@ -310,13 +323,20 @@ impl Redirects {
         &mut self,
         functions: impl Iterator<Item = &'a Function> + Clone,
     ) -> Result {
+        self.at_last(|redirects| {
+            redirects.remove_sites(functions.clone().map(|function| function.site))
+        })
+    }
+
+    /// Tries something again for as long as memory is short, within limits.
+    fn at_last(&mut self, mut change: impl FnMut(&mut Self) -> Result) -> Result {
         let mut tries = 1;
         loop {
-            match self.remove_sites(functions.clone().map(|function| function.site)) {
-                Err(e) if e == ENOMEM && tries < REMOVE_TRIES => tries += 1,
+            match change(self) {
+                Err(e) if e == ENOMEM && tries < TRIES => tries += 1,
                 result => return result,
             }
-            fsleep(Delta::from_millis(REMOVE_PAUSE_MS));
+            fsleep(Delta::from_millis(PAUSE_MS));
         }
     }
 

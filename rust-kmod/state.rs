@@ -152,15 +152,19 @@ struct Locked<'a> {
 }
 
 impl Engine {
-    /// Releases functions and then frees the level that they led to.
-    fn release(&mut self, level: Level, only: Option<&Level>) {
-        let released = match only {
-            Some(other) => self.redirects.remove(level.without(other)),
-            None => self.redirects.remove(level.functions()),
+    /// Releases the functions of a level that has gone, and then frees it. Those that `other` redirects, too, the live
+    /// level if there is one, may still lead to its trampolines, as [`settle`] may have failed.
+    fn release(&mut self, level: Level, other: Option<&Level>) {
+        let redirects = &mut self.redirects;
+        let released = match other {
+            Some(other) => redirects
+                .lead_at_last(other.functions(), |f| f.new)
+                .and_then(|()| redirects.remove(level.without(other))),
+            None => redirects.remove(level.functions()),
         };
         match released {
             Ok(()) => {
-                self.redirects.synchronize();
+                redirects.synchronize();
                 level.free();
             }
             Err(e) => keep(level, e),
