@@ -95,7 +95,7 @@ kcare_log() {
 
 start_test "a task in the old function, a task in the new function"
 sleeper
-isnt "return addresses on the bare stack" "$(stackwords "$pid" eventfd_read)" 0
+like "return addresses on the bare stack" "$(stackwords "$pid" eventfd_read)" '^[1-9][0-9]*$'
 leaves 1
 both_ways
 check_result "$(log_of_both_ways)"
@@ -139,23 +139,27 @@ check_result "$(log_of_both_ways)"
 state=$(state)
 
 start_test "a task in a function without fentry that its callers jump to"
-mkfifo "$WORK/end"
-faulter 4243 <"$WORK/end" >"$WORK/faulter" &
-pid=$!
-exec 9>"$WORK/end"
-retry asleep_in "$pid" __do_sys_getcwd
-unlike "stack" "$(cat "/proc/$pid/stack")" '_x64_sys_getcwd'
-answer=$(kpush apply "$(payload getcwd)")
-is "answer" "$(cut -f2-4 <<<"$answer")" $'ETIMEDOUT\tblocked\t-'
-like "message" "$(cut -f5 <<<"$answer")" " 1 task\(s\) are .*: task $pid \(faulter\) in __[a-z0-9]*_sys_getcwd\.cold\+"
-exec 9>&-
-wait "$pid"
-is "answer of the old function" "$(<"$WORK/faulter")" ok
-is "apply" "$(apply getcwd)" $'ok\tok'
-is "answer of the new one" "$(faulter 4243 </dev/null)" EDOM
-is "unload" "$(back unload)" $'ok\tok'
-is "state" "$(state)" "$state"
-check_result
+if ! grep -q " __do_sys_getcwd$" /proc/kallsyms; then
+	skip_test "$RELEASE has no __do_sys_getcwd"
+else
+	mkfifo "$WORK/end"
+	faulter 4243 <"$WORK/end" >"$WORK/faulter" &
+	pid=$!
+	exec 9>"$WORK/end"
+	retry asleep_in "$pid" __do_sys_getcwd
+	unlike "stack" "$(cat "/proc/$pid/stack")" '_x64_sys_getcwd'
+	answer=$(kpush apply "$(payload getcwd)")
+	is "answer" "$(cut -f2-4 <<<"$answer")" $'ETIMEDOUT\tblocked\t-'
+	like "message" "$(cut -f5 <<<"$answer")" " 1 task\(s\) are .*: task $pid \(faulter\) in __[a-z0-9]*_sys_getcwd\.cold\+"
+	exec 9>&-
+	wait "$pid"
+	is "answer of the old function" "$(<"$WORK/faulter")" ok
+	is "apply" "$(apply getcwd)" $'ok\tok'
+	is "answer of the new one" "$(faulter 4243 </dev/null)" EDOM
+	is "unload" "$(back unload)" $'ok\tok'
+	is "state" "$(state)" "$state"
+	check_result
+fi
 
 start_test "more tasks than a message names"
 pids=()
