@@ -43,6 +43,12 @@ leaves() {
 	is "value of the task that slept" "$(<"$WORK/sleeper")" "$1"
 }
 
+# fewer WORDS: the return address is not among the words of the bare stack. KASAN leaves others there.
+fewer() {
+	like "words on the bare stack" "$1" '^[0-9]+$'
+	is "words on the bare stack, $1, fewer than $plain" "$(($1 < plain))" 1
+}
+
 # in_the_way TASKS PLACE ANSWER: the answer of kpush names the task and where it is.
 in_the_way() {
 	is "answer" "$(cut -f2-4 <<<"$3")" $'ETIMEDOUT\tblocked\t-'
@@ -55,7 +61,7 @@ both_ways() {
 	local answer hidden=${1-}
 
 	sleeper
-	[[ -z $hidden ]] || is "return addresses on the bare stack" "$(stackwords "$pid" eventfd_read)" 0
+	[[ -z $hidden ]] || fewer "$(stackwords "$pid" eventfd_read)"
 	in_the_way 1 "" "$(kpush apply "$(payload blocked-eventfd)")"
 	is "state" "$(state)" "$state"
 	leaves 1
@@ -64,7 +70,7 @@ both_ways() {
 
 	patched=$(state)
 	sleeper kcare_1
-	[[ -z $hidden ]] || is "return addresses on the bare stack" "$(stackwords "$pid" eventfd_read kcare_1)" 0
+	[[ -z $hidden ]] || fewer "$(stackwords "$pid" eventfd_read kcare_1)"
 	in_the_way 1 " of the patch" "$(kpush unload)"
 	is "state" "$(state)" "$patched"
 	leaves 1001
@@ -95,7 +101,8 @@ kcare_log() {
 
 start_test "a task in the old function, a task in the new function"
 sleeper
-like "return addresses on the bare stack" "$(stackwords "$pid" eventfd_read)" '^[1-9][0-9]*$'
+plain=$(stackwords "$pid" eventfd_read)
+like "words on the bare stack" "$plain" '^[1-9][0-9]*$'
 leaves 1
 both_ways
 check_result "$(log_of_both_ways)"
