@@ -81,20 +81,7 @@ fn compare_with(
     new_special: &Special,
     codes: Option<(Codes, Codes)>,
 ) -> Result<Diff> {
-    let mut comparer = Comparer {
-        old: Side {
-            obj: old,
-            special: old_special,
-        },
-        new: Side {
-            obj: new,
-            special: new_special,
-        },
-        pairs: pair_by_name(old, new),
-        codes,
-        open: RefCell::default(),
-    };
-    comparer.pair_open()?;
+    let mut comparer = Comparer::new(old, old_special, new, new_special, codes)?;
     mark_ambiguous(old, new, &mut comparer.pairs);
 
     let mut verdicts = BTreeMap::new();
@@ -133,24 +120,35 @@ fn compare_with(
 
 /// Pairs the items of two compilations of one source with different section flags.
 pub fn pair(old: &Obj, old_special: &Special, new: &Obj, new_special: &Special) -> Result<Pairs> {
-    let mut comparer = Comparer {
-        old: Side {
-            obj: old,
-            special: old_special,
-        },
-        new: Side {
-            obj: new,
-            special: new_special,
-        },
-        pairs: pair_by_name(old, new),
-        codes: None,
-        open: RefCell::default(),
-    };
-    comparer.pair_open()?;
-    Ok(comparer.pairs)
+    Ok(Comparer::new(old, old_special, new, new_special, None)?.pairs)
 }
 
-impl Comparer<'_> {
+impl<'a> Comparer<'a> {
+    /// Pairs the items.
+    fn new(
+        old: &'a Obj,
+        old_special: &'a Special,
+        new: &'a Obj,
+        new_special: &'a Special,
+        codes: Option<(Codes, Codes)>,
+    ) -> Result<Self> {
+        let mut comparer = Self {
+            old: Side {
+                obj: old,
+                special: old_special,
+            },
+            new: Side {
+                obj: new,
+                special: new_special,
+            },
+            pairs: pair_by_name(old, new),
+            codes,
+            open: RefCell::default(),
+        };
+        comparer.pair_open()?;
+        Ok(comparer)
+    }
+
     /// Pairs numbered variables by where they are declared and what refers to them.
     fn pair_open(&mut self) -> Result<()> {
         pair_by_scope(self.old.obj, self.new.obj, &mut self.pairs);
@@ -328,32 +326,20 @@ impl Comparer<'_> {
         if old.is_empty() || old.len() != new.len() {
             return Ok(false);
         }
-        let (os, ns) = (
-            &self.old.obj.secs[self.old.obj.items[o].sec],
-            &self.new.obj.secs[self.new.obj.items[n].sec],
-        );
+        let (old_sec, new_sec) = (self.old.obj.items[o].sec, self.new.obj.items[n].sec);
+        let (os, ns) = (&self.old.obj.secs[old_sec], &self.new.obj.secs[new_sec]);
         for (a, b) in old.iter().zip(new) {
-            let (old_rels, new_rels) = (os.rels_in(a.off, a.end()), ns.rels_in(b.off, b.end()));
-            let same = match (a.branch, b.branch) {
-                (Some((_, to)), Some((_, new_to)))
-                    if old_rels.is_empty() && new_rels.is_empty() =>
-                {
-                    opcode(&os.data, a) == opcode(&ns.data, b)
-                        && old_codes.place(o, to) == new_codes.place(n, new_to)
-                }
-                (Some(_), Some(_)) => match (old_rels, new_rels) {
-                    ([old_rel], [new_rel]) => {
-                        opcode(&os.data, a) == opcode(&ns.data, b)
-                            && self.same_target(old_rel, new_rel, open, weak)?
+            let same = if let (Some((_, to)), Some((_, new_to))) = (a.branch, b.branch) {
+                let rels = (os.rels_in(a.off, a.end()), ns.rels_in(b.off, b.end()));
+                opcode(&os.data, a) == opcode(&ns.data, b)
+                    && match rels {
+                        ([], []) => old_codes.place(o, to) == new_codes.place(n, new_to),
+                        ([old], [new]) => self.same_target(old, new, open, weak)?,
+                        _ => false,
                     }
-                    _ => false,
-                },
-                _ => {
-                    let sec = self.old.obj.items[o].sec;
-                    let new_sec = self.new.obj.items[n].sec;
-                    let span = (sec, a.off, new_sec, b.off, u64::from(a.len));
-                    a.len == b.len && self.range(span, open, weak)?.is_none()
-                }
+            } else {
+                let span = (old_sec, a.off, new_sec, b.off, u64::from(a.len));
+                a.len == b.len && self.range(span, open, weak)?.is_none()
             };
             if !same {
                 return Ok(false);
@@ -455,13 +441,10 @@ impl Comparer<'_> {
         }
         for (a, b) in old.iter().zip(&new) {
             let table = &TABLES[a.table];
-            let at = |place: u64, start: u64| (place - start) as i64;
-            if a.table != b.table
-                || !self.same_place(o, at(a.place, old_start), n, at(b.place, new_start))
-            {
+            let (at, new_at) = (a.place - old_start, b.place - new_start);
+            if a.table != b.table || !self.same_place(o, at as i64, n, new_at as i64) {
                 return Ok(Some(format!("entry in {}", table.name)));
             }
-            let at = a.place - old_start;
             let span = (a.sec, a.off, b.sec, b.off, table.size);
             // The first field refers to the function itself, which is paired.
             if let Some(what) = self.entry_range(span, table, open, weak)? {
