@@ -71,6 +71,11 @@ faulty "a module that comes" "$(payload module)" -- load "$DUMMY" dummy
 faulty "history" "$(payload cmdline)" -- history
 faulty "the device's text" "$(payload cmdline)" -- read
 
+start_test "information"
+succeeds faults "$(payload cmdline)" -- info
+is "allocations" "$out" "0 allocations"
+check_result
+
 # The other way to redirect.
 reload_kcare redirect=2
 aim

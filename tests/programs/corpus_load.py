@@ -61,8 +61,20 @@ def note(**what):
 
 def run(*command):
     """What went wrong, if anything."""
+    return finish(command)[0]
+
+
+def push(payload):
+    """What went wrong, if anything, and the kernel's reason for that, if it has one."""
+    wrong, output = finish(["kcare-push", "--json", payload])
+    return wrong, (json.loads(output)["error"]["refusal"] or {}).get("name") if wrong else None
+
+
+def finish(command):
+    """What went wrong, if anything, and the standard output."""
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-    return f"{command[0]}: {done.stderr.strip() or done.stdout.strip()}" if done.returncode else ""
+    wrong = f"{command[0]}: {done.stderr.strip() or done.stdout.strip()}" if done.returncode else ""
+    return wrong, done.stdout
 
 
 def state():
@@ -70,16 +82,17 @@ def state():
 
 
 def cycle(log, payload, work=lambda: ""):
-    """Applies a payload, does some work, and takes it back; gives what went wrong and the milliseconds to apply."""
+    """Applies a payload, does some work, and takes it back; gives what went wrong, if anything, and the
+    milliseconds to apply. A level that is blocked, by a task that does not leave what changes, has changed nothing."""
     start = time.monotonic()
-    wrong = run("kcare-push", payload)
+    wrong, reason = push(payload)
     ms = round(1000 * (time.monotonic() - start))
     if not wrong:
         wrong = work() or run("kcarectl", "--unload")
     if not wrong and state() == "applied":
         wrong = "it is still applied"
     complaints = log.complaints()
-    return {"wrong": wrong, "log": complaints[:20], "ms": ms}
+    return {"wrong": wrong, "blocked": reason == "blocked", "log": complaints[:20], "ms": ms}
 
 
 def requests():
