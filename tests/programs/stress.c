@@ -170,13 +170,15 @@ static void *use_event(void *arg)
 	return NULL;
 }
 
-/* What some threads sleep for in eventfd_read(), and others write to. */
+/* What some threads sleep for in eventfd_read(), and others write to; and whether its sleeper has ended. */
 static int doors[USERS];
+static atomic_bool ended[USERS];
 
 static void *sleep_in_event(void *arg)
 {
 	while (!atomic_load(&stop))
 		read_event(doors[(uintptr_t)arg]);
+	atomic_store(&ended[(uintptr_t)arg], true);
 	return NULL;
 }
 
@@ -200,21 +202,19 @@ static void *wake_event(void *arg)
 	static const uint64_t seven = 7;
 	uintptr_t me = (uintptr_t)arg;
 	uint64_t dice = seed + 1 + me;
-	unsigned long long left = 0;
 	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", doors[me]);
-	while (!atomic_load(&stop)) {
-		usleep(draw(&dice) % (draw(&dice) % LONG_NAPS ? NAP : LONG_NAP));
+	/* A sleeper that has not seen `stop` goes to sleep once more. */
+	while (!atomic_load(&ended[me])) {
+		if (!atomic_load(&stop))
+			usleep(draw(&dice) % (draw(&dice) % LONG_NAPS ? NAP : LONG_NAP));
 		if (write(doors[me], &seven, sizeof(seven)) != sizeof(seven))
 			die("waking a reader");
 		/* A reader takes all there is, and must find seven. */
-		while ((left = event_count(path)) && !atomic_load(&stop))
+		while (event_count(path) && !atomic_load(&ended[me]))
 			usleep(1000);
 	}
-	/* Lets the last read end. */
-	if (!left && write(doors[me], &seven, sizeof(seven)) != sizeof(seven))
-		die("waking a reader");
 	return NULL;
 }
 
