@@ -236,6 +236,8 @@ extern "C" {
     pub(crate) fn kcare_switches_start() -> c_int;
     pub(crate) fn kcare_switches_stop();
     pub(crate) fn kcare_switches_note(task: *mut task_struct);
+    pub(crate) fn kcare_switches_turn();
+    pub(crate) fn kcare_switches_visit_before(visit: Visit, ctx: *mut c_void) -> c_int;
     pub(crate) fn kcare_switches_visit(visit: Visit, ctx: *mut c_void) -> c_int;
 
     pub(crate) fn kcare_parking_new() -> *mut parking;

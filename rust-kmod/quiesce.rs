@@ -9,9 +9,10 @@
 //! would stay there while a task goes the same way again and again; so of the few tasks with a hit the kernel's
 //! own unwinder is asked where they are, and if it knows for sure, that counts.
 //!
-//! All sleeping threads are looked at while the machine runs, and whatever runs from then on is noted. In
-//! the stop only the noted threads and the idle tasks are left to look at, so that its length does not
-//! depend on how many threads sleep. A blocker that sleeps is found without any stop. If it is a user task and stays, it
+//! All sleeping threads are looked at while the machine runs, and whatever runs from then on is noted. That takes the
+//! longer the more threads there are, so the noted ones are looked at in turn, and so on: what runs during the last
+//! look is little. In the stop only those threads and the idle tasks are left to look at, so that its length does
+//! not depend on how many threads sleep. A blocker that sleeps is found without any stop. If it is a user task and stays, it
 //! is woken, and waits for the switch on its way out of the kernel.
 
 use crate::{
@@ -58,7 +59,9 @@ use kernel::{
 const MAX_BLOCKERS: usize = 8;
 /// Longest stack, in frames, of which the unwinder is asked.
 const MAX_ENTRIES: usize = 64;
-/// Stops in a row before all sleeping threads are looked at anew.
+/// How often the noted threads are looked at before a stop.
+const NARROWINGS: u32 = 2;
+/// Stops, and looks that made a stop needless, in a row before all sleeping threads are looked at anew.
 const MAX_STOPS: u32 = 50;
 /// Pause between two of them, in milliseconds.
 const STOP_PAUSE_MS: i64 = 2;
@@ -256,22 +259,46 @@ impl Switch<'_> {
         let caller = outside.then_some(&caller);
         let mut stops = 0u32;
         loop {
-            let before = system::boot_ns();
-            let blockers = stop_machine::stop(self.ksyms, |stopped| {
-                self.attempt_stopped(stopped, switches.as_ref(), caller)
-            })
-            .map_err(|e| report.failed(Reason::StopFailed, "stopping the machine", e))?;
-            let after = system::boot_ns();
-            switched.stop_ns = after.saturating_sub(before);
-            switched.longest_ns = switched.longest_ns.max(switched.stop_ns);
+            let mut blockers = switches
+                .as_ref()
+                .map_or_else(Blockers::default, |switches| self.narrow(switches));
+            if blockers.count == 0 {
+                let before = system::boot_ns();
+                blockers = stop_machine::stop(self.ksyms, |stopped| {
+                    self.attempt_stopped(stopped, switches.as_ref(), caller)
+                })
+                .map_err(|e| report.failed(Reason::StopFailed, "stopping the machine", e))?;
+                switched.stop_ns = system::boot_ns().saturating_sub(before);
+                switched.longest_ns = switched.longest_ns.max(switched.stop_ns);
+            }
             stops = stops.saturating_add(1);
-            let again = stops < MAX_STOPS && after < deadline && !current!().signal_pending();
+            let again =
+                stops < MAX_STOPS && system::boot_ns() < deadline && !current!().signal_pending();
             if blockers.count == 0 || switches.is_none() || !again {
                 return Ok(blockers);
             }
             switched.retries = switched.retries.saturating_add(1);
             fsleep(Delta::from_millis(STOP_PAUSE_MS));
         }
+    }
+
+    /// Looks at the threads that have been noted, while the machine runs, so that fewer are left for the stop; gives
+    /// those that sleep inside. Whoever is inside is noted again.
+    fn narrow(&self, switches: &Switches) -> Blockers {
+        let mut blockers = Blockers::default();
+        for _ in 0..NARROWINGS {
+            blockers = Blockers::default();
+            switches.narrow(|task| {
+                if self.inside(task, None).is_none() {
+                    return;
+                }
+                switches.note(task);
+                if !task.runnable() {
+                    self.look(task, None, &mut blockers);
+                }
+            });
+        }
+        blockers
     }
 
     /// Runs on one CPU while all others spin. The part of `caller`'s stack that stays has been looked at.

@@ -103,6 +103,16 @@ impl Switches {
         // SAFETY: The task is valid by the type's invariant, and the probe's notes exist by ours.
         unsafe { ffi::kcare_switches_note(task.raw) };
     }
+
+    /// Forgets what has been noted, after a visit to each of these tasks, as [`for_each_sleeping`]. Of what runs
+    /// meanwhile notes are taken as before: all threads have been looked at then but those that are noted, and
+    /// those are fewer.
+    pub(crate) fn narrow(&self, f: impl FnMut(&Task<'_>)) {
+        // SAFETY: Process context; the probe's notes exist by the type's invariant.
+        unsafe { ffi::kcare_switches_turn() };
+        // SAFETY: As above, and the notes hold references to their tasks; the stacks are held.
+        let _ = unsafe { visit(ffi::kcare_switches_visit_before, true, f) };
+    }
 }
 
 impl Drop for Switches {
@@ -125,11 +135,11 @@ impl super::stop_machine::Stopped {
         let _ = unsafe { visit(ffi::kcare_idle_visit, false, f) };
     }
 
-    /// Visits every thread that has run since `Switches::watch`.
+    /// Visits every thread that has run since `Switches::watch`, or since the last `Switches::narrow`.
     ///
     /// # Errors
     ///
-    /// `EOVERFLOW` if more have run than there is room for notes; none was visited.
+    /// `EOVERFLOW` if there ever was no room for a note; none was visited.
     pub(crate) fn for_each_noted(&self, _: &Switches, f: impl FnMut(&Task<'_>)) -> Result {
         // SAFETY: The machine is stopped, and the notes hold references to their tasks.
         unsafe { visit(ffi::kcare_switches_visit, false, f) }

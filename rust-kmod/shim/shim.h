@@ -197,7 +197,11 @@ int kcare_switches_start(void);
 void kcare_switches_stop(void);
 /* Notes a task that is being visited as if it had left a CPU. */
 void kcare_switches_note(struct task_struct *task);
-/* Calls @visit for the tasks noted, with the machine stopped; -EOVERFLOW if there were too many. */
+/* From here on tasks are noted anew. */
+void kcare_switches_turn(void);
+/* Calls @visit for the tasks noted before the last turn. */
+int kcare_switches_visit_before(int (*visit)(void *ctx, struct task_struct *task), void *ctx);
+/* Calls @visit for the tasks noted since, with the machine stopped; -EOVERFLOW if there ever were too many. */
 int kcare_switches_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx);
 
 /* ---- parking.c: help for tasks that sleep where they must not ---- */

@@ -2,18 +2,23 @@
 /*
  * Which tasks have run since? A probe on the scheduler's switch notes each task that leaves a CPU. Every
  * task that runs must leave it before the machine is stopped, if only for the stopper thread.
+ *
+ * What was noted can be looked at while the machine runs: with a turn new notes begin, and those of before are
+ * complete.
  */
 
+#include <linux/cpu.h>
 #include <linux/hash.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
+#include <linux/smp.h>
 #include <linux/string.h>
 #include <linux/tracepoint.h>
 
 #include "ksyms.h"
 #include "shim.h"
 
-/* Different tasks that a CPU may run during one look, which takes milliseconds. */
+/* Different tasks that a CPU may run between two turns; the first look at all threads takes milliseconds. */
 #define NOTES 2048
 #define INDEX_BITS 12
 /* Places of the index that are tried for a task; a task that has no place there is noted again. */
@@ -21,14 +26,21 @@
 
 struct notes {
 	unsigned int count;
-	bool overflow;
 	/* By the task's hash: its number in @tasks plus one, or 0. */
 	u16 index[1 << INDEX_BITS];
 	struct task_struct *tasks[NOTES];
 };
 
-/* Written by each CPU for itself with interrupts off; read with the machine stopped. */
-static struct notes **notes_of_cpu;
+/*
+ * @now is written by its CPU only, with interrupts off, and read with the machine stopped; @before is its user's alone.
+ * A CPU exchanges them itself, or has it done while it is offline.
+ */
+static struct {
+	struct notes *now, *before;
+} *notes_of_cpu;
+
+/* There were tasks without room for a note; set by any CPU. */
+static bool overflow;
 
 static struct tracepoint *sched_switch;
 
@@ -41,7 +53,7 @@ static void find_sched_switch(struct tracepoint *tp, void *unused)
 /* Called with interrupts off. */
 static void notrace note(struct task_struct *task)
 {
-	struct notes *notes = notes_of_cpu[smp_processor_id()];
+	struct notes *notes = notes_of_cpu[smp_processor_id()].now;
 	unsigned int slot = hash_ptr(task, INDEX_BITS);
 	unsigned int i;
 	u16 *number;
@@ -57,7 +69,7 @@ static void notrace note(struct task_struct *task)
 			return;
 	}
 	if (notes->count == NOTES) {
-		notes->overflow = true;
+		WRITE_ONCE(overflow, true);
 		return;
 	}
 	notes->tasks[notes->count++] = get_task_struct(task);
@@ -80,16 +92,23 @@ void kcare_switches_note(struct task_struct *task)
 	local_irq_restore(flags);
 }
 
+static void forget(struct notes *notes)
+{
+	unsigned int i;
+
+	for (i = 0; notes && i < notes->count; i++)
+		put_task_struct(notes->tasks[i]);
+}
+
 static void free_notes(void)
 {
-	unsigned int cpu, i;
+	unsigned int cpu;
 
 	for_each_possible_cpu(cpu) {
-		struct notes *notes = notes_of_cpu[cpu];
-
-		for (i = 0; notes && i < notes->count; i++)
-			put_task_struct(notes->tasks[i]);
-		kvfree(notes);
+		forget(notes_of_cpu[cpu].now);
+		kvfree(notes_of_cpu[cpu].now);
+		forget(notes_of_cpu[cpu].before);
+		kvfree(notes_of_cpu[cpu].before);
 	}
 	kvfree(notes_of_cpu);
 	notes_of_cpu = NULL;
@@ -107,9 +126,11 @@ int kcare_switches_start(void)
 	notes_of_cpu = kvcalloc(nr_cpu_ids, sizeof(*notes_of_cpu), GFP_KERNEL);
 	if (!notes_of_cpu)
 		return -ENOMEM;
+	overflow = false;
 	for_each_possible_cpu(cpu) {
-		notes_of_cpu[cpu] = kvzalloc(sizeof(struct notes), GFP_KERNEL);
-		if (!notes_of_cpu[cpu])
+		notes_of_cpu[cpu].now = kvzalloc(sizeof(struct notes), GFP_KERNEL);
+		notes_of_cpu[cpu].before = kvzalloc(sizeof(struct notes), GFP_KERNEL);
+		if (!notes_of_cpu[cpu].now || !notes_of_cpu[cpu].before)
 			goto out;
 	}
 	err = tracepoint_probe_register(sched_switch, note_switch, NULL);
@@ -130,22 +151,67 @@ void kcare_switches_stop(void)
 	free_notes();
 }
 
+static void turn(unsigned int cpu)
+{
+	swap(notes_of_cpu[cpu].now, notes_of_cpu[cpu].before);
+}
+
+/* Runs with interrupts off, so within no switch: who has been noted is off its CPU, with all registers saved. */
+static void turn_here(void *unused)
+{
+	turn(smp_processor_id());
+}
+
+void kcare_switches_turn(void)
+{
+	unsigned int cpu;
+
+	for_each_possible_cpu(cpu) {
+		forget(notes_of_cpu[cpu].before);
+		memset(notes_of_cpu[cpu].before, 0, offsetof(struct notes, tasks));
+	}
+	cpus_read_lock();
+	for_each_possible_cpu(cpu)
+		if (!cpu_online(cpu))
+			turn(cpu);
+	on_each_cpu(turn_here, NULL, true);
+	cpus_read_unlock();
+}
+
+static int visit_notes(const struct notes *notes, int (*visit)(void *ctx, struct task_struct *task), void *ctx)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < notes->count && !ret; i++)
+		ret = visit(ctx, notes->tasks[i]);
+	return ret;
+}
+
+int kcare_switches_visit_before(int (*visit)(void *ctx, struct task_struct *task), void *ctx)
+{
+	unsigned int cpu;
+	int ret = 0;
+
+	for_each_possible_cpu(cpu) {
+		ret = visit_notes(notes_of_cpu[cpu].before, visit, ctx);
+		if (ret)
+			break;
+	}
+	return ret;
+}
+
 int kcare_switches_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx)
 {
-	unsigned int cpu, i;
-	int ret;
+	unsigned int cpu;
+	int ret = 0;
 
-	for_each_possible_cpu(cpu)
-		if (notes_of_cpu[cpu]->overflow)
-			return -EOVERFLOW;
+	if (READ_ONCE(overflow))
+		return -EOVERFLOW;
 	for_each_possible_cpu(cpu) {
-		struct notes *notes = notes_of_cpu[cpu];
-
-		for (i = 0; i < notes->count; i++) {
-			ret = visit(ctx, notes->tasks[i]);
-			if (ret)
-				return ret;
-		}
+		ret = visit_notes(notes_of_cpu[cpu].now, visit, ctx);
+		if (ret)
+			break;
 	}
-	return 0;
+	return ret;
 }
