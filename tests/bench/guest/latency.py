@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How long other programs are kept waiting while a level is applied and replaced."""
+"""How long other programs are kept waiting while a level is applied and replaced; beside it, while ftrace alone is
+given as many functions, and while a livepatch comes."""
 
+import json
 import statistics
 import subprocess
 import time
 from pathlib import Path
 
+from calls import insmod_livepatch, remove_livepatch
 from machine import DIR, MANY, ONE, load, run, stop, table, unload
 
 ROUNDS = 50
+TRACING = Path("/sys/kernel/tracing")
 # Until a thread that was kept waiting has run again: seconds.
 SETTLE = 0.005
 
@@ -50,10 +54,20 @@ def push(payload):
     return lambda: subprocess.run(["kcare-push", payload], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+def trace():
+    """Has ftrace look at as many functions as MANY changes, and at none."""
+    (TRACING / "current_tracer").write_text("function")
+    (TRACING / "current_tracer").write_text("nop")
+
+
 def measure():
     """Dry runs do all but the switch; of what is refused only the signature is checked."""
+    functions = json.loads(MANY.with_suffix(".json").read_text())["functions"]
+    (TRACING / "set_ftrace_filter").write_text("\n".join(functions))
     took = 0.1
     windows = [("nothing", lambda: time.sleep(took), []),
+               (f"{len(functions)} functions traced", trace, []),
+               ("upstream livepatch, insmod", insmod_livepatch, []),
                ("replace, signature refused", push(refused()), []),
                ("apply, dry run", lambda: run("kcare-push", "--dry-run", ONE), []),
                ("apply", lambda: run("kcare-push", ONE), []),
@@ -69,6 +83,8 @@ def measure():
             took = time.monotonic() - start
             if name in ["apply", "replace"]:
                 lengths.append(stop())
+            elif action == insmod_livepatch:
+                remove_livepatch()
         unload()
     probe.end()
     run("rmmod", "kcare")
