@@ -178,40 +178,29 @@ void kcare_switches_turn(void)
 	cpus_read_unlock();
 }
 
-static int visit_notes(const struct notes *notes, int (*visit)(void *ctx, struct task_struct *task), void *ctx)
+static int visit_notes(bool before, int (*visit)(void *ctx, struct task_struct *task), void *ctx)
 {
-	unsigned int i;
-	int ret = 0;
+	unsigned int cpu, i;
+	int ret;
 
-	for (i = 0; i < notes->count && !ret; i++)
-		ret = visit(ctx, notes->tasks[i]);
-	return ret;
+	for_each_possible_cpu(cpu) {
+		const struct notes *notes = before ? notes_of_cpu[cpu].before : notes_of_cpu[cpu].now;
+
+		for (i = 0; i < notes->count; i++) {
+			ret = visit(ctx, notes->tasks[i]);
+			if (ret)
+				return ret;
+		}
+	}
+	return 0;
 }
 
 int kcare_switches_visit_before(int (*visit)(void *ctx, struct task_struct *task), void *ctx)
 {
-	unsigned int cpu;
-	int ret = 0;
-
-	for_each_possible_cpu(cpu) {
-		ret = visit_notes(notes_of_cpu[cpu].before, visit, ctx);
-		if (ret)
-			break;
-	}
-	return ret;
+	return visit_notes(true, visit, ctx);
 }
 
 int kcare_switches_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx)
 {
-	unsigned int cpu;
-	int ret = 0;
-
-	if (READ_ONCE(overflow))
-		return -EOVERFLOW;
-	for_each_possible_cpu(cpu) {
-		ret = visit_notes(notes_of_cpu[cpu].now, visit, ctx);
-		if (ret)
-			break;
-	}
-	return ret;
+	return READ_ONCE(overflow) ? -EOVERFLOW : visit_notes(false, visit, ctx);
 }
