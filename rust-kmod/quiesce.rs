@@ -12,8 +12,8 @@
 //! All sleeping threads are looked at while the machine runs, and whatever runs from then on is noted. That takes the
 //! longer the more threads there are, so the noted ones are looked at in turn, and so on: what runs during the last
 //! look is little. In the stop only those threads and the idle tasks are left to look at, so that its length does
-//! not depend on how many threads sleep. A blocker that sleeps is found without any stop. If it is a user task and stays, it
-//! is woken, and waits for the switch on its way out of the kernel.
+//! not depend on how many threads sleep. A blocker that sleeps is found without any stop. If it is a user task and
+//! stays, it is woken, and waits for the switch on its way out of the kernel.
 
 use crate::{
     kapi::{
@@ -85,6 +85,25 @@ struct Blockers {
     first: [Blocker; MAX_BLOCKERS],
     /// All of them, also those that `first` has no room for.
     count: usize,
+}
+
+impl Blockers {
+    /// Adds a task, once, with the word that was found on its stack.
+    fn add(&mut self, task: &Task<'_>, word: u64) {
+        let pid = task.pid();
+        if self.first.iter().take(self.count).any(|b| b.pid == pid) {
+            return;
+        }
+        if let Some(blocker) = self.first.get_mut(self.count) {
+            *blocker = Blocker {
+                pid,
+                comm: task.comm(),
+                word,
+                asleep_ns: task.asleep_ns(),
+            };
+        }
+        self.count = self.count.saturating_add(1);
+    }
 }
 
 /// How a switch went.
@@ -241,13 +260,7 @@ impl Switch<'_> {
         let switches = Switches::watch().ok();
         let mut blockers = Blockers::default();
         if let Some(switches) = &switches {
-            switches.for_each_sleeping(|task| {
-                if !task.runnable() {
-                    self.look(task, None, &mut blockers);
-                } else if self.inside(task, None).is_some() {
-                    switches.note(task);
-                }
-            });
+            switches.for_each_sleeping(|task| self.look_running(task, switches, &mut blockers));
             if blockers.count > 0 {
                 return Ok(blockers);
             }
@@ -283,20 +296,12 @@ impl Switch<'_> {
     }
 
     /// Looks at the threads that have been noted, while the machine runs, so that fewer are left for the stop; gives
-    /// those that sleep inside. Whoever is inside is noted again.
+    /// those that sleep inside.
     fn narrow(&self, switches: &Switches) -> Blockers {
         let mut blockers = Blockers::default();
         for _ in 0..NARROWINGS {
             blockers = Blockers::default();
-            switches.narrow(|task| {
-                if self.inside(task, None).is_none() {
-                    return;
-                }
-                switches.note(task);
-                if !task.runnable() {
-                    self.look(task, None, &mut blockers);
-                }
-            });
+            switches.narrow(|task| self.look_running(task, switches, &mut blockers));
         }
         blockers
     }
@@ -340,27 +345,21 @@ impl Switch<'_> {
 
     /// Adds a task that is inside to the blockers.
     fn look(&self, task: &Task<'_>, but: Option<&Caller<'_>>, blockers: &mut Blockers) {
-        let Some(word) = self.inside(task, but) else {
+        if let Some(word) = self.inside(task, but) {
+            blockers.add(task, word);
+        }
+    }
+
+    /// Looks at a task while the machine runs: if it is inside, the stop will have to look at it again, and if it
+    /// sleeps there, it is a blocker.
+    fn look_running(&self, task: &Task<'_>, switches: &Switches, blockers: &mut Blockers) {
+        let Some(word) = self.inside(task, None) else {
             return;
         };
-        let pid = task.pid();
-        if blockers
-            .first
-            .iter()
-            .take(blockers.count)
-            .any(|b| b.pid == pid)
-        {
-            return;
+        switches.note(task);
+        if !task.runnable() {
+            blockers.add(task, word);
         }
-        if let Some(blocker) = blockers.first.get_mut(blockers.count) {
-            *blocker = Blocker {
-                pid,
-                comm: task.comm(),
-                word,
-                asleep_ns: task.asleep_ns(),
-            };
-        }
-        blockers.count = blockers.count.saturating_add(1);
     }
 
     fn blocked(&self, blockers: &Blockers, report: &mut Report) -> Error {
