@@ -34,11 +34,6 @@ struct payload {
 	size_t size;
 };
 
-struct answer {
-	int err;
-	uint32_t reason;
-};
-
 /* What can be seen from user space, all of it as text. */
 enum { CMDLINE, MODULES, FUNCTIONS, STATE, LEVEL, PREVIOUS };
 static const char *const views[] = {
@@ -64,7 +59,6 @@ static int device, fail_nth, event, module = -1;
 static struct payload setup[8], payload;
 static int nr_setup;
 static const char *request, *module_name;
-static char text[4096];
 static bool good = true;
 
 static struct payload read_payload(const char *path)
@@ -75,38 +69,21 @@ static struct payload read_payload(const char *path)
 	return p;
 }
 
-static struct answer apply(struct payload p, uint32_t flags)
-{
-	struct apply a = { .data = (uintptr_t)p.data, .size = p.size, .flags = flags,
-			   .text = (uintptr_t)text, .text_size = sizeof(text) };
-	int err = ioctl(device, APPLY, &a) ? errno : 0;
-
-	return (struct answer){ err, a.reason };
-}
-
-static struct answer back(unsigned long way)
-{
-	struct unload u = { .text = (uintptr_t)text, .text_size = sizeof(text) };
-	int err = ioctl(device, way, &u) ? errno : 0;
-
-	return (struct answer){ err, u.reason };
-}
-
 static struct answer ask(void)
 {
 	static char events[1 << 16];
 	struct history h = { .events = (uintptr_t)events, .count = 8 };
 	long ret;
 
-	text[0] = 0;
+	answer_text[0] = 0;
 	if (!strcmp(request, "apply"))
-		return apply(payload, 0);
+		return apply(device, payload.data, payload.size, 0);
 	if (!strcmp(request, "try"))
-		return apply(payload, DRY_RUN);
+		return apply(device, payload.data, payload.size, DRY_RUN);
 	if (!strcmp(request, "unload"))
-		return back(UNLOAD);
+		return back(device, UNLOAD, 0);
 	if (!strcmp(request, "rollback"))
-		return back(ROLLBACK);
+		return back(device, ROLLBACK, 0);
 	if (!strcmp(request, "history"))
 		ret = ioctl(device, HISTORY, &h);
 	else if (!strcmp(request, "info"))
@@ -115,7 +92,7 @@ static struct answer ask(void)
 		ret = pread(device, events, sizeof(events), 0);
 	else
 		ret = syscall(SYS_finit_module, module, "", 0);
-	return (struct answer){ ret < 0 ? errno : 0, 0 };
+	return (struct answer){ .err = ret < 0 ? errno : 0 };
 }
 
 /* Nothing is applied. */
@@ -123,7 +100,7 @@ static void reset(void)
 {
 	if (module >= 0 && syscall(SYS_delete_module, module_name, O_NONBLOCK) && errno != ENOENT)
 		die(module_name);
-	back(UNLOAD);
+	back(device, UNLOAD, 0);
 }
 
 /* The state that the request starts from. */
@@ -133,9 +110,9 @@ static void prepare(void)
 
 	reset();
 	for (int i = 0; i < nr_setup && !a.err; i++)
-		a = apply(setup[i], 0);
+		a = apply(device, setup[i].data, setup[i].size, 0);
 	if (a.err) {
-		fprintf(stderr, "cannot be applied any more: %s, %s\n", strerror(a.err), text);
+		fprintf(stderr, "cannot be applied any more: %s, %s\n", strerror(a.err), answer_text);
 		exit(1);
 	}
 }
@@ -256,7 +233,7 @@ int main(int argc, char **argv)
 	look(&before);
 	a = ask();
 	if (a.err) {
-		fprintf(stderr, "it fails without a fault: %s, %s\n", strerror(a.err), text);
+		fprintf(stderr, "it fails without a fault: %s, %s\n", strerror(a.err), answer_text);
 		return 1;
 	}
 	look(&after);
@@ -273,11 +250,11 @@ int main(int argc, char **argv)
 		}
 		if (!good)
 			fprintf(stderr, "allocation %lu: the answer was %s, %s: %s\n", nth, strerrorname_np(a.err),
-				reason_name(a.reason), text);
+				reason_name(a.reason), answer_text);
 	}
 	/* The last time it was asked there was no fault. */
 	if (good && a.err) {
-		fprintf(stderr, "it fails after all faults: %s, %s\n", strerror(a.err), text);
+		fprintf(stderr, "it fails after all faults: %s, %s\n", strerror(a.err), answer_text);
 		good = false;
 	}
 	if (good && nth <= max)

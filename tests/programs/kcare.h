@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the programs share: the requests of /dev/kcare, as in rust-kmod/payload/uapi.rs, the answers, which tests/run takes
- * from error.rs, and how a payload is read.
+ * What the programs share: the requests of /dev/kcare, as in rust-kmod/payload/uapi.rs, how they are made, the answers,
+ * which tests/run takes from error.rs, and how a payload is read.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -71,6 +72,40 @@ static inline void die(const char *what)
 {
 	perror(what);
 	exit(2);
+}
+
+/* What the kernel said: errno and the reason, 0 for success, and the text in answer_text. */
+struct answer {
+	int err;
+	uint32_t reason;
+	uint64_t place;
+	uint32_t text_len;
+};
+
+static char answer_text[4096];
+
+static inline struct answer apply(int device, const void *data, size_t size, uint32_t flags)
+{
+	struct apply a = {
+		.data = (uintptr_t)data, .size = size, .flags = flags,
+		.text = (uintptr_t)answer_text, .text_size = sizeof(answer_text),
+	};
+	int err;
+
+	answer_text[0] = 0;
+	err = ioctl(device, APPLY, &a) ? errno : 0;
+	return (struct answer){ err, a.reason, a.place, a.text_len };
+}
+
+/* UNLOAD and ROLLBACK. */
+static inline struct answer back(int device, unsigned long request, uint32_t flags)
+{
+	struct unload u = { .flags = flags, .text = (uintptr_t)answer_text, .text_size = sizeof(answer_text) };
+	int err;
+
+	answer_text[0] = 0;
+	err = ioctl(device, request, &u) ? errno : 0;
+	return (struct answer){ err, u.reason, u.place, u.text_len };
 }
 
 /* All of a file. */

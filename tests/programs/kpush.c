@@ -20,7 +20,6 @@
 #include "kcare.h"
 
 static int device;
-static char text[4096];
 
 /* Place::raw() and its Display. */
 static const char *place_name(uint64_t raw)
@@ -56,30 +55,10 @@ static const char *place_name(uint64_t raw)
 	return name;
 }
 
-static void print(const char *name, int err, uint32_t reason, uint64_t place, uint32_t text_len)
+static void print(const char *name, struct answer a)
 {
-	printf("%s\t%s\t%s\t%s\t%.*s\n", name, err ? strerrorname_np(err) : "ok", reason_name(reason),
-	       place_name(place), (int)text_len, text);
-}
-
-static void apply(const char *name, const void *data, size_t size, uint32_t flags)
-{
-	struct apply a = {
-		.data = (uintptr_t)data, .size = size, .flags = flags,
-		.text = (uintptr_t)text, .text_size = sizeof(text),
-	};
-	int err = ioctl(device, APPLY, &a) ? errno : 0;
-
-	print(name, err, a.reason, a.place, a.text_len);
-}
-
-/* Unload and rollback. */
-static void back(const char *name, unsigned long request, uint32_t flags)
-{
-	struct unload u = { .flags = flags, .text = (uintptr_t)text, .text_size = sizeof(text) };
-	int err = ioctl(device, request, &u) ? errno : 0;
-
-	print(name, err, u.reason, u.place, u.text_len);
+	printf("%s\t%s\t%s\t%s\t%.*s\n", name, a.err ? strerrorname_np(a.err) : "ok", reason_name(a.reason),
+	       place_name(a.place), (int)a.text_len, answer_text);
 }
 
 static void info(void)
@@ -117,7 +96,7 @@ static void flips(const char *path, unsigned long count, size_t from, size_t to)
 
 		data[at] ^= mask;
 		snprintf(name, sizeof(name), "%zu^0x%02x", at, mask);
-		apply(name, data, size, 0);
+		print(name, apply(device, data, size, 0));
 		data[at] ^= mask;
 	}
 	free(data);
@@ -161,7 +140,7 @@ int main(int argc, char **argv)
 			void *data = slurp(argv[optind], &size);
 
 			for (unsigned long i = 0; i < times; i++)
-				apply(name ? name + 1 : argv[optind], data, size, flags);
+				print(name ? name + 1 : argv[optind], apply(device, data, size, flags));
 			free(data);
 		}
 	} else if (!strcmp(what, "flips") && argc >= optind + 2 && argc <= optind + 4) {
@@ -169,13 +148,15 @@ int main(int argc, char **argv)
 		      argc > optind + 2 ? strtoul(argv[optind + 2], NULL, 0) : 0,
 		      argc > optind + 3 ? strtoul(argv[optind + 3], NULL, 0) : 0);
 	} else if (!strcmp(what, "unload") && argc == optind) {
-		back("unload", UNLOAD, flags);
+		print("unload", back(device, UNLOAD, flags));
 	} else if (!strcmp(what, "rollback") && argc == optind) {
-		back("rollback", ROLLBACK, flags);
+		print("rollback", back(device, ROLLBACK, flags));
 	} else if (!strcmp(what, "null") && argc == optind + 1) {
-		apply("null", NULL, strtoul(argv[optind], NULL, 0), flags);
+		print("null", apply(device, NULL, strtoul(argv[optind], NULL, 0), flags));
 	} else if (!strcmp(what, "command") && argc == optind + 1) {
-		print("command", ioctl(device, strtoul(argv[optind], NULL, 0), 0) ? errno : 0, 0, 0, 0);
+		struct answer a = { .err = ioctl(device, strtoul(argv[optind], NULL, 0), 0) ? errno : 0 };
+
+		print("command", a);
 	} else if (!strcmp(what, "info") && argc == optind) {
 		info();
 	} else if (!strcmp(what, "hold") && argc == optind) {

@@ -144,9 +144,11 @@ static void *idle(void *arg)
 	return NULL;
 }
 
-static void refused(const char *what, unsigned long cycle, uint32_t reason, const char *text, uint32_t len)
+static void succeeds(const char *what, unsigned long cycle, struct answer a)
 {
-	printf("%s of cycle %lu refused for reason %u: %.*s\n", what, cycle, reason, (int)len, text);
+	if (!a.err)
+		return;
+	printf("%s of cycle %lu refused (%s): %s\n", what, cycle, reason_name(a.reason), answer_text);
 	exit(1);
 }
 
@@ -159,7 +161,6 @@ static void *(*worker(uintptr_t i, bool getpid))(void *)
 
 int main(int argc, char **argv)
 {
-	static char text[2048];
 	pthread_t threads[THREADS_MAX];
 	unsigned long cycles, cycle, hammers = 0, count;
 	size_t size;
@@ -187,20 +188,16 @@ int main(int argc, char **argv)
 			die("pthread_create");
 
 	for (cycle = 0; cycle < cycles; cycle++) {
-		struct apply a = { .data = (uintptr_t)data, .size = size, .text = (uintptr_t)text, .text_size = sizeof(text) };
-		struct unload u = { .text = (uintptr_t)text, .text_size = sizeof(text) };
 		uint64_t state = 2 * cycle;
 
 		atomic_store(&ceiling_state, state + 1);
-		if (ioctl(device, APPLY, &a))
-			refused("apply", cycle, a.reason, text, a.text_len);
+		succeeds("apply", cycle, apply(device, data, size, 0));
 		atomic_store(&floor_state, state + 1);
 		/* Patched, and nothing under way: for as long as it takes to be seen. */
 		usleep(1000);
 		all_pass(hammers, state + 1);
 		atomic_store(&ceiling_state, state + 2);
-		if (ioctl(device, UNLOAD, &u))
-			refused("unload", cycle, u.reason, text, u.text_len);
+		succeeds("unload", cycle, back(device, UNLOAD, 0));
 		atomic_store(&floor_state, state + 2);
 		usleep(1000);
 		all_pass(hammers, state + 2);

@@ -72,7 +72,7 @@ static _Atomic uint64_t calls[NR_FUNCTIONS], absent, wrong;
 
 static int device;
 static uint64_t seed = 1;
-static char text[4096], original[4096];
+static char original[4096];
 static struct {
 	uint32_t reason;
 	unsigned int count;
@@ -269,21 +269,10 @@ static void count(enum way way, uint32_t reason)
 	answers[way][i].count++;
 }
 
-static uint32_t apply(const void *data, size_t size, uint32_t flags)
+/* ~0 is a refusal that gives none. */
+static uint32_t reason_of(struct answer a)
 {
-	struct apply a = { .data = (uintptr_t)data, .size = size, .flags = flags,
-			   .text = (uintptr_t)text, .text_size = sizeof(text) };
-
-	text[0] = 0;
-	return ioctl(device, APPLY, &a) ? a.reason ? a.reason : ~0u : 0;
-}
-
-static uint32_t back(unsigned long request)
-{
-	struct unload u = { .text = (uintptr_t)text, .text_size = sizeof(text) };
-
-	text[0] = 0;
-	return ioctl(device, request, &u) ? u.reason ? u.reason : ~0u : 0;
+	return a.err && !a.reason ? ~0u : a.reason;
 }
 
 /* A copy with one wrong bit. */
@@ -297,7 +286,7 @@ static uint32_t spoilt(unsigned int level, uint64_t place)
 		die("malloc");
 	memcpy(copy, payloads[level].data, size);
 	copy[place / 8 % size] ^= 1u << place % 8;
-	reason = apply(copy, size, DOWNGRADE);
+	reason = reason_of(apply(device, copy, size, DOWNGRADE));
 	free(copy);
 	return reason;
 }
@@ -324,15 +313,15 @@ static uint32_t request(enum way way, unsigned int wanted, uint32_t flags, uint6
 	uint32_t reason;
 
 	if (way == TRY_WAY)
-		return apply(payloads[wanted].data, payloads[wanted].size, flags | DRY_RUN);
+		return reason_of(apply(device, payloads[wanted].data, payloads[wanted].size, flags | DRY_RUN));
 	if (way == SPOILT_WAY)
 		return spoilt(wanted, place);
 	atomic_store(&level_of[(step + 1) % RING], wanted);
 	atomic_store(&ceiling_step, step + 1);
 	if (way == APPLY_WAY)
-		reason = apply(payloads[wanted].data, payloads[wanted].size, flags);
+		reason = reason_of(apply(device, payloads[wanted].data, payloads[wanted].size, flags));
 	else
-		reason = back(way == ROLLBACK_WAY ? ROLLBACK : UNLOAD);
+		reason = reason_of(back(device, way == ROLLBACK_WAY ? ROLLBACK : UNLOAD, 0));
 	if (reason) {
 		atomic_store(&ceiling_step, step);
 		if (atomic_load(&seen) > step) {
@@ -425,7 +414,7 @@ int main(int argc, char **argv)
 			blocked++;
 		else if (right ? strcmp(got, right) : !reason) {
 			printf("%s of level %u over %u (%u kept): %s, and should be %s: %s\n", ways[way], wanted, live, kept, got,
-			       right ? right : "refused", text);
+			       right ? right : "refused", answer_text);
 			atomic_fetch_add(&wrong, 1);
 		}
 		if (!reason && way != TRY_WAY) {
