@@ -11,7 +11,7 @@
 # - a switch that is forced: the memory stays for ever
 # - more tasks than one message names; a task that leaves in time; a caller that gets a signal
 
-#@ timeout: 480
+#@ timeout: 600
 
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"

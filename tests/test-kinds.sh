@@ -6,8 +6,6 @@
 # - before: what the patch's command prints
 # - live: what it prints now; the log
 # - unloaded: as before, no function is redirected, and nothing of the patch is left in the log
-#
-#@ timeout: 400
 
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"

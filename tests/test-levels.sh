@@ -11,7 +11,7 @@
 # - unload frees the level and the one before it, and nothing is lost
 
 #@ append: slab_nomerge
-#@ timeout: 480
+#@ timeout: 600
 
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"

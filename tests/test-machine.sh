@@ -14,7 +14,6 @@
 # The oops is wanted, and looked at.
 #@ warnings: wanted
 #@ append: slab_nomerge
-#@ timeout: 400
 
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"

@@ -10,7 +10,7 @@
 #
 # STRESS_OPERATIONS is how many requests to apply, roll back or unload; 100 by default. STRESS_SEED repeats a run's dice.
 
-#@ timeout: 3600
+#@ timeout: 900
 #@ append: slab_nomerge
 
 # shellcheck source-path=SCRIPTDIR source=functions.sh
