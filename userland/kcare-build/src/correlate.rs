@@ -231,6 +231,13 @@ fn limits_messages(item: &Item) -> bool {
     numbered_data(item) && base_name(&item.name) == "_rs" && item.size == SIZE
 }
 
+/// Whether a variable is the `struct lock_class_key` of a lock that is set up where it stands (`spin_lock_init()` and its
+/// like). Lockdep knows a key by one name, and by the address of that (look_up_lock_class() in
+/// kernel/locking/lockdep.c); as the name is a string of the patch, so must the key be. It has no size without lockdep.
+pub fn lock_class(item: &Item) -> bool {
+    item.kind == Kind::Data && !item.global && item.size > 0 && base_name(&item.name) == "__key"
+}
+
 /// Whether a section holds records for which a fresh copy is as good: flags of "only once" warnings, and
 /// switches of debug messages.
 pub fn expendable(section: &str) -> bool {

@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use crate::author::{self, When};
 use crate::compare::Verdict;
-use crate::correlate::{base_name, expendable, numbered, numbered_data};
+use crate::correlate::{base_name, expendable, lock_class, numbered, numbered_data};
 use crate::image::{ImageId, Images, VMLINUX};
 use crate::insn::ENDBR64;
 use crate::obj::{ItemId, Kind, Obj, Rel, Target};
@@ -588,6 +588,9 @@ impl<'a> Selector<'a> {
                 user,
                 format!("refers to init data `{}`", item.name),
             ));
+        }
+        if lock_class(item) {
+            return Ok(Goal::Inside((tu, id)));
         }
         let readonly = !sec.writable();
         match verdict {
