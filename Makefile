@@ -61,7 +61,7 @@ kinds-test: all ## Only the patches for each kind of change
 vm-test: all ## Only the selftests in a virtual machine
 	@scripts/test $(KERNEL) vm
 
-soak: all ## Apply and unload 200 times under load (SOAK_CYCLES), then 2000 operations at random (STRESS_OPERATIONS)
+soak: all ## Apply and unload 200 times under load (SOAK_CYCLES), and do 2000 operations at random (STRESS_OPERATIONS)
 	@STRESS_OPERATIONS=$${STRESS_OPERATIONS:-2000} tests/run --kernel $(KERNEL) --slow 8 soak stress
 
 debug-kernel: ## Build a kernel from the same source with the kernel's own checkers
