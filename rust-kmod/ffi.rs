@@ -148,6 +148,7 @@ extern "C" {
         hdr: *const c_void,
         sechdrs: *const c_void,
     ) -> c_int;
+    pub(crate) fn kcare_residents_sweep();
     pub(crate) fn kcare_resident_coming(m: *mut module) -> c_int;
     pub(crate) fn kcare_resident_going(m: *mut module);
     pub(crate) fn kcare_resident_unseal(m: *mut module);
@@ -162,7 +163,12 @@ extern "C" {
         going: unsafe extern "C" fn(*mut c_void, *mut module),
     ) -> c_int;
     pub(crate) fn kcare_modules_unwatch();
-    pub(crate) fn kcare_module_find(name: *const c_char) -> *mut module;
+    pub(crate) fn kcare_module_told(m: *const module);
+    pub(crate) fn kcare_module_find(
+        name: *const c_char,
+        len: usize,
+        found: *mut *mut module,
+    ) -> c_int;
     pub(crate) fn kcare_module_name(m: *const module) -> *const c_char;
     pub(crate) fn kcare_module_memory(
         m: *const module,
@@ -229,6 +235,8 @@ extern "C" {
         size: c_uint,
     ) -> c_int;
     pub(crate) fn kcare_in_ftrace(address: u64) -> bool;
+    pub(crate) fn kcare_has_detours() -> bool;
+    pub(crate) fn kcare_in_detour(address: u64) -> bool;
     pub(crate) fn kcare_task_asleep_ns(task: *mut task_struct) -> u64;
     pub(crate) fn kcare_task_pid(task: *mut task_struct) -> c_int;
     pub(crate) fn kcare_task_comm(task: *mut task_struct, comm: *mut c_char);
@@ -239,6 +247,7 @@ extern "C" {
     pub(crate) fn kcare_switches_turn();
     pub(crate) fn kcare_switches_visit_before(visit: Visit, ctx: *mut c_void) -> c_int;
     pub(crate) fn kcare_switches_visit(visit: Visit, ctx: *mut c_void) -> c_int;
+    pub(crate) fn kcare_switches_overflowed() -> bool;
 
     pub(crate) fn kcare_parking_new() -> *mut parking;
     pub(crate) fn kcare_parking_invite(parking: *mut parking, task: *mut task_struct) -> bool;

@@ -38,7 +38,8 @@ use kapi::{
     module::Watch,
     oom,
     oops,
-    parking, //
+    parking,
+    resident, //
 };
 use redirect::Choice;
 use state::{
@@ -81,7 +82,7 @@ struct Kcare {
     _watch: Watch<Core>,
     _oom: oom::Watch<Core>,
     _oops: oops::Watch,
-    _guests: Guests,
+    _stragglers: Stragglers,
 }
 
 /// A parameter's value, which 7.2 lends and 7.3 copies.
@@ -89,12 +90,14 @@ fn parameter(value: impl Borrow<u32>) -> u32 {
     *value.borrow()
 }
 
-/// Dropped last: a task that a switch has woken may still be on its way out of this module.
-struct Guests;
+/// Dropped last: a task that a switch has woken may still be on its way out of this module, and who held patch code
+/// may have let go of it.
+struct Stragglers;
 
-impl Drop for Guests {
+impl Drop for Stragglers {
     fn drop(&mut self) {
         parking::exit();
+        resident::sweep();
     }
 }
 
@@ -114,11 +117,11 @@ impl kernel::InPlaceModule for Kcare {
                     e.to_errno()
                 );
             })?;
-            Arc::pin_init(Core::new(ksyms, keyring, options, module), GFP_KERNEL)
+            Arc::pin_init(Core::new(ksyms, keyring, options, module)?, GFP_KERNEL)
         };
         let core = core();
         try_pin_init!(Self {
-            _guests: Guests,
+            _stragglers: Stragglers,
             _oom: oom::Watch::start(core.clone()?)?,
             _oops: oops::Watch::start()?,
             // Modules are watched before a level can be applied.

@@ -19,6 +19,7 @@ use crate::{
     state::{
         keep,
         settle,
+        unreleased,
         Core,
         Engine, //
     },
@@ -31,6 +32,7 @@ impl Watcher for Core {
         let engine = &mut *engine;
         let levels = Iterator::chain(engine.previous.iter(), &engine.live);
         if !levels.into_iter().any(|level| level.wants(module.name())) {
+            module.told();
             return Ok(());
         }
         let mut report = Report::new()?;
@@ -45,6 +47,7 @@ impl Watcher for Core {
             pr_warn!("module {} is loaded without its patch\n", module.name());
         }
         self.publish(engine, What::Module);
+        module.told();
         Ok(())
     }
 
@@ -127,9 +130,12 @@ impl Core {
                 Ok(()) if level.is_pinned() => core::mem::forget(part),
                 Ok(()) => {
                     redirects.synchronize();
-                    drop(part);
+                    match self.vacant(redirects, core::iter::once(part.loaded.text())) {
+                        Ok(()) => drop(part),
+                        Err(report) => keep(part, format_args!("{}", report.as_str())),
+                    }
                 }
-                Err(e) => keep(part, e),
+                Err(e) => keep(part, unreleased!(e)),
             }
         }
         left

@@ -32,7 +32,6 @@ use crate::{
             Place,
             Reason, //
         },
-        place::Region,
         ranges::Range, //
     },
     report::{
@@ -155,7 +154,7 @@ impl Level {
         for (name, payload) in parsed.parts() {
             let module = match coming {
                 Some(module) => Some(module).filter(|module| module.name() == name),
-                None => Module::find(name),
+                None => Module::find(name).map_err(|_| report.coming(name))?,
             };
             let Some(module) = module else {
                 continue;
@@ -239,15 +238,7 @@ impl Level {
 
     /// All its code, trampolines included.
     pub(crate) fn texts(&self) -> impl Iterator<Item = Range> + Clone + '_ {
-        self.pieces().map(|piece| {
-            let start = piece.resident.base(Region::Text);
-            // CAST: widening.
-            let size = piece.resident.size(Region::Text) as u64;
-            Range {
-                start,
-                end: start.saturating_add(size),
-            }
-        })
+        self.pieces().map(|piece| piece.text())
     }
 
     /// Bytes that its code, its data and its payload hold.

@@ -87,6 +87,19 @@ pub(crate) struct Loaded {
     pub(crate) resident: Resident,
 }
 
+impl Loaded {
+    /// Where its code is, trampolines included.
+    pub(crate) fn text(&self) -> Range {
+        let start = self.resident.base(Region::Text);
+        // CAST: widening.
+        let size = self.resident.size(Region::Text) as u64;
+        Range {
+            start,
+            end: start.saturating_add(size),
+        }
+    }
+}
+
 /// What a level does to vmlinux, and what all of it hangs on.
 ///
 /// Fields are dropped in this order: the flag points into the memory of `loaded`.

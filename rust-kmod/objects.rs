@@ -135,7 +135,7 @@ impl Objects {
                 let module = if is_target {
                     target
                 } else {
-                    Module::find(name)
+                    Module::find(name).map_err(|_| report.coming(name))?
                 };
                 let module = module.ok_or_else(|| missing(report))?;
                 let found = Object::of_module(module);

@@ -3,7 +3,8 @@
 //! The switch: with the machine stopped and no task inside the code that goes out of use, flags
 //! change, and every function of a level with them.
 //!
-//! Stacks are scanned conservatively first: every word in use, whatever it means. That cannot miss a frame.
+//! Stacks are scanned conservatively first: every word in use, whatever it means. That cannot miss a frame. (The one
+//! place without any is the detour of an optimized kprobe: a task that is interrupted there counts, whatever the probe.)
 //! Registers need no look: all tasks but the stoppers have saved theirs on their stacks, and an interrupted
 //! instruction pointer is saved there too. A hit may be a number that has been left over in an unused slot, and
 //! would stay there while a task goes the same way again and again; so of the few tasks with a hit the kernel's
@@ -41,10 +42,7 @@ use crate::{
         ranges::Ranges,
         trampoline::Bodies, //
     },
-    report::{
-        out_of_memory,
-        Report, //
-    },
+    report::Report,
 };
 use kernel::{
     current,
@@ -133,8 +131,27 @@ pub(crate) struct Switch<'a> {
     pub(crate) nudge_ms: u32,
     /// Switch in the end, whoever is inside.
     pub(crate) force: bool,
+    /// A signal to the caller ends it.
+    pub(crate) interruptible: bool,
     /// Prints where an address of `leaving` is.
     pub(crate) name: &'a dyn Fn(u64, &mut Report),
+}
+
+/// From here on every task that runs is noted.
+///
+/// # Errors
+///
+/// [`Reason::OutOfMemory`]; [`Reason::StopFailed`] if the kernel has nothing to note them by.
+fn watch(report: &mut Report) -> Result<Switches, Error> {
+    Switches::watch().map_err(|e| report.failed(Reason::StopFailed, "noting which tasks run", e))
+}
+
+/// Where a task is in the detour of an optimized kprobe, if it may be: nothing sleeps there.
+fn in_detour(task: &Task<'_>) -> Option<u64> {
+    if !tasks::has_detours() || !task.runnable() {
+        return None;
+    }
+    task.find_word(None, |word| tasks::in_detour(word).then_some(word))
 }
 
 impl Switch<'_> {
@@ -154,8 +171,13 @@ impl Switch<'_> {
         let mut parking = None;
         let mut pause_ms = 1;
         let mut switched = Switched::default();
+        let mut switches = watch(report)?;
         loop {
-            let blockers = self.attempt(deadline, &mut switched, report)?;
+            if switches.overflowed() {
+                drop(switches);
+                switches = watch(report)?;
+            }
+            let blockers = self.attempt(&switches, deadline, &mut switched, report)?;
             if blockers.count == 0 {
                 return Ok(switched);
             }
@@ -166,7 +188,7 @@ impl Switch<'_> {
                 self.switch_anyway(&blockers, &mut switched, report)?;
                 return Ok(switched);
             }
-            if current!().signal_pending() {
+            if self.interrupted() {
                 return Err(Reason::Interrupted.into());
             }
             if nudge_ns != 0 && system::boot_ns().saturating_sub(start) >= nudge_ns {
@@ -206,6 +228,10 @@ impl Switch<'_> {
         Ok(())
     }
 
+    fn interrupted(&self) -> bool {
+        self.interruptible && current!().signal_pending()
+    }
+
     fn set_flags(&self, stopped: &Stopped) {
         for (flag, bodies) in self.flags {
             stopped.set_flag(flag, *bodies);
@@ -226,14 +252,9 @@ impl Switch<'_> {
     }
 
     /// Says how many tasks are inside now, and which, without stopping or switching anything.
-    ///
-    /// # Errors
-    ///
-    /// [`Reason::OutOfMemory`].
-    pub(crate) fn probe(&self, report: &mut Report) -> Result<(), Error> {
-        let switches = Switches::watch().map_err(out_of_memory)?;
+    pub(crate) fn probe(&self, report: &mut Report) {
         let mut blockers = Blockers::default();
-        switches.for_each_sleeping(|task| self.look(task, None, &mut blockers));
+        tasks::for_each_sleeping(|task| self.look(task, None, &mut blockers));
         if blockers.count == 0 {
             report.add(format_args!("no task is inside code that goes out of use"));
         } else {
@@ -243,7 +264,6 @@ impl Switch<'_> {
             ));
             self.name_blockers(&blockers, report);
         }
-        Ok(())
     }
 
     /// One look at all tasks, and the switch as soon as none is inside.
@@ -252,18 +272,23 @@ impl Switch<'_> {
     /// noted, and a few stops in a row have a good chance to find it, and all others like it, outside.
     fn attempt(
         &self,
+        switches: &Switches,
         deadline: u64,
         switched: &mut Switched,
         report: &mut Report,
     ) -> Result<Blockers, Error> {
-        // Without notes everything is looked at in the stop: slower, but as good.
-        let switches = Switches::watch().ok();
+        // Of those that have run since the last look, one that exits may be in no list any more.
         let mut blockers = Blockers::default();
-        if let Some(switches) = &switches {
-            switches.for_each_sleeping(|task| self.look_running(task, switches, &mut blockers));
-            if blockers.count > 0 {
-                return Ok(blockers);
+        switches.narrow(|task| {
+            self.look_running(task, switches);
+        });
+        tasks::for_each_sleeping(|task| {
+            if let Some(word) = self.look_running(task, switches) {
+                blockers.add(task, word);
             }
+        });
+        if blockers.count > 0 {
+            return Ok(blockers);
         }
         // Numbers left over in the frames up to here would have the unwinder asked in each stop.
         let variable = 0;
@@ -272,22 +297,19 @@ impl Switch<'_> {
         let caller = outside.then_some(&caller);
         let mut stops = 0u32;
         loop {
-            let mut blockers = switches
-                .as_ref()
-                .map_or_else(Blockers::default, |switches| self.narrow(switches));
+            let mut blockers = self.narrow(switches);
             if blockers.count == 0 {
                 let before = system::boot_ns();
                 blockers = stop_machine::stop(self.ksyms, |stopped| {
-                    self.attempt_stopped(stopped, switches.as_ref(), caller)
+                    self.attempt_stopped(stopped, switches, caller)
                 })
                 .map_err(|e| report.failed(Reason::StopFailed, "stopping the machine", e))?;
                 switched.stop_ns = system::boot_ns().saturating_sub(before);
                 switched.longest_ns = switched.longest_ns.max(switched.stop_ns);
             }
             stops = stops.saturating_add(1);
-            let again =
-                stops < MAX_STOPS && system::boot_ns() < deadline && !current!().signal_pending();
-            if blockers.count == 0 || switches.is_none() || !again {
+            let again = stops < MAX_STOPS && system::boot_ns() < deadline && !self.interrupted();
+            if blockers.count == 0 || !again {
                 return Ok(blockers);
             }
             switched.retries = switched.retries.saturating_add(1);
@@ -301,7 +323,11 @@ impl Switch<'_> {
         let mut blockers = Blockers::default();
         for _ in 0..NARROWINGS {
             blockers = Blockers::default();
-            switches.narrow(|task| self.look_running(task, switches, &mut blockers));
+            switches.narrow(|task| {
+                if let Some(word) = self.look_running(task, switches) {
+                    blockers.add(task, word);
+                }
+            });
         }
         blockers
     }
@@ -310,16 +336,12 @@ impl Switch<'_> {
     fn attempt_stopped(
         &self,
         stopped: &Stopped,
-        switches: Option<&Switches>,
+        switches: &Switches,
         caller: Option<&Caller<'_>>,
     ) -> Blockers {
         let mut blockers = Blockers::default();
-        let noted = switches.and_then(|switches| {
-            stopped
-                .for_each_noted(switches, |task| self.look(task, caller, &mut blockers))
-                .ok()
-        });
-        if noted.is_none() {
+        stopped.for_each_noted(switches, |task| self.look(task, caller, &mut blockers));
+        if switches.overflowed() {
             stopped.for_each_thread(|task| self.look(task, caller, &mut blockers));
         }
         stopped.for_each_idle(|task| self.look(task, caller, &mut blockers));
@@ -331,16 +353,19 @@ impl Switch<'_> {
 
     /// Where this task is inside the code that goes out of use, if it is; `but` as for [`Task::find_word`].
     fn inside(&self, task: &Task<'_>, but: Option<&Caller<'_>>) -> Option<u64> {
-        let word = task.find_word(but, |word| self.leaving.find(word).map(|_| word))?;
+        let word = task
+            .find_word(but, |word| self.leaving.find(word).map(|_| word))
+            .or_else(|| in_detour(task))?;
         let mut entries = [0; MAX_ENTRIES];
         let Some(trace) = task.trace(&mut entries) else {
             return Some(word);
         };
         let inside = trace.iter().find(|e| self.leaving.find(**e).is_some());
         // In ftrace's text the word may be where the task is about to be led.
+        let beside = |e: &u64| tasks::in_ftrace(*e) || tasks::in_detour(*e);
         inside
             .copied()
-            .or_else(|| trace.iter().any(|e| tasks::in_ftrace(*e)).then_some(word))
+            .or_else(|| trace.iter().any(beside).then_some(word))
     }
 
     /// Adds a task that is inside to the blockers.
@@ -350,16 +375,12 @@ impl Switch<'_> {
         }
     }
 
-    /// Looks at a task while the machine runs: if it is inside, the stop will have to look at it again, and if it
-    /// sleeps there, it is a blocker.
-    fn look_running(&self, task: &Task<'_>, switches: &Switches, blockers: &mut Blockers) {
-        let Some(word) = self.inside(task, None) else {
-            return;
-        };
+    /// Looks at a task while the machine runs: if it is inside, the stop will have to look at it again; says where it
+    /// is if it sleeps there.
+    fn look_running(&self, task: &Task<'_>, switches: &Switches) -> Option<u64> {
+        let word = self.inside(task, None)?;
         switches.note(task);
-        if !task.runnable() {
-            blockers.add(task, word);
-        }
+        (!task.runnable()).then_some(word)
     }
 
     fn blocked(&self, blockers: &Blockers, report: &mut Report) -> Error {
@@ -379,7 +400,11 @@ impl Switch<'_> {
             let comm = core::str::from_utf8(comm).unwrap_or("?");
             let pid = blocker.pid;
             report.add(format_args!(" task {pid} ({comm}) in "));
-            (self.name)(blocker.word, report);
+            if tasks::in_detour(blocker.word) {
+                report.add(format_args!("the detour of a kprobe"));
+            } else {
+                (self.name)(blocker.word, report);
+            }
             if blocker.asleep_ns != 0 {
                 let ms = blocker.asleep_ns / 1_000_000;
                 report.add(format_args!(

@@ -87,6 +87,8 @@ struct Candidate<'a> {
 /// `entries` are ascending by site, and are what ftrace has been told.
 pub(crate) struct Redirects {
     entries: KVVec<Entry>,
+    /// There has been one by IPMODIFY.
+    shared: bool,
     ftrace: Ftrace,
     choice: Choice,
 }
@@ -96,6 +98,7 @@ impl Redirects {
     pub(crate) fn new(ksyms: Ksyms, choice: Choice) -> Self {
         Self {
             entries: KVVec::new(),
+            shared: false,
             ftrace: Ftrace::new(ksyms),
             choice,
         }
@@ -200,6 +203,7 @@ impl Redirects {
                 for redirect in &redirects {
                     insert(&mut all, *redirect, |redirect| redirect.site)?;
                 }
+                self.shared = true;
                 self.ftrace.set_ipmodify(&all)?;
             }
         }
@@ -384,7 +388,15 @@ impl Redirects {
         (with(Strategy::Direct), with(Strategy::IpModify))
     }
 
-    /// Waits until no task is in text that a redirect led to which has ended or that leads elsewhere now.
+    /// Whether a task may sleep on its way to what a redirect led it to. With IPMODIFY the function may have a BPF
+    /// program, too, that is called first, returns there, and may sleep (`ftrace_regs_caller`,
+    /// arch/x86/kernel/ftrace_64.S).
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// Waits until no task is in text that a redirect led to which has ended or that leads elsewhere now, but for one that
+    /// sleeps ([`Redirects::is_shared`]).
     pub(crate) fn synchronize(&self) {
         stop_machine::synchronize_text();
     }

@@ -34,6 +34,11 @@ impl Report {
         })
     }
 
+    /// A message that has no room for anything.
+    pub(crate) const fn none() -> Self {
+        Self { text: KVec::new() }
+    }
+
     /// Adds to the message; what does not fit is cut.
     pub(crate) fn add(&mut self, text: fmt::Arguments<'_>) {
         let _ = self.write_fmt(text);
@@ -67,6 +72,15 @@ impl Report {
             reason,
             Place::Nowhere,
             format_args!("{what} failed with error {errno}"),
+        )
+    }
+
+    /// A module has been in its init since before there was anybody to be told of it.
+    pub(crate) fn coming(&mut self, module: &str) -> Error {
+        self.refuse(
+            Reason::Busy,
+            Place::Nowhere,
+            format_args!("module {module} is still in its init"),
         )
     }
 

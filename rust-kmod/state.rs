@@ -76,7 +76,10 @@ use crate::{
         Verified, //
     },
 };
-use core::cmp::Ordering;
+use core::{
+    cmp::Ordering,
+    fmt, //
+};
 use kernel::{
     new_mutex,
     prelude::*,
@@ -142,7 +145,7 @@ pub(crate) struct Engine {
     pub(crate) previous: Option<Level>,
 }
 
-/// The engine, while no module comes or goes.
+/// The engine, and the chain through which kcare tells of its own modules. Those that come or go wait for the engine.
 ///
 /// Fields are dropped in this order, the reverse of locking.
 struct Locked<'a> {
@@ -151,33 +154,34 @@ struct Locked<'a> {
     _request: Guard<'a, (), MutexBackend>,
 }
 
-impl Engine {
-    /// Releases the functions of a level that has gone, and then frees it. Those that `other` redirects, too, the live
-    /// level if there is one, may still lead to its trampolines, as [`settle`] may have failed.
-    fn release(&mut self, level: Level, other: Option<&Level>) {
-        let redirects = &mut self.redirects;
-        let released = match other {
-            Some(other) => redirects
-                .lead_at_last(other.functions(), |f| f.new)
-                .and_then(|()| redirects.remove(level.without(other))),
-            None => redirects.remove(level.functions()),
-        };
-        match released {
-            Ok(()) => {
-                redirects.synchronize();
-                level.free();
-            }
-            Err(e) => keep(level, e),
-        }
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        // It could not be had while the engine was busy.
+        self.engine.offer();
     }
 }
 
-/// Keeps for ever what ftrace may still lead to.
-pub(crate) fn keep<T>(code: T, error: kernel::error::Error) {
-    pr_err!(
-        "ftrace did not give up its functions (error {}): the memory of a patch is kept until reboot\n",
-        error.to_errno()
-    );
+impl Engine {
+    /// What memory can be had back for, if it is short: the level that is kept for a rollback.
+    fn offer(&self) {
+        oom::set_spare(self.previous.as_ref().map_or(0, Level::memory));
+    }
+}
+
+/// Why [`keep`] is called where ftrace did not release functions.
+macro_rules! unreleased {
+    ($error:expr) => {
+        format_args!(
+            "ftrace did not give up its functions (error {})",
+            $error.to_errno()
+        )
+    };
+}
+pub(crate) use unreleased;
+
+/// Keeps for ever what ftrace may still lead to, or a task return to.
+pub(crate) fn keep<T>(code: T, why: fmt::Arguments<'_>) {
+    pr_err!("the memory of a patch is kept until reboot: {why}\n");
     core::mem::forget(code);
 }
 
@@ -206,25 +210,30 @@ pub(crate) struct Core {
 
 impl Core {
     /// Nothing applied.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
     pub(crate) fn new(
         ksyms: Ksyms,
         keyring: Keyring,
         options: Options,
         module: &'static ThisModule,
-    ) -> impl PinInit<Self> {
-        pin_init!(Self {
+    ) -> Result<impl PinInit<Self>> {
+        let nothing = Status::new()?;
+        Ok(pin_init!(Self {
             request <- new_mutex!(()),
             engine <- new_mutex!(Engine {
                 redirects: Redirects::new(ksyms, options.choice),
                 live: None,
                 previous: None,
             }),
-            status <- new_mutex!(Status::new()),
+            status <- new_mutex!(nothing),
             keyring,
             ksyms,
             options,
             module,
-        })
+        }))
     }
 
     /// Build-id of the running vmlinux.
@@ -314,12 +323,13 @@ impl Core {
                 if undo {
                     level.unpatch(Kind::PostUnpatch);
                 }
-                if let Some(live) = &engine.live {
-                    settle(&mut engine.redirects, live.functions());
+                let Engine {
+                    redirects, live, ..
+                } = engine;
+                if let Some(live) = live {
+                    settle(redirects, live.functions());
                 }
-                let live = engine.live.take();
-                engine.release(level, live.as_ref());
-                engine.live = live;
+                self.release(redirects, level, live.as_ref());
                 unswitched?;
                 pr_info!("patch level {} tried: {}\n", number, report.as_str());
                 return Ok(());
@@ -340,7 +350,7 @@ impl Core {
         if let Some(former) = former {
             match engine.redirects.remove(former.without(&level)) {
                 Ok(()) => engine.previous = Some(former),
-                Err(e) => keep(former, e),
+                Err(e) => keep(former, unreleased!(e)),
             }
         }
         let (direct, ipmodify) = engine.redirects.count();
@@ -360,7 +370,7 @@ impl Core {
         if let Some(oldest) = oldest {
             // Nothing has led to it since it was replaced, and no task was inside then.
             engine.redirects.synchronize();
-            oldest.free();
+            self.free(&engine.redirects, oldest);
         }
         self.tell(engine, switched, What::Apply);
         Ok(())
@@ -439,7 +449,7 @@ impl Core {
                 settle(redirects, live.functions());
                 if let Err(e) = redirects.remove(previous.without(live)) {
                     if let Some(level) = engine.previous.take() {
-                        keep(level, e);
+                        keep(level, unreleased!(e));
                     }
                     self.status.lock().previous = None;
                 }
@@ -463,7 +473,7 @@ impl Core {
             back.as_mut().map(Level::pin);
         }
         if let Some(level) = engine.live.take() {
-            engine.release(level, back.as_ref());
+            self.release(&mut engine.redirects, level, back.as_ref());
         }
         engine.live = back;
         self.tell(engine, switched, What::Rollback);
@@ -511,10 +521,10 @@ impl Core {
             if switched.forced {
                 level.pin();
             }
-            engine.release(level, None);
+            self.release(&mut engine.redirects, level, None);
         }
         if let Some(previous) = engine.previous.take() {
-            previous.free();
+            self.free(&engine.redirects, previous);
         }
         self.tell(engine, switched, What::Unload);
         Ok(())
@@ -535,10 +545,73 @@ impl Core {
         let number = previous.number();
         // Nothing has led to it since it was replaced.
         engine.redirects.synchronize();
-        previous.free();
+        self.free(&engine.redirects, previous);
         pr_info!("patch level {number} is no longer kept for a rollback\n");
         self.publish(engine, What::Forget);
         Ok(())
+    }
+
+    /// Releases the functions of a level that has gone, and then frees it. Those that `other` redirects, too, the live
+    /// level if there is one, may still lead to its trampolines, as [`settle`] may have failed.
+    fn release(&self, redirects: &mut Redirects, level: Level, other: Option<&Level>) {
+        let released = match other {
+            Some(other) => redirects
+                .lead_at_last(other.functions(), |f| f.new)
+                .and_then(|()| redirects.remove(level.without(other))),
+            None => redirects.remove(level.functions()),
+        };
+        match released {
+            Ok(()) => {
+                redirects.synchronize();
+                self.free(redirects, level);
+            }
+            Err(e) => keep(level, unreleased!(e)),
+        }
+    }
+
+    /// Frees a level to which nothing leads any more, behind [`Redirects::synchronize`].
+    fn free(&self, redirects: &Redirects, level: Level) {
+        let vacant = match level.is_pinned() {
+            true => Ok(()),
+            false => self.vacant(redirects, level.texts()),
+        };
+        match vacant {
+            Ok(()) => level.free(),
+            Err(report) => keep(level, format_args!("{}", report.as_str())),
+        }
+    }
+
+    /// Waits until no task returns to these texts any more, to which nothing leads, behind [`Redirects::synchronize`].
+    ///
+    /// # Errors
+    ///
+    /// Why that cannot be known, after the limit of a switch.
+    pub(crate) fn vacant(
+        &self,
+        redirects: &Redirects,
+        texts: impl Iterator<Item = Range> + Clone,
+    ) -> Result<(), Report> {
+        if !redirects.is_shared() {
+            return Ok(());
+        }
+        let mut report = Report::new().unwrap_or(Report::none());
+        let left = leaving(core::iter::empty(), texts).and_then(|ranges| {
+            let switch = Switch {
+                ksyms: self.ksyms,
+                flags: &[],
+                leaving: Ranges::new(&ranges).ok_or(Error::from(Reason::Internal))?,
+                limit_ms: self.options.limit_ms,
+                nudge_ms: self.options.nudge_ms,
+                force: false,
+                interruptible: false,
+                name: &|_, report| report.add(format_args!("the patch")),
+            };
+            switch.run(&mut report)
+        });
+        left.map(|_| ()).map_err(|error| {
+            report.explain(&error);
+            report
+        })
     }
 
     /// Publishes what is live now, after a stop.
@@ -557,7 +630,7 @@ impl Core {
             let _ = live.print_modules(&mut modules);
             (memory, functions) = (live.memory(), live.functions().count());
         }
-        oom::set_spare(engine.previous.as_ref().map_or(0, Level::memory));
+        engine.offer();
         let mut status = self.status.lock();
         let before = status.level();
         status.live = about(&engine.live);
@@ -612,10 +685,12 @@ impl Core {
             limit_ms: self.options.limit_ms,
             nudge_ms: self.options.nudge_ms,
             force: request.force,
+            interruptible: true,
             name: &|word, report| name_address(levels, word, report),
         };
         if request.dry_run {
-            return switch.probe(report).map(|()| None);
+            switch.probe(report);
+            return Ok(None);
         }
         switch.run(report).map(Some)
     }

@@ -103,7 +103,7 @@ pub(crate) struct Status {
     stop_last: u64,
     stop_max: u64,
     failures: u64,
-    /// The newest events, the oldest first.
+    /// The newest events, the oldest first; has room for [`uapi::MAX_EVENTS`] from the beginning.
     events: KVec<Event>,
     /// All that there have been.
     nr_events: u64,
@@ -111,9 +111,13 @@ pub(crate) struct Status {
 
 impl Status {
     /// Nothing has happened.
-    pub(crate) const fn new() -> Self {
-        Self {
-            events: KVec::new(),
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` without room for a whole history.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            events: KVec::with_capacity(uapi::MAX_EVENTS, GFP_KERNEL)?,
             nr_events: 0,
             live: None,
             previous: None,
@@ -123,7 +127,7 @@ impl Status {
             stop_last: 0,
             stop_max: 0,
             failures: 0,
-        }
+        })
     }
 
     /// Counts a stop.
@@ -151,7 +155,7 @@ impl Status {
             before,
             reason,
         };
-        // If memory is short the event is only counted.
+        // There is room: what it began with suffices.
         let _ = self.events.push(event, GFP_KERNEL);
     }
 

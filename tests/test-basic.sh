@@ -18,13 +18,14 @@ load_kcare
 original=$(</proc/cmdline)
 state=$(state)
 
-# delete_module NAME: what the system call says.
+# delete_module NAME [FLAG]: what the system call says.
 delete_module() {
 	python3 -c '
 import ctypes, errno, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
-if libc.syscall(176, sys.argv[1].encode(), os.O_NONBLOCK):
-    print(errno.errorcode[ctypes.get_errno()])' "$1"
+flags = os.O_NONBLOCK | sum(getattr(os, flag) for flag in sys.argv[2:])
+if libc.syscall(176, sys.argv[1].encode(), flags):
+    print(errno.errorcode[ctypes.get_errno()])' "$@"
 }
 
 start_test "nothing applied"
@@ -72,12 +73,13 @@ is "/dev/kcare says the same" "$(sed -n 's/^stop-max-ns: //p' /dev/kcare)" "$(<"
 check_result ""
 
 start_test "the kernel knows the patch as a module"
-like "in /proc/modules" "$(grep '^kcare_1 ' /proc/modules)" '^kcare_1 [0-9]+ [1-9][0-9]* - Live '
+like "in /proc/modules" "$(grep '^kcare_1 ' /proc/modules)" '^kcare_1 [0-9]+ 1 kcare, Live '
 is "in /proc/kallsyms" "$(grep -c ' cmdline_proc_show.*\[kcare_1\]' /proc/kallsyms)" 1
 is "redirected" "$(redirected)" "cmdline_proc_show"
 # rmmod looks for it in /sys/module, where it is not, and does not even try.
 fails 1 rmmod kcare_1
 is "delete_module" "$(delete_module kcare_1)" EAGAIN
+is "delete_module, by force" "$(delete_module kcare_1 O_TRUNC)" EAGAIN
 fails 1 rmmod kcare
 like "rmmod kcare" "$out" "in use"
 is "still patched" "$(</proc/cmdline)" "$original kcare=1"

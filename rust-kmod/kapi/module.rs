@@ -15,7 +15,6 @@ use kernel::{
         c_void, //
     },
     prelude::*,
-    str::CString,
     sync::Arc,
     ThisModule, //
 };
@@ -72,13 +71,25 @@ const PERCPU: c_uint = c_uint::MAX;
 
 impl Module {
     /// A module that is live or in its init, by its name (`find_module()`, kernel/module/main.c); one that is still to
-    /// be told of as coming is not there yet. The caller holds the lock that [`Watcher::going`] takes.
-    pub(crate) fn find(name: &str) -> Option<Self> {
-        let name = CString::try_from_fmt(fmt!("{name}")).ok()?;
-        // SAFETY: The name is NUL-terminated.
-        let module = unsafe { ffi::kcare_module_find(name.as_char_ptr()) };
+    /// be told of as coming is not there yet. The caller holds the lock that [`Watcher`] takes.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` for a module that was coming when the [`Watch`] began, until it is live.
+    pub(crate) fn find(name: &str) -> Result<Option<Self>> {
+        let mut module = core::ptr::null_mut();
+        // SAFETY: `len` bytes of the name are readable, and the out-pointer is valid.
+        to_result(unsafe {
+            ffi::kcare_module_find(name.as_ptr().cast(), name.len(), &mut module)
+        })?;
         // INVARIANT: It is live or in its init, so that it has yet to be told of as going.
-        NonNull::new(module).map(Self)
+        Ok(NonNull::new(module).map(Self))
+    }
+
+    /// Has [`Module::find`] find it from now on, although it is not live yet. Within [`Watcher::coming`].
+    pub(crate) fn told(self) {
+        // SAFETY: The module is there by the type's invariant.
+        unsafe { ffi::kcare_module_told(self.0.as_ptr()) };
     }
 
     /// The kernel's `struct module`.
@@ -121,12 +132,12 @@ impl Module {
     }
 }
 
-/// No module comes or goes while one exists, but for those of kcare's own. It is locked before the lock that a
-/// [`Watcher`] takes, because a watcher is called with it locked.
+/// Nobody is added to the kernel's chain while one exists, so that kcare may tell it of modules of its own. It is locked
+/// before the lock that a [`Watcher`] takes, because a watcher is called with it locked.
 pub(crate) struct ChainGuard(());
 
 impl ChainGuard {
-    /// Waits until the modules that are coming or going have been told of. Not within a [`Watcher`].
+    /// Waits for those who are being added. Not within a [`Watcher`].
     pub(crate) fn lock() -> Self {
         // SAFETY: Process context, and not in the chain, says the caller.
         unsafe { ffi::kcare_chain_lock() };
@@ -143,7 +154,8 @@ impl Drop for ChainGuard {
 
 /// Who is told of modules that come and go.
 pub(crate) trait Watcher: Send + Sync {
-    /// A module is about to run its init; if this fails it is not loaded.
+    /// A module is about to run its init; if this fails it is not loaded. If not, it calls [`Module::told`] while it
+    /// still holds the lock that who calls [`Module::find`] holds.
     fn coming(&self, module: Module) -> Result;
 
     /// A module has ended; its memory is freed when this returns.

@@ -382,6 +382,12 @@ impl Resident {
     }
 }
 
+/// Frees the modules that others held when they were dropped, and do not any more (`try_module_get()`).
+pub(crate) fn sweep() {
+    // SAFETY: Process context.
+    unsafe { ffi::kcare_residents_sweep() };
+}
+
 impl Drop for Resident {
     /// The owner has made sure that nothing can reach the text any more.
     fn drop(&mut self) {
@@ -402,7 +408,7 @@ impl Drop for Resident {
             // SAFETY: It is in the list; after this no reader sees it any more.
             unsafe { ffi::kcare_resident_remove(raw) };
         }
-        // SAFETY: In no list, and nothing runs in it or reads it.
+        // SAFETY: In no list, and nothing runs in it; whoever has a reference does not read `kallsyms`.
         unsafe { ffi::kcare_resident_free(raw) };
     }
 }

@@ -93,9 +93,10 @@ impl Switches {
         Ok(Self(()))
     }
 
-    /// As [`for_each_sleeping`]; a thread that runs meanwhile is noted.
-    pub(crate) fn for_each_sleeping(&self, f: impl FnMut(&Task<'_>)) {
-        for_each_sleeping(f);
+    /// Whether there ever was no room for a note.
+    pub(crate) fn overflowed(&self) -> bool {
+        // SAFETY: The probe's notes exist by the type's invariant.
+        unsafe { ffi::kcare_switches_overflowed() }
     }
 
     /// Notes a task as if it had run: it is to be looked at in the stop.
@@ -135,14 +136,11 @@ impl super::stop_machine::Stopped {
         let _ = unsafe { visit(ffi::kcare_idle_visit, false, f) };
     }
 
-    /// Visits every thread that has run since `Switches::watch`, or since the last `Switches::narrow`.
-    ///
-    /// # Errors
-    ///
-    /// `EOVERFLOW` if there ever was no room for a note; none was visited.
-    pub(crate) fn for_each_noted(&self, _: &Switches, f: impl FnMut(&Task<'_>)) -> Result {
+    /// Visits every thread that has run since `Switches::watch`, or since the last `Switches::narrow`, as far as there
+    /// was room for notes ([`Switches::overflowed`]).
+    pub(crate) fn for_each_noted(&self, _: &Switches, f: impl FnMut(&Task<'_>)) {
         // SAFETY: The machine is stopped, and the notes hold references to their tasks.
-        unsafe { visit(ffi::kcare_switches_visit, false, f) }
+        let _ = unsafe { visit(ffi::kcare_switches_visit, false, f) };
     }
 }
 
@@ -281,6 +279,18 @@ pub(crate) fn for_each_sleeping(f: impl FnMut(&Task<'_>)) {
 pub(crate) fn in_ftrace(address: u64) -> bool {
     // SAFETY: The shim compares addresses only; the module's init has found its variables.
     unsafe { ffi::kcare_in_ftrace(address) }
+}
+
+/// Whether there are detours of optimized kprobes, in which a task may be of which no word tells ([`in_detour`]).
+pub(crate) fn has_detours() -> bool {
+    // SAFETY: The module's init has found what the shim looks at.
+    unsafe { ffi::kcare_has_detours() }
+}
+
+/// Whether an address is in such a detour.
+pub(crate) fn in_detour(address: u64) -> bool {
+    // SAFETY: As above; the shim compares addresses only.
+    unsafe { ffi::kcare_in_detour(address) }
 }
 
 /// Looks at the words from `low` to `high`.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Redirected functions behind two ftrace_ops: direct jumps, and IPMODIFY for functions that cannot have one. Two
- * for all of them, because ftrace waits for RCU-tasks grace periods each time that an ops is un-registered.
+ * Redirected functions: direct jumps behind one ftrace_ops, and IPMODIFY for functions that cannot have one. As few
+ * ftrace_ops as can be, because ftrace waits for RCU-tasks grace periods each time that one is un-registered.
  *
  * All functions here are called under kcare's own lock, one at a time.
  */
@@ -93,6 +93,13 @@ static __always_inline int compare_site(const void *key, const void *elt)
 	return site < redirect->site ? -1 : site > redirect->site;
 }
 
+static __always_inline struct kcare_redirect *find_redirect(struct table *table, u64 site)
+{
+	if (unlikely(!table))
+		return NULL;
+	return __inline_bsearch((void *)site, table->redirects, table->count, sizeof(*table->redirects), compare_site);
+}
+
 /*
  * Leads to where the table says. Needs no recursion guard: it calls nothing that could be traced. The table stays
  * for an RCU-tasks grace period, because the handler may be preempted.
@@ -100,21 +107,26 @@ static __always_inline int compare_site(const void *key, const void *elt)
 static void notrace ipmodify_handler(unsigned long ip, unsigned long parent_ip,
 				     struct ftrace_ops *ops, struct ftrace_regs *fregs)
 {
-	const struct table *table = rcu_dereference_raw_check(ipmodify_table);
-	const struct kcare_redirect *redirect;
+	const struct kcare_redirect *redirect = find_redirect(rcu_dereference_raw_check(ipmodify_table), ip);
 
-	if (unlikely(!table))
-		return;
-	redirect = __inline_bsearch((void *)ip, table->redirects, table->count, sizeof(*redirect), compare_site);
 	if (likely(redirect))
 		ftrace_regs_set_instruction_pointer(fregs, READ_ONCE(redirect->target));
 }
 
-static struct ftrace_ops ipmodify_ops = {
-	.func = ipmodify_handler,
-	.flags = FTRACE_OPS_FL_PERMANENT | FTRACE_OPS_FL_IPMODIFY |
-		 (IS_ENABLED(CONFIG_DYNAMIC_FTRACE_WITH_ARGS) ? 0 : FTRACE_OPS_FL_SAVE_REGS),
+/*
+ * Functions that were added at the same time. Each time it is an ops of its own, because only register_ftrace_function()
+ * tells BPF programs of the same functions to share them; a filter that grows leaves them as they are, and they would
+ * call the original.
+ */
+struct batch {
+	struct list_head list;
+	struct ftrace_ops ops;
+	/* Ascending. Those that are not in the table any more run as if ftrace did not know them. */
+	size_t count;
+	unsigned long sites[];
 };
+
+static LIST_HEAD(batches);
 
 /* Publishes a table and frees the one before it when no handler can read it any more. */
 static void ipmodify_publish(struct table *table)
@@ -129,66 +141,147 @@ static void ipmodify_publish(struct table *table)
 	kvfree(old);
 }
 
-/* Has ftrace call the handler for exactly these functions. */
-static int ipmodify_filter(const struct kcare_redirect *redirects, size_t count)
+static bool in_batch(const struct batch *batch, u64 site)
 {
-	bool enabled = ipmodify_ops.flags & FTRACE_OPS_FL_ENABLED;
-	unsigned long *sites;
 	size_t i;
-	int err;
 
-	if (!count)
-		return enabled ? unregister_ftrace_function(&ipmodify_ops) : 0;
+	for (i = 0; i < batch->count; i++)
+		if (batch->sites[i] == site)
+			return true;
+	return false;
+}
 
-	sites = kvmalloc_array(count, sizeof(*sites), GFP_KERNEL);
-	if (!sites)
-		return -ENOMEM;
+static bool in_any_batch(u64 site)
+{
+	const struct batch *batch;
+
+	list_for_each_entry(batch, &batches, list)
+		if (in_batch(batch, site))
+			return true;
+	return false;
+}
+
+/* Those of @redirects that are in no batch yet; NULL if memory is short. */
+static struct batch *new_batch(const struct kcare_redirect *redirects, size_t count)
+{
+	struct batch *batch = kvzalloc(struct_size(batch, sites, count), GFP_KERNEL);
+	size_t i;
+
+	if (!batch)
+		return NULL;
+	batch->ops.func = ipmodify_handler;
+	batch->ops.flags = FTRACE_OPS_FL_PERMANENT | FTRACE_OPS_FL_IPMODIFY |
+			   (IS_ENABLED(CONFIG_DYNAMIC_FTRACE_WITH_ARGS) ? 0 : FTRACE_OPS_FL_SAVE_REGS);
 	for (i = 0; i < count; i++)
-		sites[i] = redirects[i].site;
-	err = ftrace_set_filter_ips(&ipmodify_ops, sites, count, 0, 1);
-	kvfree(sites);
-	if (!err && !enabled)
-		err = register_ftrace_function(&ipmodify_ops);
+		if (!in_any_batch(redirects[i].site))
+			batch->sites[batch->count++] = redirects[i].site;
+	return batch;
+}
+
+static void free_batch(struct batch *batch)
+{
+	ftrace_free_filter(&batch->ops);
+	kvfree(batch);
+}
+
+/* Has ftrace call the handler for the functions of @batch, which is the list's or freed then. */
+static int add_batch(struct batch *batch)
+{
+	int err = ftrace_set_filter_ips(&batch->ops, batch->sites, batch->count, 0, 1);
+
+	if (!err)
+		err = register_ftrace_function(&batch->ops);
+	if (err)
+		free_batch(batch);
+	else
+		list_add(&batch->list, &batches);
 	return err;
+}
+
+/* It fails only if ftrace has shut itself down; the handler stays then. */
+static void end_batch(struct batch *batch)
+{
+	if (unregister_ftrace_function(&batch->ops)) {
+		__module_get(THIS_MODULE);
+		return;
+	}
+	list_del(&batch->list);
+	free_batch(batch);
+}
+
+/* Leaves the @kept sites of a batch that are in @table. Where memory is short, that is done another time. */
+static void shrink_batch(struct batch *batch, struct table *table, size_t kept)
+{
+	unsigned long *sites = kvmalloc_array(kept, sizeof(*sites), GFP_KERNEL);
+	size_t i, count = 0;
+
+	if (!sites)
+		return;
+	for (i = 0; i < batch->count; i++)
+		if (find_redirect(table, batch->sites[i]))
+			sites[count++] = batch->sites[i];
+	if (!ftrace_set_filter_ips(&batch->ops, sites, count, 0, 1)) {
+		memcpy(batch->sites, sites, count * sizeof(*sites));
+		batch->count = count;
+	}
+	kvfree(sites);
+}
+
+/* Has ftrace call the handler for no more functions than are in @table. */
+static void thin_batches(struct table *table)
+{
+	struct batch *batch, *next;
+
+	list_for_each_entry_safe(batch, next, &batches, list) {
+		size_t i, kept = 0;
+
+		for (i = 0; i < batch->count; i++)
+			if (find_redirect(table, batch->sites[i]))
+				kept++;
+		if (!kept)
+			end_batch(batch);
+		else if (kept < batch->count)
+			shrink_batch(batch, table, kept);
+	}
 }
 
 int kcare_ipmodify_set(const struct kcare_redirect *redirects, size_t count)
 {
 	struct table *old = rcu_dereference_protected(ipmodify_table, true);
 	struct table *table = NULL, *former = NULL;
-	bool grows = count > (old ? old->count : 0);
-	int err;
+	struct batch *batch = NULL;
+	int err = -ENOMEM;
 
-	if (grows && old) {
-		former = kvmemdup(old, struct_size(old, redirects, old->count), GFP_KERNEL);
-		if (!former)
-			return -ENOMEM;
-	}
 	if (count) {
 		table = kvmalloc(struct_size(table, redirects, count), GFP_KERNEL);
-		if (!table) {
-			kvfree(former);
-			return -ENOMEM;
-		}
+		batch = new_batch(redirects, count);
+		if (!table || !batch)
+			goto out;
 		table->count = count;
 		memcpy(table->redirects, redirects, count * sizeof(*redirects));
 	}
-	/* A function must be in the table for as long as ftrace calls the handler for it. */
-	if (!grows) {
-		err = ipmodify_filter(redirects, count);
+	if (old) {
+		former = kvmemdup(old, struct_size(old, redirects, old->count), GFP_KERNEL);
+		if (!former)
+			goto out;
+	}
+	/* A function is in the table before ftrace calls the handler for it. */
+	ipmodify_publish(table);
+	if (batch && batch->count) {
+		err = add_batch(batch);
 		if (err) {
-			kvfree(table);
+			ipmodify_publish(former);
 			return err;
 		}
-		ipmodify_publish(table);
-		return 0;
+	} else {
+		kvfree(batch);
 	}
-	ipmodify_publish(table);
-	err = ipmodify_filter(redirects, count);
-	if (err)
-		ipmodify_publish(former);
-	else
-		kvfree(former);
+	thin_batches(table);
+	kvfree(former);
+	return 0;
+out:
+	kvfree(batch);
+	kvfree(table);
 	return err;
 }
 
@@ -198,10 +291,8 @@ int kcare_ipmodify_retarget(const struct kcare_redirect *redirects, size_t count
 	size_t i;
 
 	for (i = 0; i < count; i++) {
-		struct kcare_redirect *redirect;
+		struct kcare_redirect *redirect = find_redirect(table, redirects[i].site);
 
-		redirect = table ? bsearch((void *)redirects[i].site, table->redirects, table->count,
-					   sizeof(*redirect), compare_site) : NULL;
 		if (!redirect)
 			return -ENOENT;
 		WRITE_ONCE(redirect->target, redirects[i].target);
@@ -212,5 +303,4 @@ int kcare_ipmodify_retarget(const struct kcare_redirect *redirects, size_t count
 void kcare_redirects_exit(void)
 {
 	ftrace_free_filter(&direct_ops);
-	ftrace_free_filter(&ipmodify_ops);
 }

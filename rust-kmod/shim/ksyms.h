@@ -6,6 +6,7 @@
 #include <linux/execmem.h>
 #include <linux/ftrace.h>
 #include <linux/kallsyms.h>
+#include <linux/kprobes.h>
 #include <linux/lockdep.h>
 #include <linux/bug.h>
 #include <linux/module.h>
@@ -26,8 +27,18 @@
 #define KCARE_KSYM_LOCKDEP(X)
 #endif
 
+/* Detours of optimized kprobes. */
+#ifdef CONFIG_OPTPROBES
+#define KCARE_KSYM_OPTPROBES_FUNCTIONS(X) X(__is_insn_slot_addr)
+#define KCARE_KSYM_OPTPROBES_VARIABLES(X) X(struct kprobe_insn_cache, kprobe_optinsn_slots)
+#else
+#define KCARE_KSYM_OPTPROBES_FUNCTIONS(X)
+#define KCARE_KSYM_OPTPROBES_VARIABLES(X)
+#endif
+
 #define KCARE_KSYM_FUNCTIONS(X)			\
 	KCARE_KSYM_LOCKDEP(X)			\
+	KCARE_KSYM_OPTPROBES_FUNCTIONS(X)	\
 	X(add_ftrace_hash_entry_direct)		\
 	X(alloc_ftrace_hash)			\
 	X(execmem_alloc_rw)			\
@@ -59,6 +70,13 @@
 	X(update_ftrace_direct_del)		\
 	X(update_ftrace_direct_mod)
 
+/* struct module_use (kernel/module/internal.h), which no header exports. */
+struct kcare_module_use {
+	struct list_head source_list;
+	struct list_head target_list;
+	struct module *source, *target;
+};
+
 /* The head of struct mod_tree_root (kernel/module/internal.h), which no header exports. */
 struct kcare_mod_tree_root {
 	struct latch_tree_root root;
@@ -67,6 +85,7 @@ struct kcare_mod_tree_root {
 };
 
 #define KCARE_KSYM_VARIABLES(X)				\
+	KCARE_KSYM_OPTPROBES_VARIABLES(X)		\
 	X(char, _text)					\
 	X(char, _end)					\
 	X(unsigned char, vmlinux_build_id)		\

@@ -24,105 +24,119 @@ static bool own(void)
 	return READ_ONCE(kcare_chain_caller) == current;
 }
 
-/*
- * Modules that have been told of as coming, and whose init has not ended: they can be patched as those that are live,
- * while one that is coming and not here will be told of.
- */
-struct told {
+/* Modules that are coming, until they are live or go. */
+struct coming {
 	struct list_head list;
 	const struct module *mod;
+	enum {
+		/* Was coming before there was a watch; may be told of yet, or be past that, in its init. */
+		EARLIER,
+		/* Is being told of. */
+		CALLED,
+		/* Has been told of: it can be patched as those that are live. */
+		TOLD,
+	} state;
 };
 
-static LIST_HEAD(told_modules);
-/* Protects the list. Nests inside module_mutex. */
-static DEFINE_SPINLOCK(told_lock);
+static LIST_HEAD(coming_modules);
+/* Protects the list and the states. Nests inside module_mutex. */
+static DEFINE_SPINLOCK(coming_lock);
 
-static struct told *find_told(const struct module *mod)
+static struct coming *find_coming(const struct module *mod)
 {
-	struct told *told;
+	struct coming *coming;
 
-	list_for_each_entry(told, &told_modules, list)
-		if (told->mod == mod)
-			return told;
+	list_for_each_entry(coming, &coming_modules, list)
+		if (coming->mod == mod)
+			return coming;
 	return NULL;
 }
 
-static bool is_told(const struct module *mod)
+/* @coming becomes the list's. */
+static void add_coming(struct coming *coming, const struct module *mod, int state)
 {
-	guard(spinlock)(&told_lock);
-	return find_told(mod);
-}
+	struct coming *known;
 
-/* @told becomes the list's. */
-static void add_told(struct told *told, const struct module *mod)
-{
-	scoped_guard(spinlock, &told_lock) {
-		if (!find_told(mod)) {
-			told->mod = mod;
-			list_add(&told->list, &told_modules);
+	scoped_guard(spinlock, &coming_lock) {
+		known = find_coming(mod);
+		if (!known) {
+			coming->mod = mod;
+			coming->state = state;
+			list_add(&coming->list, &coming_modules);
 			return;
 		}
+		if (state > known->state)
+			known->state = state;
 	}
-	kfree(told);
+	kfree(coming);
 }
 
-static void forget_told(const struct module *mod)
+static void forget_coming(const struct module *mod)
 {
-	struct told *told;
+	struct coming *coming;
 
-	scoped_guard(spinlock, &told_lock) {
-		told = find_told(mod);
-		if (told)
-			list_del(&told->list);
+	scoped_guard(spinlock, &coming_lock) {
+		coming = find_coming(mod);
+		if (coming)
+			list_del(&coming->list);
 	}
-	kfree(told);
+	kfree(coming);
 }
 
-/* Those that were told to everybody else before there was a watch. */
-static int tell_earlier(void)
+void kcare_module_told(const struct module *mod)
+{
+	struct coming *coming;
+
+	guard(spinlock)(&coming_lock);
+	coming = find_coming(mod);
+	if (coming)
+		coming->state = TOLD;
+}
+
+/* What the chain may have gone past before there was a watch. */
+static int list_earlier(void)
 {
 	struct module *mod;
 
 	guard(mutex)(kcare_ksym_vars.module_mutex);
 	list_for_each_entry(mod, kcare_ksym_vars.modules, list) {
-		struct told *told;
+		struct coming *coming;
 
 		if (mod->state != MODULE_STATE_COMING || mod == THIS_MODULE)
 			continue;
-		told = kzalloc(sizeof(*told), GFP_KERNEL);
-		if (!told)
+		coming = kzalloc(sizeof(*coming), GFP_KERNEL);
+		if (!coming)
 			return -ENOMEM;
-		add_told(told, mod);
+		add_coming(coming, mod, EARLIER);
 	}
 	return 0;
 }
 
 static int note_coming(struct notifier_block *nb, unsigned long state, void *mod)
 {
-	struct told *told;
+	struct coming *coming;
 	int err;
 
 	if (own())
 		return NOTIFY_DONE;
 	if (state == MODULE_STATE_LIVE)
-		forget_told(mod);
+		forget_coming(mod);
 	if (state != MODULE_STATE_COMING)
 		return NOTIFY_DONE;
-	told = kzalloc(sizeof(*told), GFP_KERNEL);
-	if (!told)
+	coming = kzalloc(sizeof(*coming), GFP_KERNEL);
+	if (!coming)
 		return notifier_from_errno(-ENOMEM);
+	add_coming(coming, mod, CALLED);
 	err = watch_coming(watch_ctx, mod);
 	if (err)
-		kfree(told);
-	else
-		add_told(told, mod);
+		forget_coming(mod);
 	return notifier_from_errno(err);
 }
 
 static int note_going(struct notifier_block *nb, unsigned long state, void *mod)
 {
 	if (state == MODULE_STATE_GOING && !own()) {
-		forget_told(mod);
+		forget_coming(mod);
 		watch_going(watch_ctx, mod);
 	}
 	return NOTIFY_DONE;
@@ -147,7 +161,7 @@ int kcare_modules_watch(void *ctx, int (*coming)(void *ctx, struct module *mod),
 		unregister_module_notifier(&going_block);
 		return err;
 	}
-	err = tell_earlier();
+	err = list_earlier();
 	if (err)
 		kcare_modules_unwatch();
 	return err;
@@ -155,26 +169,41 @@ int kcare_modules_watch(void *ctx, int (*coming)(void *ctx, struct module *mod),
 
 void kcare_modules_unwatch(void)
 {
-	struct told *told, *next;
+	struct coming *coming, *next;
 
 	unregister_module_notifier(&coming_block);
 	unregister_module_notifier(&going_block);
-	list_for_each_entry_safe(told, next, &told_modules, list) {
-		list_del(&told->list);
-		kfree(told);
+	list_for_each_entry_safe(coming, next, &coming_modules, list) {
+		list_del(&coming->list);
+		kfree(coming);
 	}
 }
 
-struct module *kcare_module_find(const char *name)
+int kcare_module_find(const char *name, size_t len, struct module **found)
 {
+	char terminated[MODULE_NAME_LEN];
+	struct coming *coming;
 	struct module *mod;
 
-	mutex_lock(kcare_ksym_vars.module_mutex);
-	mod = ksym(find_module)(name);
-	if (mod && mod->state != MODULE_STATE_LIVE && !(mod->state == MODULE_STATE_COMING && is_told(mod)))
-		mod = NULL;
-	mutex_unlock(kcare_ksym_vars.module_mutex);
-	return mod;
+	*found = NULL;
+	if (len >= sizeof(terminated))
+		return 0;
+	memcpy(terminated, name, len);
+	terminated[len] = '\0';
+
+	guard(mutex)(kcare_ksym_vars.module_mutex);
+	mod = ksym(find_module)(terminated);
+	if (mod && mod->state == MODULE_STATE_COMING) {
+		guard(spinlock)(&coming_lock);
+		coming = find_coming(mod);
+		if (coming && coming->state == EARLIER)
+			return -EBUSY;
+		if (coming && coming->state == TOLD)
+			*found = mod;
+	} else if (mod && mod->state == MODULE_STATE_LIVE) {
+		*found = mod;
+	}
+	return 0;
 }
 
 const char *kcare_module_name(const struct module *mod)

@@ -5,6 +5,8 @@
  * load_module() in kernel/module/main.c, each with its mirror; the order is the caller's.
  */
 
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
 #include <linux/kallsyms.h>
 #include <linux/mm.h>
 #include <linux/moduleloader.h>
@@ -18,12 +20,27 @@ static_assert((int)KCARE_DATA == MOD_DATA);
 static_assert((int)KCARE_RODATA == MOD_RODATA);
 static_assert((int)KCARE_RO_AFTER_INIT == MOD_RO_AFTER_INIT);
 
+/* A module, and kcare as its user, because of which not even `rmmod --force` takes it (delete_module()). */
+struct resident {
+	struct module mod;
+	struct kcare_module_use use;
+};
+
+/* References to a module that is nobody else's. */
+#define KCARE_REFS 2
+
+/* Modules that are in no list of the kernel's any more, but to which others have references, such as BPF programs. */
+static LIST_HEAD(held);
+static DEFINE_MUTEX(held_lock);
+
 struct module *kcare_resident_new(const char *name)
 {
-	struct module *mod = kvzalloc(sizeof(*mod), GFP_KERNEL);
+	struct resident *resident = kvzalloc(sizeof(*resident), GFP_KERNEL);
+	struct module *mod;
 
-	if (!mod)
+	if (!resident)
 		return NULL;
+	mod = &resident->mod;
 	strscpy(mod->name, name, sizeof(mod->name));
 	mod->state = MODULE_STATE_UNFORMED;
 	mod->taints = THIS_MODULE->taints | BIT(TAINT_LIVEPATCH);
@@ -31,8 +48,12 @@ struct module *kcare_resident_new(const char *name)
 	INIT_LIST_HEAD(&mod->source_list);
 	INIT_LIST_HEAD(&mod->target_list);
 	INIT_LIST_HEAD(&mod->bug_list);
-	/* One for MODULE_REF_BASE (kernel/module/main.c) and one that is never given back: rmmod is refused. */
-	atomic_set(&mod->refcnt, 2);
+	resident->use.source = THIS_MODULE;
+	resident->use.target = mod;
+	INIT_LIST_HEAD(&resident->use.target_list);
+	list_add(&resident->use.source_list, &mod->source_list);
+	/* MODULE_REF_BASE (kernel/module/main.c), and kcare's. */
+	atomic_set(&mod->refcnt, KCARE_REFS);
 	return mod;
 }
 
@@ -61,7 +82,7 @@ static void forget_locks(const struct module_memory *mem)
 #endif
 }
 
-void kcare_resident_free(struct module *mod)
+static void free_resident(struct module *mod)
 {
 	int i;
 
@@ -71,7 +92,32 @@ void kcare_resident_free(struct module *mod)
 		forget_locks(&mod->mem[i]);
 		ksym(execmem_free)(mod->mem[i].base);
 	}
-	kvfree(mod);
+	kvfree(container_of(mod, struct resident, mod));
+}
+
+/* No new reference appears: whoever looks for a module finds none of these. */
+void kcare_residents_sweep(void)
+{
+	struct module *mod, *next;
+
+	guard(mutex)(&held_lock);
+	list_for_each_entry_safe(mod, next, &held, list) {
+		if (atomic_read(&mod->refcnt))
+			continue;
+		list_del(&mod->list);
+		free_resident(mod);
+	}
+}
+
+void kcare_resident_free(struct module *mod)
+{
+	int others = atomic_sub_return(KCARE_REFS, &mod->refcnt);
+
+	if (others)
+		pr_info("%s has %d users left: its memory stays until they are gone\n", mod->name, others);
+	scoped_guard(mutex, &held_lock)
+		list_add(&mod->list, &held);
+	kcare_residents_sweep();
 }
 
 void kcare_resident_set_tables(struct module *mod, const struct kcare_tables *t)

@@ -59,8 +59,10 @@ struct kcare_tables {
 struct module *kcare_resident_new(const char *name);
 /* Allocates zeroed, still writable memory for a region; NULL if memory is short. */
 void *kcare_resident_alloc(struct module *mod, enum kcare_region region, size_t size);
-/* Frees the memory and the module; it must not be in the kernel's lists. */
+/* Frees the memory and the module, as soon as others let go of it; it must not be in the kernel's lists. */
 void kcare_resident_free(struct module *mod);
+/* Frees those of which others have let go since. */
+void kcare_residents_sweep(void);
 void kcare_resident_set_tables(struct module *mod, const struct kcare_tables *tables);
 /* Enters the unformed module into the kernel's list and address tree; -EEXIST if a module of others has the name. */
 int kcare_resident_insert(struct module *mod);
@@ -79,7 +81,8 @@ void kcare_resident_unseal(struct module *mod);
 void kcare_resident_unfinalize(struct module *mod);
 
 /*
- * No module is told of as coming or going meanwhile. To be locked before whatever the functions of
+ * The kernel's chain stays as it is: nobody is added to those that are told of modules. It does not keep modules from
+ * being told of, which have the same lock as readers. To be locked before whatever the functions of
  * kcare_modules_watch() lock, and around kcare_resident_coming() and _going(), but not within those functions.
  */
 void kcare_chain_lock(void);
@@ -91,13 +94,18 @@ extern struct task_struct *kcare_chain_caller;
 
 /*
  * From now on @coming is called for each module in front of its init, which does not run if that returns an error,
- * and @going for each that has ended, also if it has not begun.
+ * and @going for each that has ended, also if it has not begun. @coming calls kcare_module_told() before it lets go of
+ * the lock under which kcare_module_find() is called, so that none is missed in between.
  */
 int kcare_modules_watch(void *ctx, int (*coming)(void *ctx, struct module *mod),
 			void (*going)(void *ctx, struct module *mod));
 void kcare_modules_unwatch(void);
-/* A module that is live, or in its init and has been told of, or NULL. It stays until it has been told of as going. */
-struct module *kcare_module_find(const char *name);
+void kcare_module_told(const struct module *mod);
+/*
+ * A module that is live, or has been told of as coming, or NULL; @name has @len bytes without NUL. It stays until it has
+ * been told of as going. -EBUSY for one that was coming before kcare_modules_watch(), as long as it is.
+ */
+int kcare_module_find(const char *name, size_t len, struct module **found);
 const char *kcare_module_name(const struct module *mod);
 /* Address and size of a module's memory: enum kcare_region, or any other number for its per-CPU area. */
 void kcare_module_memory(const struct module *mod, unsigned int region, u64 *base, u64 *size);
@@ -184,6 +192,12 @@ int kcare_task_rethooks(struct task_struct *task, int (*word)(void *ctx, u64 w),
 int kcare_task_trace(struct task_struct *task, u64 *entries, unsigned int size);
 /* Whether this is ftrace's own text, in which a task may be on its way to a direct target. */
 bool kcare_in_ftrace(u64 address);
+/*
+ * Whether there are optimized kprobes, each with a detour of its own (arch/x86/kernel/kprobes/opt.c), and whether this is in
+ * one. A task that is interrupted there has no word of the probed function on its stack.
+ */
+bool kcare_has_detours(void);
+bool kcare_in_detour(u64 address);
 /* For how long it has slept, by the clock of the scheduler; 0 if it does not, or if that is not known. */
 u64 kcare_task_asleep_ns(struct task_struct *task);
 int kcare_task_pid(struct task_struct *task);
@@ -199,16 +213,21 @@ void kcare_switches_stop(void);
 void kcare_switches_note(struct task_struct *task);
 /* From here on tasks are noted anew. */
 void kcare_switches_turn(void);
-/* Calls @visit for the tasks noted before the last turn. */
+/* Calls @visit for the tasks noted before the last turn. An RCU reader meanwhile. */
 int kcare_switches_visit_before(int (*visit)(void *ctx, struct task_struct *task), void *ctx);
-/* Calls @visit for the tasks noted since, with the machine stopped; -EOVERFLOW if there ever were too many. */
+/* Calls @visit for the tasks noted since, with the machine stopped. */
 int kcare_switches_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx);
+/* Whether there ever were too many to note. */
+bool kcare_switches_overflowed(void);
 
 /* ---- parking.c: help for tasks that sleep where they must not ---- */
 
 /* NULL if memory is short. */
 struct kcare_parking *kcare_parking_new(void);
-/* Wakes a task, which then waits on its way out of the kernel; false if that cannot be, or has been done. */
+/*
+ * Wakes a task, which then waits on its way out of the kernel; false if that cannot be, or has been done. If it turns out to
+ * wait in the code that it was to leave, it goes on.
+ */
 bool kcare_parking_invite(struct kcare_parking *parking, struct task_struct *task);
 /* Lets all go on, and gives the caller's reference back. */
 void kcare_parking_open(struct kcare_parking *parking);

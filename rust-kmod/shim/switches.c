@@ -58,8 +58,8 @@ static void notrace note(struct task_struct *task)
 	unsigned int i;
 	u16 *number;
 
-	/* Idle tasks are looked at in any case. */
-	if (is_idle_task(task))
+	/* The CPUs' own idle tasks are looked at in any case; those of idle injection (play_idle_precise()) are not. */
+	if (!task->pid)
 		return;
 	for (i = 0; i < TRIES; i++) {
 		number = &notes->index[(slot + i) % ARRAY_SIZE(notes->index)];
@@ -136,8 +136,11 @@ int kcare_switches_start(void)
 	err = tracepoint_probe_register(sched_switch, note_switch, NULL);
 	if (err)
 		goto out;
-	/* A switch that began without the probe is over after this: it runs with interrupts off. */
-	synchronize_rcu();
+	/*
+	 * A switch that began without the probe is over after this: it runs with interrupts off. So is the exit of every
+	 * task that is in no list any more (rcu_tasks_postscan()), and which only a note could tell of.
+	 */
+	synchronize_rcu_tasks();
 	return 0;
 out:
 	free_notes();
@@ -147,7 +150,11 @@ out:
 void kcare_switches_stop(void)
 {
 	tracepoint_probe_unregister(sched_switch, note_switch, NULL);
-	tracepoint_synchronize_unregister();
+	/*
+	 * The probe runs with interrupts off. tracepoint_synchronize_unregister() would wait for BPF programs that sleep,
+	 * too, for as long as they do.
+	 */
+	synchronize_rcu();
 	free_notes();
 }
 
@@ -197,10 +204,17 @@ static int visit_notes(bool before, int (*visit)(void *ctx, struct task_struct *
 
 int kcare_switches_visit_before(int (*visit)(void *ctx, struct task_struct *task), void *ctx)
 {
+	/* For what hangs on a task, as for kcare_threads_visit(). */
+	guard(rcu)();
 	return visit_notes(true, visit, ctx);
 }
 
 int kcare_switches_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx)
 {
-	return READ_ONCE(overflow) ? -EOVERFLOW : visit_notes(false, visit, ctx);
+	return visit_notes(false, visit, ctx);
+}
+
+bool kcare_switches_overflowed(void)
+{
+	return READ_ONCE(overflow);
 }

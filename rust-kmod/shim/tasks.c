@@ -118,6 +118,24 @@ bool kcare_in_ftrace(u64 address)
 	return ksym(is_ftrace_trampoline)(address);
 }
 
+bool kcare_has_detours(void)
+{
+#ifdef CONFIG_OPTPROBES
+	return !list_empty(&kcare_ksym_vars.kprobe_optinsn_slots->pages);
+#else
+	return false;
+#endif
+}
+
+bool kcare_in_detour(u64 address)
+{
+#ifdef CONFIG_OPTPROBES
+	return ksym(__is_insn_slot_addr)(kcare_ksym_vars.kprobe_optinsn_slots, address);
+#else
+	return false;
+#endif
+}
+
 bool kcare_task_runnable(struct task_struct *task)
 {
 	return task_is_running(task);
