@@ -10,7 +10,7 @@
 # - a task asleep in a function that goes away blocks, in each direction
 # - unload frees the level and the one before it, and nothing is lost
 
-#@ append: slab_nomerge
+#@ append: slab_debug=FZPU,kmalloc-*
 #@ timeout: 600
 
 # shellcheck source-path=SCRIPTDIR source=functions.sh
@@ -229,10 +229,10 @@ round() {
 	kpush unload
 }
 rounds() {
-	for ((i = 0; i < 20; i++)); do
+	for ((i = 0; i < 10; i++)); do
 		round
 	done >"$WORK/answers"
-	is "refused" "$(cut -f2 "$WORK/answers" | sort | uniq -c | xargs)" "120 ok"
+	is "refused" "$(cut -f2 "$WORK/answers" | sort | uniq -c | xargs)" "60 ok"
 }
 lost rounds >"$WORK/lost"
 is "lost" "$(<"$WORK/lost")" ""

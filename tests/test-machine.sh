@@ -13,7 +13,6 @@
 
 # The oops is wanted, and looked at.
 #@ warnings: wanted
-#@ append: slab_nomerge
 
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"

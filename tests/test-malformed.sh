@@ -7,13 +7,13 @@
 # - all of malform's variants of a real payload
 # - the memory in use is the same after many rounds of them
 
-#@ append: slab_nomerge
+#@ append: slab_debug=FZPU,kmalloc-*
 
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"
 
 # Each is pushed so often for the count of objects.
-readonly ROUNDS=24
+readonly ROUNDS=8
 
 malformed=$PAYLOADS/malformed
 need_payloads cmdline
@@ -51,7 +51,6 @@ push_all() {
 	is "pushed" "$(wc -l <"$WORK/again")" $((${#files[@]} * ROUNDS))
 	is "the same answers" "$(cut -f1-4 "$WORK/again" | uniq)" "$(cut -f1-4 "$WORK/answers")"
 }
-# A payload that loses one object makes ROUNDS more of a kind.
 lost push_all >"$WORK/lost"
 is "lost" "$(<"$WORK/lost")" ""
 is "state" "$(state)" "$state"

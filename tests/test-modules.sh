@@ -12,7 +12,7 @@
 # - a module is loaded and unloaded in a loop while levels come and go
 # - nothing is lost
 
-#@ append: slab_nomerge
+#@ append: slab_debug=FZPU,kmalloc-*
 
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"
@@ -204,7 +204,7 @@ check_result
 
 start_test "a module in a loop while levels come and go"
 come_and_go() {
-	local end=$((SECONDS + 20))
+	local end=$((SECONDS + 10))
 	while [[ $SECONDS -lt $end ]]; do
 		modprobe dummy numdummies=1 || echo "modprobe failed"
 		modprobe -r dummy || echo "modprobe -r failed"
