@@ -9,6 +9,7 @@
 #   leaves in time or not
 
 #@ append: slab_debug=FZPU,kmalloc-*
+#@ timeout: 600
 
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"
