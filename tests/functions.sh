@@ -338,7 +338,8 @@ memory() {
 # addresses and no names any more. What other caches keep for each CPU is the allocator's own.
 objects() {
 	local ours='[^ \n]+ [[]kcare[^\n]*'
-	[[ -e /sys/kernel/debug/slab/kmalloc-8/alloc_traces ]] || return 0
+	# KASAN keeps what is free for a while (mm/kasan/quarantine.c); there kmemleak looks.
+	[[ -e /sys/kernel/debug/slab/kmalloc-8/alloc_traces && $RELEASE != *-debug-* ]] || return 0
 	[[ -d /sys/module/kcare ]] || ours='0xffffffff[^\n]*'
 	awk -v RS= -F '\n' -v ours="$ours" '
 		/__pcs_replace_(empty|full)_main/ { next }
@@ -370,7 +371,16 @@ remains() {
 		sleep 0.1
 	done
 	[[ -z $now ]] || echo "$now"
-	objects | awk 'NR == FNR { more[$1]; next } $2 in more' <(echo "$now") -
+	objects | awk 'NR == FNR { more[$1]; next } $2 in more' <(echo "$now") - | head -n 40
+}
+
+# unreferenced: objects that nothing points to, where there is kmemleak=on.
+unreferenced() {
+	[[ -e /sys/kernel/debug/kmemleak ]] || return 0
+	# What is on its way to be freed can look lost once.
+	echo scan >/sys/kernel/debug/kmemleak
+	echo scan >/sys/kernel/debug/kmemleak
+	cat /sys/kernel/debug/kmemleak
 }
 
 # lost COMMAND...: what COMMAND takes and does not give back, as "NAME MORE". It is run twice, as some things are kept once.
@@ -387,6 +397,7 @@ nothing_is_left() {
 	start_test "nothing is left"
 	is "state" "$(state)" "$1"
 	is "lost" "$(remains 3)" ""
+	is "unreferenced" "$(unreferenced 2>/dev/null)" ""
 	is "complaints" "$(complaints)" ""
 	check_result
 }

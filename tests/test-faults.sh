@@ -87,9 +87,6 @@ faulty "rollback, IPMODIFY" "$(payload cmdline)" "$(payload levels-2)" -- rollba
 
 start_test "nothing is lost"
 is "lost" "$(remains)" ""
-# What is on its way to be freed can look lost once.
-echo scan >$DEBUG/kmemleak
-echo scan >$DEBUG/kmemleak
-is "objects that nothing points to" "$(cat $DEBUG/kmemleak)" ""
+is "unreferenced" "$(unreferenced)" ""
 is "complaints" "$(complaints)" ""
 check_result

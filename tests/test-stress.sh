@@ -11,7 +11,7 @@
 # STRESS_OPERATIONS is how many requests to apply, roll back or unload; 60 by default. STRESS_SEED repeats a run's dice.
 
 #@ timeout: 900
-#@ append: slab_debug=FZPU,kmalloc-*
+#@ append: slab_debug=FZPU,kmalloc-* kmemleak=on
 
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"
