@@ -37,7 +37,7 @@ use kernel::{
 };
 
 /// How often a change that there is no way around is tried.
-const TRIES: u32 = 10;
+pub(crate) const TRIES: u32 = 10;
 /// Pause between two tries, in milliseconds.
 const PAUSE_MS: i64 = 100;
 
@@ -340,7 +340,7 @@ impl Redirects {
                 Err(e) if e == ENOMEM && tries < TRIES => tries += 1,
                 result => return result,
             }
-            fsleep(Delta::from_millis(PAUSE_MS));
+            pause();
         }
     }
 
@@ -400,6 +400,11 @@ impl Redirects {
     pub(crate) fn synchronize(&self) {
         stop_machine::synchronize_text();
     }
+}
+
+/// Between two tries.
+pub(crate) fn pause() {
+    fsleep(Delta::from_millis(PAUSE_MS));
 }
 
 /// Inserts into a list that is ascending by `key`. Core's own sort has ends that objtool does not know to be ends.

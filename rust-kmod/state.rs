@@ -59,8 +59,10 @@ use crate::{
         Switched, //
     },
     redirect::{
+        pause,
         Choice,
-        Redirects, //
+        Redirects,
+        TRIES, //
     },
     report::{
         out_of_memory,
@@ -582,6 +584,7 @@ impl Core {
     }
 
     /// Waits until no task returns to these texts any more, to which nothing leads, behind [`Redirects::synchronize`].
+    /// If memory is short, it is tried again.
     ///
     /// # Errors
     ///
@@ -594,24 +597,32 @@ impl Core {
         if !redirects.is_shared() {
             return Ok(());
         }
-        let mut report = Report::new().unwrap_or(Report::none());
-        let left = leaving(core::iter::empty(), texts).and_then(|ranges| {
-            let switch = Switch {
-                ksyms: self.ksyms,
-                flags: &[],
-                leaving: Ranges::new(&ranges).ok_or(Error::from(Reason::Internal))?,
-                limit_ms: self.options.limit_ms,
-                nudge_ms: self.options.nudge_ms,
-                force: false,
-                interruptible: false,
-                name: &|_, report| report.add(format_args!("the patch")),
-            };
-            switch.run(&mut report)
-        });
-        left.map(|_| ()).map_err(|error| {
-            report.explain(&error);
-            report
-        })
+        let mut tries = 1;
+        loop {
+            let mut report = Report::new().unwrap_or(Report::none());
+            let left = leaving(core::iter::empty(), texts.clone()).and_then(|ranges| {
+                let switch = Switch {
+                    ksyms: self.ksyms,
+                    flags: &[],
+                    leaving: Ranges::new(&ranges).ok_or(Error::from(Reason::Internal))?,
+                    limit_ms: self.options.limit_ms,
+                    nudge_ms: self.options.nudge_ms,
+                    force: false,
+                    interruptible: false,
+                    name: &|_, report| report.add(format_args!("the patch")),
+                };
+                switch.run(&mut report)
+            });
+            match left {
+                Ok(_) => return Ok(()),
+                Err(error) if error.reason == Reason::OutOfMemory && tries < TRIES => tries += 1,
+                Err(error) => {
+                    report.explain(&error);
+                    return Err(report);
+                }
+            }
+            pause();
+        }
     }
 
     /// Publishes what is live now, after a stop.
