@@ -370,7 +370,8 @@ remains() {
 	while now=$(more "$@") && [[ $now && $SECONDS -lt $end ]]; do
 		sleep 0.1
 	done
-	[[ -z $now ]] || echo "$now"
+	[[ $now ]] || return 0
+	echo "$now"
 	objects | awk 'NR == FNR { more[$1]; next } $2 in more' <(echo "$now") - | head -n 40
 }
 

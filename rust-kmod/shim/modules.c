@@ -18,7 +18,7 @@ static void *watch_ctx;
 static int (*watch_coming)(void *ctx, struct module *mod);
 static void (*watch_going)(void *ctx, struct module *mod);
 
-/* A module of kcare's own comes or goes; kcare_chain_call() runs in the same task. */
+/* A module of kcare's own comes or goes; call_chain() of resident.c runs in the same task. */
 static bool own(void)
 {
 	return READ_ONCE(kcare_chain_caller) == current;
