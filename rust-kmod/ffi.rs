@@ -205,7 +205,8 @@ extern "C" {
         redirects: *const Redirect,
         count: usize,
     ) -> c_int;
-    pub(crate) fn kcare_ipmodify_set(redirects: *const Redirect, count: usize) -> c_int;
+    pub(crate) fn kcare_ipmodify_grow(redirects: *const Redirect, count: usize) -> c_int;
+    pub(crate) fn kcare_ipmodify_shrink(redirects: *const Redirect, count: usize) -> c_int;
     pub(crate) fn kcare_ipmodify_retarget(redirects: *const Redirect, count: usize) -> c_int;
     pub(crate) fn kcare_redirects_exit();
 
@@ -214,6 +215,7 @@ extern "C" {
     pub(crate) fn kcare_task_hold(task: *mut task_struct) -> bool;
     pub(crate) fn kcare_task_release(task: *mut task_struct);
     pub(crate) fn kcare_task_runnable(task: *mut task_struct) -> bool;
+    pub(crate) fn kcare_task_queued(task: *mut task_struct) -> bool;
     pub(crate) fn kcare_task_stack(
         task: *mut task_struct,
         low: *mut *const u64,

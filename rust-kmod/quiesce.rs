@@ -117,6 +117,9 @@ pub(crate) struct Switched {
     pub(crate) forced: bool,
 }
 
+/// Prints where an address is.
+pub(crate) type Name<'a> = &'a dyn Fn(u64, &mut Report);
+
 /// One request to switch.
 pub(crate) struct Switch<'a> {
     /// Proof that the idle tasks can be found.
@@ -134,7 +137,7 @@ pub(crate) struct Switch<'a> {
     /// A signal to the caller ends it.
     pub(crate) interruptible: bool,
     /// Prints where an address of `leaving` is.
-    pub(crate) name: &'a dyn Fn(u64, &mut Report),
+    pub(crate) name: Name<'a>,
 }
 
 /// From here on every task that runs is noted.
@@ -148,7 +151,7 @@ fn watch(report: &mut Report) -> Result<Switches, Error> {
 
 /// Where a task is in the detour of an optimized kprobe, if it may be: nothing sleeps there.
 fn in_detour(task: &Task<'_>) -> Option<u64> {
-    if !tasks::has_detours() || !task.runnable() {
+    if !tasks::has_detours() || !task.queued() {
         return None;
     }
     task.find_word(None, |word| tasks::in_detour(word).then_some(word))

@@ -204,7 +204,7 @@ impl Redirects {
                     insert(&mut all, *redirect, |redirect| redirect.site)?;
                 }
                 self.shared = true;
-                self.ftrace.set_ipmodify(&all)?;
+                self.ftrace.grow_ipmodify(&all)?;
             }
         }
         for redirect in redirects {
@@ -238,7 +238,8 @@ impl Redirects {
                     Ok(()) => back,
                     Err(e) => return report.failed(Reason::RedirectFailed, "trying a redirect", e),
                 },
-                Err(_) => front,
+                Err(e) if e == EBUSY || e == EINVAL => front,
+                Err(e) => return report.failed(Reason::RedirectFailed, "trying a redirect", e),
             };
         }
         let (index, name) = new.first().map_or((0, "?"), |candidate| {
@@ -369,7 +370,7 @@ impl Redirects {
                 .retain(|entry| entry.strategy != Strategy::Direct || !ends(entry));
         }
         if fewer {
-            self.ftrace.set_ipmodify(&ipmodify)?;
+            self.ftrace.shrink_ipmodify(&ipmodify)?;
             // INVARIANT: As above.
             self.entries
                 .retain(|entry| entry.strategy != Strategy::IpModify || !ends(entry));

@@ -95,14 +95,25 @@ impl Ftrace {
         to_result(unsafe { ffi::kcare_direct_update(how, redirects.as_ptr(), redirects.len()) })
     }
 
-    /// From now on exactly these are redirected by IPMODIFY: more than before, or fewer. Ascending by site.
+    /// From now on exactly these are redirected by IPMODIFY: all of before, and some more. Ascending by site.
     ///
     /// # Errors
     ///
-    /// `EBUSY` if another IPMODIFY user holds one of the functions; those of ftrace. All is as before then.
-    pub(crate) fn set_ipmodify(&mut self, redirects: &[Redirect]) -> Result {
+    /// `EBUSY` if another IPMODIFY user holds one of the functions; `ENOMEM`, those of ftrace. All is as before then.
+    pub(crate) fn grow_ipmodify(&mut self, redirects: &[Redirect]) -> Result {
         // SAFETY: As for `direct`.
-        to_result(unsafe { ffi::kcare_ipmodify_set(redirects.as_ptr(), redirects.len()) })
+        to_result(unsafe { ffi::kcare_ipmodify_grow(redirects.as_ptr(), redirects.len()) })
+    }
+
+    /// From now on no more than these are redirected by IPMODIFY, some of those before. Ascending by site.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, and those of ftrace when it has shut itself down. ftrace has still some of the others then, which run
+    /// as if it had not; the same call tries again.
+    pub(crate) fn shrink_ipmodify(&mut self, redirects: &[Redirect]) -> Result {
+        // SAFETY: As for `direct`.
+        to_result(unsafe { ffi::kcare_ipmodify_shrink(redirects.as_ptr(), redirects.len()) })
     }
 
     /// Leads some of them somewhere else.

@@ -245,6 +245,12 @@ impl Task<'_> {
         unsafe { ffi::kcare_task_runnable(self.raw) }
     }
 
+    /// Whether it waits for a CPU, be it only to fall asleep: it may have been interrupted anywhere.
+    pub(crate) fn queued(&self) -> bool {
+        // SAFETY: The task is valid by the type's invariant.
+        unsafe { ffi::kcare_task_queued(self.raw) }
+    }
+
     /// For how long it has slept, in nanoseconds, give or take the time that it had run before; 0 if it does
     /// not sleep, or if that is not known.
     pub(crate) fn asleep_ns(&self) -> u64 {

@@ -184,16 +184,22 @@ static void free_batch(struct batch *batch)
 	kvfree(batch);
 }
 
-/* Has ftrace call the handler for the functions of @batch, which is the list's or freed then. */
+/*
+ * Has ftrace call the handler for the functions of @batch, which is the list's then. What BPF's programs are attached
+ * by may be busy for a moment with any other one (bpf_tramp_ftrace_ops_func(), kernel/bpf/trampoline.c, which sleeps for
+ * a millisecond); nothing has been done then.
+ */
 static int add_batch(struct batch *batch)
 {
 	int err = ftrace_set_filter_ips(&batch->ops, batch->sites, batch->count, 0, 1);
+	int tries = 1000;
 
-	if (!err)
-		err = register_ftrace_function(&batch->ops);
 	if (err)
-		free_batch(batch);
-	else
+		return err;
+	do {
+		err = register_ftrace_function(&batch->ops);
+	} while (err == -EAGAIN && --tries);
+	if (!err)
 		list_add(&batch->list, &batches);
 	return err;
 }
@@ -209,80 +215,112 @@ static void end_batch(struct batch *batch)
 	free_batch(batch);
 }
 
-/* Leaves the @kept sites of a batch that are in @table. Where memory is short, that is done another time. */
-static void shrink_batch(struct batch *batch, struct table *table, size_t kept)
+/* Those of a batch that are in @table. */
+static size_t kept(const struct batch *batch, struct table *table)
 {
-	unsigned long *sites = kvmalloc_array(kept, sizeof(*sites), GFP_KERNEL);
 	size_t i, count = 0;
 
+	for (i = 0; i < batch->count; i++)
+		if (find_redirect(table, batch->sites[i]))
+			count++;
+	return count;
+}
+
+static int shrink_batch(struct batch *batch, struct table *table)
+{
+	unsigned long *sites = kvmalloc_array(batch->count, sizeof(*sites), GFP_KERNEL);
+	size_t i, count = 0;
+	int err;
+
 	if (!sites)
-		return;
+		return -ENOMEM;
 	for (i = 0; i < batch->count; i++)
 		if (find_redirect(table, batch->sites[i]))
 			sites[count++] = batch->sites[i];
-	if (!ftrace_set_filter_ips(&batch->ops, sites, count, 0, 1)) {
+	err = ftrace_set_filter_ips(&batch->ops, sites, count, 0, 1);
+	if (!err) {
 		memcpy(batch->sites, sites, count * sizeof(*sites));
 		batch->count = count;
 	}
 	kvfree(sites);
+	return err;
 }
 
-/* Has ftrace call the handler for no more functions than are in @table. */
-static void thin_batches(struct table *table)
+/* Has ftrace call the handler for no more functions than are in @table; where memory is short, for some more. */
+static int thin_batches(struct table *table)
 {
 	struct batch *batch, *next;
+	int err;
 
 	list_for_each_entry_safe(batch, next, &batches, list) {
-		size_t i, kept = 0;
+		size_t count = kept(batch, table);
 
-		for (i = 0; i < batch->count; i++)
-			if (find_redirect(table, batch->sites[i]))
-				kept++;
-		if (!kept)
+		if (!count) {
 			end_batch(batch);
-		else if (kept < batch->count)
-			shrink_batch(batch, table, kept);
+		} else if (count < batch->count) {
+			err = shrink_batch(batch, table);
+			if (err)
+				return err;
+		}
 	}
+	return 0;
 }
 
-int kcare_ipmodify_set(const struct kcare_redirect *redirects, size_t count)
+static struct table *new_table(const struct kcare_redirect *redirects, size_t count)
+{
+	struct table *table = kvmalloc(struct_size(table, redirects, count), GFP_KERNEL);
+
+	if (!table)
+		return NULL;
+	table->count = count;
+	memcpy(table->redirects, redirects, count * sizeof(*redirects));
+	return table;
+}
+
+int kcare_ipmodify_grow(const struct kcare_redirect *redirects, size_t count)
 {
 	struct table *old = rcu_dereference_protected(ipmodify_table, true);
-	struct table *table = NULL, *former = NULL;
-	struct batch *batch = NULL;
-	int err = -ENOMEM;
+	struct table *table, *former = NULL;
+	struct batch *batch;
+	/* What an earlier change could not end. */
+	int err = thin_batches(old);
 
-	if (count) {
-		table = kvmalloc(struct_size(table, redirects, count), GFP_KERNEL);
-		batch = new_batch(redirects, count);
-		if (!table || !batch)
-			goto out;
-		table->count = count;
-		memcpy(table->redirects, redirects, count * sizeof(*redirects));
-	}
-	if (old) {
-		former = kvmemdup(old, struct_size(old, redirects, old->count), GFP_KERNEL);
-		if (!former)
-			goto out;
+	if (err)
+		return err;
+	table = new_table(redirects, count);
+	batch = new_batch(redirects, count);
+	if (old)
+		former = new_table(old->redirects, old->count);
+	if (!table || !batch || (old && !former)) {
+		kvfree(table);
+		kvfree(batch);
+		kvfree(former);
+		return -ENOMEM;
 	}
 	/* A function is in the table before ftrace calls the handler for it. */
 	ipmodify_publish(table);
-	if (batch && batch->count) {
-		err = add_batch(batch);
-		if (err) {
-			ipmodify_publish(former);
-			return err;
-		}
-	} else {
-		kvfree(batch);
+	err = add_batch(batch);
+	if (err) {
+		/* Waits for those who have seen the batch, too, as ftrace may have had it in its list for a moment. */
+		ipmodify_publish(former);
+		free_batch(batch);
+		return err;
 	}
-	thin_batches(table);
 	kvfree(former);
 	return 0;
-out:
-	kvfree(batch);
-	kvfree(table);
-	return err;
+}
+
+int kcare_ipmodify_shrink(const struct kcare_redirect *redirects, size_t count)
+{
+	struct table *table = NULL;
+
+	if (count) {
+		table = new_table(redirects, count);
+		if (!table)
+			return -ENOMEM;
+	}
+	ipmodify_publish(table);
+	return thin_batches(table);
 }
 
 int kcare_ipmodify_retarget(const struct kcare_redirect *redirects, size_t count)

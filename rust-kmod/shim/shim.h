@@ -112,7 +112,7 @@ void kcare_module_memory(const struct module *mod, unsigned int region, u64 *bas
 /* Whether a module has a symbol of this name, @len bytes without NUL, at this address. */
 bool kcare_module_has_symbol(const struct module *mod, u64 address, const char *name, size_t len);
 void kcare_module_get(struct module *mod);
-/* Fails for a module that is going. */
+/* Fails for a module that is in its init, or going. */
 bool kcare_module_try_get(struct module *mod);
 void kcare_module_put(struct module *mod);
 
@@ -161,8 +161,13 @@ enum kcare_direct {
 
 /* @count is 1 or more. */
 int kcare_direct_update(enum kcare_direct how, const struct kcare_redirect *redirects, size_t count);
-/* From now on exactly these, ascending by site: a superset or a subset of those before. */
-int kcare_ipmodify_set(const struct kcare_redirect *redirects, size_t count);
+/* From now on exactly these, ascending by site: all of before, and some more. */
+int kcare_ipmodify_grow(const struct kcare_redirect *redirects, size_t count);
+/*
+ * From now on no more than these, ascending by site, which are some of those before. After an error that is so, too, but
+ * ftrace still calls the handler for some that are not redirected any more, and the same call tries again to end that.
+ */
+int kcare_ipmodify_shrink(const struct kcare_redirect *redirects, size_t count);
 /* They are in the set; their targets change. */
 int kcare_ipmodify_retarget(const struct kcare_redirect *redirects, size_t count);
 /* Nothing is redirected any more. */
@@ -179,6 +184,8 @@ bool kcare_task_hold(struct task_struct *task);
 void kcare_task_release(struct task_struct *task);
 /* Whether a task waits for a CPU only. */
 bool kcare_task_runnable(struct task_struct *task);
+/* Whether it is on a runqueue, be it only to be taken off. */
+bool kcare_task_queued(struct task_struct *task);
 /* The words of a task's stack that are in use: from its saved stack pointer to its user registers. */
 void kcare_task_stack(struct task_struct *task, const u64 **low, const u64 **high);
 /* Words that the function-graph tracer keeps for it. */

@@ -138,7 +138,8 @@ int kcare_switches_start(void)
 		goto out;
 	/*
 	 * A switch that began without the probe is over after this: it runs with interrupts off. So is the exit of every
-	 * task that is in no list any more (rcu_tasks_postscan()), and which only a note could tell of.
+	 * task that is in no list any more (rcu_tasks_postscan()), and which only a note could tell of; but for one that
+	 * sleeps between the two, in proc_flush_pid(), which nothing in the kernel waits for.
 	 */
 	synchronize_rcu_tasks();
 	return 0;

@@ -141,6 +141,11 @@ bool kcare_task_runnable(struct task_struct *task)
 	return task_is_running(task);
 }
 
+bool kcare_task_queued(struct task_struct *task)
+{
+	return task_is_running(task) || READ_ONCE(task->on_rq);
+}
+
 u64 kcare_task_asleep_ns(struct task_struct *task)
 {
 	u64 now = local_clock(), since = 0;
