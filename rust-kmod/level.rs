@@ -84,6 +84,8 @@ pub(crate) struct Level {
     about: Arc<About>,
     /// Tasks may be inside for ever.
     pinned: bool,
+    /// The modules that the code needs, and this one.
+    _needs: KVec<ModuleRef>,
     _module: ModuleRef,
 }
 
@@ -100,7 +102,7 @@ impl Level {
     /// Those of [`Verified::parse`], [`loader::load`], and [`Reason::OutOfMemory`].
     pub(crate) fn load(
         payload: Verified,
-        objects: &Objects,
+        objects: Objects,
         former: Option<&Level>,
         (ksyms, module): (Ksyms, &'static ThisModule),
         report: &mut Report,
@@ -109,7 +111,7 @@ impl Level {
         let outer = parsed.outer();
         let around = Around {
             ksyms,
-            objects,
+            objects: &objects,
             previous: &body_in(former),
         };
         let base = loader::load(&outer, &around, report)?;
@@ -131,6 +133,7 @@ impl Level {
             modules,
             about,
             pinned: false,
+            _needs: objects.needs,
             _module: ModuleRef::new(module),
         })
     }

@@ -141,7 +141,7 @@ impl Objects {
                 let found = Object::of_module(module);
                 check_module(payload, index, &object, &found, report)?;
                 if !is_target {
-                    let need = ModuleRef::try_new(module).ok_or_else(|| missing(report))?;
+                    let need = ModuleRef::try_new(module).ok_or_else(|| report.coming(name))?;
                     needs.push(need, GFP_KERNEL).map_err(out_of_memory)?;
                 }
                 found

@@ -75,7 +75,7 @@ impl Report {
         )
     }
 
-    /// A module has been in its init since before there was anybody to be told of it.
+    /// A module is still in its init, and what is needed of it cannot be had before that has succeeded.
     pub(crate) fn coming(&mut self, module: &str) -> Error {
         self.refuse(
             Reason::Busy,
@@ -114,6 +114,11 @@ impl Report {
         if error.place != Place::Nowhere {
             self.add(format_args!(" ({})", error.place));
         }
+    }
+
+    /// Takes back what it says.
+    pub(crate) fn clear(&mut self) {
+        self.text.truncate(0);
     }
 
     /// The message; cut between characters.

@@ -80,6 +80,7 @@ is "redirected" "$(redirected)" "cmdline_proc_show"
 fails 1 rmmod kcare_1
 is "delete_module" "$(delete_module kcare_1)" EAGAIN
 is "delete_module, by force" "$(delete_module kcare_1 O_TRUNC)" EAGAIN
+is "delete_module of kcare, by force" "$(delete_module kcare O_TRUNC)" EAGAIN
 fails 1 rmmod kcare
 like "rmmod kcare" "$out" "in use"
 is "still patched" "$(</proc/cmdline)" "$original kcare=1"

@@ -38,7 +38,7 @@ impl ModuleRef {
         Self(module.as_ptr())
     }
 
-    /// Takes a reference to another module; `None` if it is going.
+    /// Takes a reference to another module; `None` if it is still in its init, or going.
     pub(crate) fn try_new(module: Module) -> Option<Self> {
         // SAFETY: The module is there by the invariant of `Module`.
         let taken = unsafe { ffi::kcare_module_try_get(module.0.as_ptr()) };

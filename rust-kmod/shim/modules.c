@@ -247,7 +247,8 @@ void kcare_module_get(struct module *mod)
 
 bool kcare_module_try_get(struct module *mod)
 {
-	return try_module_get(mod);
+	/* One that fails in its init is freed whoever has references (do_init_module()). */
+	return READ_ONCE(mod->state) == MODULE_STATE_LIVE && try_module_get(mod);
 }
 
 void kcare_module_put(struct module *mod)

@@ -20,10 +20,10 @@ static_assert((int)KCARE_DATA == MOD_DATA);
 static_assert((int)KCARE_RODATA == MOD_RODATA);
 static_assert((int)KCARE_RO_AFTER_INIT == MOD_RO_AFTER_INIT);
 
-/* A module, and kcare as its user, because of which not even `rmmod --force` takes it (delete_module()). */
+/* A module that kcare uses, and that uses kcare, because of which not even `rmmod --force` takes either (delete_module()). */
 struct resident {
 	struct module mod;
-	struct kcare_module_use use;
+	struct kcare_module_use used_by_kcare, uses_kcare;
 };
 
 /* References to a module that is nobody else's. */
@@ -48,10 +48,15 @@ struct module *kcare_resident_new(const char *name)
 	INIT_LIST_HEAD(&mod->source_list);
 	INIT_LIST_HEAD(&mod->target_list);
 	INIT_LIST_HEAD(&mod->bug_list);
-	resident->use.source = THIS_MODULE;
-	resident->use.target = mod;
-	INIT_LIST_HEAD(&resident->use.target_list);
-	list_add(&resident->use.source_list, &mod->source_list);
+	resident->used_by_kcare.source = THIS_MODULE;
+	resident->used_by_kcare.target = mod;
+	INIT_LIST_HEAD(&resident->used_by_kcare.target_list);
+	list_add(&resident->used_by_kcare.source_list, &mod->source_list);
+	/* In kcare's list while it is in the kernel's. */
+	resident->uses_kcare.source = mod;
+	resident->uses_kcare.target = THIS_MODULE;
+	INIT_LIST_HEAD(&resident->uses_kcare.source_list);
+	INIT_LIST_HEAD(&resident->uses_kcare.target_list);
 	/* MODULE_REF_BASE (kernel/module/main.c), and kcare's. */
 	atomic_set(&mod->refcnt, KCARE_REFS);
 	return mod;
@@ -99,24 +104,31 @@ static void free_resident(struct module *mod)
 void kcare_residents_sweep(void)
 {
 	struct module *mod, *next;
+	LIST_HEAD(unheld);
 
-	guard(mutex)(&held_lock);
-	list_for_each_entry_safe(mod, next, &held, list) {
-		if (atomic_read(&mod->refcnt))
-			continue;
-		list_del(&mod->list);
+	scoped_guard(mutex, &held_lock)
+		list_for_each_entry_safe(mod, next, &held, list)
+			if (!atomic_read(&mod->refcnt))
+				list_move(&mod->list, &unheld);
+	if (list_empty(&unheld))
+		return;
+	/* Whoever has just let go of it may be about to trace that (module_put()). */
+	synchronize_rcu_tasks();
+	list_for_each_entry_safe(mod, next, &unheld, list)
 		free_resident(mod);
-	}
 }
 
 void kcare_resident_free(struct module *mod)
 {
 	int others = atomic_sub_return(KCARE_REFS, &mod->refcnt);
 
-	if (others)
+	if (others) {
 		pr_info("%s has %d users left: its memory stays until they are gone\n", mod->name, others);
-	scoped_guard(mutex, &held_lock)
+		guard(mutex)(&held_lock);
 		list_add(&mod->list, &held);
+		return;
+	}
+	free_resident(mod);
 	kcare_residents_sweep();
 }
 
@@ -176,6 +188,7 @@ int kcare_resident_insert(struct module *mod)
 	} else {
 		grow_bounds(mod);
 		list_add_rcu(&mod->list, kcare_ksym_vars.modules);
+		list_add(&container_of(mod, struct resident, mod)->uses_kcare.source_list, &THIS_MODULE->source_list);
 		ksym(mod_tree_insert)(mod);
 	}
 	mutex_unlock(kcare_ksym_vars.module_mutex);
@@ -187,6 +200,7 @@ void kcare_resident_remove(struct module *mod)
 	mutex_lock(kcare_ksym_vars.module_mutex);
 	mod->state = MODULE_STATE_UNFORMED;
 	list_del_rcu(&mod->list);
+	list_del(&container_of(mod, struct resident, mod)->uses_kcare.source_list);
 	ksym(mod_tree_remove)(mod);
 	/* Readers of the list, the tree and the bug list are RCU readers, as in free_module(). */
 	synchronize_rcu();
