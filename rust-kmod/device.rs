@@ -120,7 +120,7 @@ impl Device {
         };
         let how = Request::taking_back(request.flags);
         let result = known_flags(request.flags, known).and_then(|()| match what {
-            What::Forget => self.core.forget(),
+            What::Forget => self.core.forget(&mut report),
             What::Rollback => self.core.rollback(how, &mut report),
             _ => self.core.unload(how, &mut report),
         });

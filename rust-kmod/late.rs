@@ -12,7 +12,10 @@ use crate::{
         }, //
     },
     payload::{
-        error::Error,
+        error::{
+            Error,
+            Reason, //
+        },
         uapi::What, //
     },
     report::Report,
@@ -40,13 +43,15 @@ impl Watcher for Core {
         if let Err(error) = result {
             self.leave(engine, module, &[]);
             self.failed(What::Module, &error, &mut report);
+            self.show(engine);
             if !self.options.allow_unpatched {
                 pr_err!("module {} is not loaded\n", module.name());
                 return Err(kernel::error::Error::from_errno(-error.reason.errno()));
             }
             pr_warn!("module {} is loaded without its patch\n", module.name());
+        } else {
+            self.publish(engine, What::Module);
         }
-        self.publish(engine, What::Module);
         module.told();
         Ok(())
     }
@@ -75,8 +80,21 @@ impl Core {
             previous,
         } = engine;
         // The level for a rollback first: the live one's trampolines lead to it.
-        if let Some(previous) = previous.as_mut() {
-            previous.complete(Some(module), None, self.ksyms, report)?;
+        let completed = previous.as_mut().map_or(Ok(()), |level| {
+            level.complete(Some(module), None, self.ksyms, report)
+        });
+        if let Err(error) = completed {
+            if error.reason == Reason::OutOfMemory {
+                return Err(error);
+            }
+            // What it does not know it must not keep the live level from.
+            report.explain(&error);
+            if let Some(level) = previous.take() {
+                let (number, why) = (level.number(), report.as_str());
+                pr_warn!("patch level {number} is no longer kept for a rollback: {why}\n");
+                self.give_up(redirects, level);
+            }
+            report.clear();
         }
         let Some(live) = live.as_mut() else {
             return Ok(());
@@ -85,6 +103,10 @@ impl Core {
         let Some(part) = live.part(module) else {
             return Ok(());
         };
+        // A module that has gone was in its place, and ftrace did not give it up.
+        if part.loaded.functions.iter().any(|f| redirects.has(f)) {
+            return Err(report.failed(Reason::RedirectFailed, "ending former redirects", EBUSY));
+        }
         live.call_part(Kind::PrePatch, part, report)?;
         // Both refer to the flag, which says that the level is live.
         if let Err(error) = redirects.arm(part.loaded.functions.iter(), report) {
@@ -130,9 +152,11 @@ impl Core {
                 Ok(()) if level.is_pinned() => core::mem::forget(part),
                 Ok(()) => {
                     redirects.synchronize();
-                    match self.vacant(redirects, core::iter::once(part.loaded.text())) {
+                    let mut report = Report::new().unwrap_or(Report::none());
+                    let text = core::iter::once(part.loaded.text());
+                    match self.vacant(redirects, text, &mut report) {
                         Ok(()) => drop(part),
-                        Err(report) => keep(part, format_args!("{}", report.as_str())),
+                        Err(_) => keep(part, format_args!("{}", report.as_str())),
                     }
                 }
                 Err(e) => keep(part, unreleased!(e)),

@@ -55,6 +55,7 @@ use crate::{
         },
     },
     quiesce::{
+        Name,
         Switch,
         Switched, //
     },
@@ -369,12 +370,10 @@ impl Core {
             pr_info!("patch level {} replaced\n", replaced);
         }
         engine.live = Some(level);
-        if let Some(oldest) = oldest {
-            // Nothing has led to it since it was replaced, and no task was inside then.
-            engine.redirects.synchronize();
-            self.free(&engine.redirects, oldest);
-        }
         self.tell(engine, switched, What::Apply);
+        if let Some(oldest) = oldest {
+            self.give_up(&engine.redirects, oldest);
+        }
         Ok(())
     }
 
@@ -474,11 +473,11 @@ impl Core {
             engine.live.as_mut().map(Level::pin);
             back.as_mut().map(Level::pin);
         }
-        if let Some(level) = engine.live.take() {
-            self.release(&mut engine.redirects, level, back.as_ref());
-        }
-        engine.live = back;
+        let level = core::mem::replace(&mut engine.live, back);
         self.tell(engine, switched, What::Rollback);
+        if let Some(level) = level {
+            self.release(&mut engine.redirects, level, engine.live.as_ref());
+        }
         Ok(())
     }
 
@@ -517,18 +516,19 @@ impl Core {
             switched.retries
         );
         level.unpatch(Kind::PostUnpatch);
+        let (level, previous) = (engine.live.take(), engine.previous.take());
+        self.tell(engine, switched, What::Unload);
         // No task was behind the trampolines in the stop, and none gets there any more; when the functions
         // are released, none is in a trampoline either.
-        if let Some(mut level) = engine.live.take() {
+        if let Some(mut level) = level {
             if switched.forced {
                 level.pin();
             }
             self.release(&mut engine.redirects, level, None);
         }
-        if let Some(previous) = engine.previous.take() {
-            self.free(&engine.redirects, previous);
+        if let Some(previous) = previous {
+            self.give_up(&engine.redirects, previous);
         }
-        self.tell(engine, switched, What::Unload);
         Ok(())
     }
 
@@ -536,21 +536,33 @@ impl Core {
     ///
     /// # Errors
     ///
-    /// [`Reason::NoPrevious`], [`Reason::Busy`].
-    pub(crate) fn forget(&self) -> Result<(), Error> {
+    /// [`Reason::NoPrevious`], [`Reason::Busy`]; those of [`Core::vacant`], and it is still kept then.
+    pub(crate) fn forget(&self, report: &mut Report) -> Result<(), Error> {
         let mut locked = self.lock()?;
         let engine = &mut *locked.engine;
         let previous = engine
             .previous
-            .take()
+            .as_ref()
             .ok_or(Error::from(Reason::NoPrevious))?;
         let number = previous.number();
         // Nothing has led to it since it was replaced.
         engine.redirects.synchronize();
-        self.free(&engine.redirects, previous);
+        if !previous.is_pinned() {
+            self.vacant(&engine.redirects, previous.texts(), report)?;
+        }
+        if let Some(level) = engine.previous.take() {
+            level.free();
+        }
         pr_info!("patch level {number} is no longer kept for a rollback\n");
         self.publish(engine, What::Forget);
         Ok(())
+    }
+
+    /// Frees a level that was kept for a rollback: nothing has led to it since it was replaced, and no task was inside
+    /// then.
+    pub(crate) fn give_up(&self, redirects: &Redirects, level: Level) {
+        redirects.synchronize();
+        self.free(redirects, level);
     }
 
     /// Releases the functions of a level that has gone, and then frees it. Those that `other` redirects, too, the live
@@ -573,13 +585,10 @@ impl Core {
 
     /// Frees a level to which nothing leads any more, behind [`Redirects::synchronize`].
     fn free(&self, redirects: &Redirects, level: Level) {
-        let vacant = match level.is_pinned() {
-            true => Ok(()),
-            false => self.vacant(redirects, level.texts()),
-        };
-        match vacant {
-            Ok(()) => level.free(),
-            Err(report) => keep(level, format_args!("{}", report.as_str())),
+        let mut report = Report::new().unwrap_or(Report::none());
+        match level.is_pinned() || self.vacant(redirects, level.texts(), &mut report).is_ok() {
+            true => level.free(),
+            false => keep(level, format_args!("{}", report.as_str())),
         }
     }
 
@@ -588,39 +597,35 @@ impl Core {
     ///
     /// # Errors
     ///
-    /// Why that cannot be known, after the limit of a switch.
+    /// Those of [`Switch::run`], with the report that says why.
     pub(crate) fn vacant(
         &self,
         redirects: &Redirects,
         texts: impl Iterator<Item = Range> + Clone,
-    ) -> Result<(), Report> {
+        report: &mut Report,
+    ) -> Result<(), Error> {
         if !redirects.is_shared() {
             return Ok(());
         }
         let mut tries = 1;
         loop {
-            let mut report = Report::new().unwrap_or(Report::none());
             let left = leaving(core::iter::empty(), texts.clone()).and_then(|ranges| {
+                let name: Name<'_> = &|_, report| report.add(format_args!("the patch"));
                 let switch = Switch {
-                    ksyms: self.ksyms,
-                    flags: &[],
-                    leaving: Ranges::new(&ranges).ok_or(Error::from(Reason::Internal))?,
-                    limit_ms: self.options.limit_ms,
-                    nudge_ms: self.options.nudge_ms,
-                    force: false,
                     interruptible: false,
-                    name: &|_, report| report.add(format_args!("the patch")),
+                    ..self.to_switch(&[], &ranges, name)?
                 };
-                switch.run(&mut report)
+                switch.run(report)
             });
             match left {
                 Ok(_) => return Ok(()),
                 Err(error) if error.reason == Reason::OutOfMemory && tries < TRIES => tries += 1,
                 Err(error) => {
                     report.explain(&error);
-                    return Err(report);
+                    return Err(error);
                 }
             }
+            report.clear();
             pause();
         }
     }
@@ -633,6 +638,12 @@ impl Core {
 
     /// Publishes what is live now, and what has brought it about.
     pub(crate) fn publish(&self, engine: &Engine, what: What) {
+        let before = self.show(engine);
+        self.status.lock().note(what, before, 0);
+    }
+
+    /// Publishes what is live now; gives the level that was said to be before.
+    pub(crate) fn show(&self, engine: &Engine) -> u32 {
         let about = |level: &Option<Level>| level.as_ref().map(Level::about);
         let mut modules = Text::new();
         let (mut memory, mut functions) = (0, 0);
@@ -650,7 +661,7 @@ impl Core {
         status.memory = memory as u64;
         status.nr_funcs = u32::try_from(functions).unwrap_or(u32::MAX);
         status.modules = modules;
-        status.note(what, before, 0);
+        before
     }
 
     /// Checks a payload and loads it, whatever the engine does now.
@@ -673,12 +684,31 @@ impl Core {
         verify::preimages(&outer, &objects, report)?;
         let former = engine.live.as_ref();
         let context = (self.ksyms, self.module);
-        let mut level = Level::load(payload, &objects, former, context, report)?;
+        let mut level = Level::load(payload, objects, former, context, report)?;
         if let Some(live) = former {
             level.takes_over(live, report)?;
         }
         level.complete(None, former, self.ksyms, report)?;
         Ok(level)
+    }
+
+    /// A switch that a signal ends, and that is not forced.
+    fn to_switch<'a>(
+        &self,
+        flags: &'a [(&'a Flag, Bodies)],
+        ranges: &'a [Range],
+        name: Name<'a>,
+    ) -> Result<Switch<'a>, Error> {
+        Ok(Switch {
+            ksyms: self.ksyms,
+            flags,
+            leaving: Ranges::new(ranges).ok_or(Error::from(Reason::Internal))?,
+            limit_ms: self.options.limit_ms,
+            nudge_ms: self.options.nudge_ms,
+            force: false,
+            interruptible: true,
+            name,
+        })
     }
 
     fn switch(
@@ -689,15 +719,10 @@ impl Core {
         request: Request,
         report: &mut Report,
     ) -> Result<Option<Switched>, Error> {
+        let name: Name<'_> = &|word, report| name_address(levels, word, report);
         let switch = Switch {
-            ksyms: self.ksyms,
-            flags,
-            leaving: Ranges::new(ranges).ok_or(Error::from(Reason::Internal))?,
-            limit_ms: self.options.limit_ms,
-            nudge_ms: self.options.nudge_ms,
             force: request.force,
-            interruptible: true,
-            name: &|word, report| name_address(levels, word, report),
+            ..self.to_switch(flags, ranges, name)?
         };
         if request.dry_run {
             switch.probe(report);
@@ -711,7 +736,7 @@ impl oom::Relief for Core {
     fn relieve(&self) {
         pr_warn!("memory is short\n");
         // Whoever is busy with the levels now may free it as well, or tells of it once more.
-        let _ = self.forget();
+        let _ = self.forget(&mut Report::none());
     }
 }
 
@@ -741,11 +766,11 @@ fn policy(
 fn leaving<'a>(
     functions: impl Iterator<Item = &'a Function> + Clone,
     texts: impl Iterator<Item = Range> + Clone,
-) -> Result<KVec<Range>, Error> {
+) -> Result<KVVec<Range>, Error> {
     let bodies = functions.flat_map(|f| [f.inside, f.cold]);
     let all = Iterator::chain(bodies, texts).filter(|range| range.start < range.end);
     let count = all.clone().count();
-    let mut ranges = KVec::with_capacity(count, GFP_KERNEL).map_err(out_of_memory)?;
+    let mut ranges = KVVec::with_capacity(count, GFP_KERNEL).map_err(out_of_memory)?;
     for range in all {
         let at = ranges.partition_point(|r: &Range| r.start < range.start);
         ranges

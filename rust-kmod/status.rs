@@ -43,7 +43,7 @@ pub(crate) struct About {
     release: [u8; 64],
     description: [u8; 256],
     /// One line `fix: ID TITLE` per fix; the id is `-` if it has none.
-    fixes: KVec<u8>,
+    fixes: KVVec<u8>,
 }
 
 impl About {
@@ -312,8 +312,8 @@ impl About {
     }
 }
 
-fn fix_lines(payload: &Trusted<'_>) -> Result<KVec<u8>, Error> {
-    let mut lines = KVec::new();
+fn fix_lines(payload: &Trusted<'_>) -> Result<KVVec<u8>, Error> {
+    let mut lines = KVVec::new();
     for fix in payload.fixes() {
         let id = payload.string(fix.id);
         let title = payload.string(fix.title);

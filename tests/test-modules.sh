@@ -197,9 +197,24 @@ is "apply" "$(apply module)" $'ok\tok'
 succeeds insmod "$other" numdummies=1
 is "unpatched" "$(collisions)" 0
 is "told" "$(told)" "dummy waiting"
+like "history" "$(kcarectl --history | tail -n 1)" 'UTC  module .* wrong-build-id$'
 rmmod dummy
 is "unload" "$(back unload)" $'ok\tok'
 reload_kcare
+check_result
+
+start_test "another build of a module, which only the level for a rollback does not know"
+is "apply" "$(apply module)" $'ok\tok'
+is "apply 2" "$(apply module-2)" $'ok\tok'
+is "kept" "$(<"$VIEWS/previous_level")" 1
+succeeds insmod "$other" numdummies=1
+like "log" "$(kcare_log | tail -n 1)" '^patch level 1 is no longer kept for a rollback: part dummy: it is for module dummy with build-id '
+is "kept" "$(<"$VIEWS/previous_level")" 0
+is "rollback" "$(back rollback)" $'ENOENT\tno-previous'
+is "told" "$(told)" "zram waiting"
+rmmod dummy
+is "unload" "$(back unload)" $'ok\tok'
+is "state" "$(state)" "$state"
 check_result
 
 start_test "a module in a loop while levels come and go"
