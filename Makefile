@@ -22,7 +22,7 @@ kbuild = $(in_root) make -s -C $(kernels)/$(KERNEL)/build M=$(CURDIR) MO=$(kmod)
 # The release of our own with the same source, and what runs on it.
 debug_kernel = $(KERNEL:%-cloud-amd64=%-debug-amd64)
 # Without callbacks-module, whose tun wants all of INET, which that kernel leaves out.
-debug_tests := basic blocked callbacks faults insmod levels modules redirect shadow soak state stress
+debug_tests := basic blocked bpf callbacks faults insmod levels modules redirect shadow soak state stress
 .PHONY: all help kernel keys kmod user test lint cargo-test kinds-test vm-test soak debug-kernel test-debug bench \
 	differential demo fmt fmt-kmod clean
 

@@ -20,8 +20,8 @@ readonly TRACING=/sys/kernel/tracing
 readonly VIEWS=/sys/class/misc/kcare
 readonly SKIP=4
 # A loop's limit in seconds. Nothing takes half as long, even where a busy host emulates the machine.
-RETRY_LIMIT=30
-[[ $RELEASE != *-debug-* ]] || RETRY_LIMIT=150
+RETRY_LIMIT=60
+[[ $RELEASE != *-debug-* ]] || RETRY_LIMIT=180
 readonly RETRY_LIMIT
 # How long a task has slept is known to a kernel with CONFIG_SCHED_INFO.
 ASLEEP=', asleep for [0-9.]+ s'

@@ -74,7 +74,8 @@ attached() {
 }
 
 unbpf() {
-	kill -INT "$tracer" 2>/dev/null
+	# While it starts it does not listen.
+	retry eval "kill -INT $tracer 2>/dev/null; gone $tracer"
 	wait "$tracer"
 }
 
