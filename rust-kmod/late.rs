@@ -18,7 +18,10 @@ use crate::{
         },
         uapi::What, //
     },
-    report::Report,
+    report::{
+        out_of_memory,
+        Report, //
+    },
     state::{
         keep,
         settle,
@@ -74,28 +77,37 @@ impl Core {
         module: Module,
         report: &mut Report,
     ) -> Result<(), Error> {
+        let mut why = Report::new().map_err(out_of_memory)?;
+        // The level for a rollback first: the live one's trampolines lead to it.
+        let previous = engine.previous.as_mut();
+        let completed = previous.map_or(Ok(()), |level| {
+            level.complete(Some(module), None, self.ksyms, &mut why)
+        });
+        if let Err(error) = &completed {
+            if error.reason == Reason::OutOfMemory {
+                return completed;
+            }
+            why.explain(error);
+        }
+        self.patch(engine, module, report)?;
+        if completed.is_err() {
+            // A module that it does not know must not be kept from the live one.
+            if let Some(level) = engine.previous.take() {
+                let (number, why) = (level.number(), why.as_str());
+                pr_warn!("patch level {number} is no longer kept for a rollback: {why}\n");
+                self.give_up(&engine.redirects, level);
+            }
+        }
+        Ok(())
+    }
+
+    /// Patches it as the live level says.
+    fn patch(&self, engine: &mut Engine, module: Module, report: &mut Report) -> Result<(), Error> {
         let Engine {
             redirects,
             live,
             previous,
         } = engine;
-        // The level for a rollback first: the live one's trampolines lead to it.
-        let completed = previous.as_mut().map_or(Ok(()), |level| {
-            level.complete(Some(module), None, self.ksyms, report)
-        });
-        if let Err(error) = completed {
-            if error.reason == Reason::OutOfMemory {
-                return Err(error);
-            }
-            // What it does not know it must not keep the live level from.
-            report.explain(&error);
-            if let Some(level) = previous.take() {
-                let (number, why) = (level.number(), report.as_str());
-                pr_warn!("patch level {number} is no longer kept for a rollback: {why}\n");
-                self.give_up(redirects, level);
-            }
-            report.clear();
-        }
         let Some(live) = live.as_mut() else {
             return Ok(());
         };

@@ -69,6 +69,8 @@ impl TryFrom<u32> for Choice {
 struct Entry {
     redirect: Redirect,
     strategy: Strategy,
+    /// It is over, but memory was short and ftrace may still know it.
+    ending: bool,
 }
 
 /// One function that is to be redirected.
@@ -126,6 +128,8 @@ impl Redirects {
         functions: impl Iterator<Item = &'a Function>,
         report: &mut Report,
     ) -> Result<(), Error> {
+        self.end()
+            .map_err(|e| report.failed(Reason::RedirectFailed, "ending former redirects", e))?;
         let mut direct = KVec::new();
         let mut ipmodify = KVec::new();
         let mut known = KVec::new();
@@ -199,7 +203,7 @@ impl Redirects {
         match strategy {
             Strategy::Direct => self.ftrace.add_direct(&redirects)?,
             Strategy::IpModify => {
-                let mut all = self.of(Strategy::IpModify)?;
+                let mut all = self.ipmodify()?;
                 for redirect in &redirects {
                     insert(&mut all, *redirect, |redirect| redirect.site)?;
                 }
@@ -209,16 +213,21 @@ impl Redirects {
         }
         for redirect in redirects {
             // INVARIANT: In its place by site, and ftrace knows it.
-            let entry = Entry { redirect, strategy };
+            let entry = Entry {
+                redirect,
+                strategy,
+                ending: false,
+            };
             insert(&mut self.entries, entry, |entry| entry.redirect.site)?;
         }
         Ok(())
     }
 
-    /// All redirects of one strategy, ascending by site.
-    fn of(&self, strategy: Strategy) -> Result<KVVec<Redirect>> {
+    /// All redirects by IPMODIFY, ascending by site.
+    fn ipmodify(&self) -> Result<KVVec<Redirect>> {
         let mut all = KVVec::new();
-        for entry in self.entries.iter().filter(|e| e.strategy == strategy) {
+        let stays = |e: &&Entry| e.strategy == Strategy::IpModify && !e.ending;
+        for entry in self.entries.iter().filter(stays) {
             all.push(entry.redirect, GFP_KERNEL)?;
         }
         Ok(all)
@@ -353,27 +362,28 @@ impl Redirects {
         let ends = |entry: &Entry| ending.binary_search(&entry.redirect.site).is_ok();
 
         let mut direct = KVVec::new();
-        let mut ipmodify = KVVec::new();
-        let mut fewer = false;
-        for entry in &self.entries {
-            match (entry.strategy, ends(entry)) {
-                (Strategy::Direct, true) => direct.push(entry.redirect, GFP_KERNEL)?,
-                (Strategy::Direct, false) => {}
-                (Strategy::IpModify, true) => fewer = true,
-                (Strategy::IpModify, false) => ipmodify.push(entry.redirect, GFP_KERNEL)?,
-            }
+        let is_direct = |entry: &Entry| entry.strategy == Strategy::Direct && ends(entry);
+        for entry in self.entries.iter().filter(|entry| is_direct(entry)) {
+            direct.push(entry.redirect, GFP_KERNEL)?;
         }
         if !direct.is_empty() {
             self.ftrace.remove_direct(&direct)?;
             // INVARIANT: ftrace has forgotten these.
-            self.entries
-                .retain(|entry| entry.strategy != Strategy::Direct || !ends(entry));
+            self.entries.retain(|entry| !is_direct(entry));
         }
-        if fewer {
-            self.ftrace.shrink_ipmodify(&ipmodify)?;
-            // INVARIANT: As above.
-            self.entries
-                .retain(|entry| entry.strategy != Strategy::IpModify || !ends(entry));
+        for entry in self.entries.iter_mut().filter(|entry| ends(entry)) {
+            entry.ending = true;
+        }
+        self.end()
+    }
+
+    /// Has ftrace forget those by IPMODIFY that are over.
+    fn end(&mut self) -> Result {
+        if self.entries.iter().any(|entry| entry.ending) {
+            let rest = self.ipmodify()?;
+            self.ftrace.shrink_ipmodify(&rest)?;
+            // INVARIANT: ftrace has forgotten these.
+            self.entries.retain(|entry| !entry.ending);
         }
         Ok(())
     }

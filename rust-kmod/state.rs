@@ -736,7 +736,10 @@ impl oom::Relief for Core {
     fn relieve(&self) {
         pr_warn!("memory is short\n");
         // Whoever is busy with the levels now may free it as well, or tells of it once more.
-        let _ = self.forget(&mut Report::none());
+        if let Err(error) = self.forget(&mut Report::none()) {
+            let reason = error.reason.name();
+            pr_warn!("the level for a rollback is still kept ({reason})\n");
+        }
     }
 }
 

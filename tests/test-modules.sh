@@ -203,6 +203,16 @@ is "unload" "$(back unload)" $'ok\tok'
 reload_kcare
 check_result
 
+start_test "another build of a module, which no level knows"
+is "apply" "$(apply module)" $'ok\tok'
+is "apply 3" "$(apply module-outer)" $'ok\tok'
+fails 1 insmod "$other" numdummies=1
+is "log" "$(kcare_log | tail -n 1)" "module dummy is not loaded"
+is "still kept" "$(<"$VIEWS/previous_level")" 1
+is "unload" "$(back unload)" $'ok\tok'
+is "state" "$(state)" "$state"
+check_result
+
 start_test "another build of a module, which only the level for a rollback does not know"
 is "apply" "$(apply module)" $'ok\tok'
 is "apply 2" "$(apply module-2)" $'ok\tok'

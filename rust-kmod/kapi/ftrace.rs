@@ -109,8 +109,8 @@ impl Ftrace {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, and those of ftrace when it has shut itself down. ftrace has still some of the others then, which run
-    /// as if it had not; the same call tries again.
+    /// `ENOMEM`, and those of ftrace when it has shut itself down. Of the others, some or all may still be as before
+    /// then, and ftrace may have some that run as if it had not; the same call tries again.
     pub(crate) fn shrink_ipmodify(&mut self, redirects: &[Redirect]) -> Result {
         // SAFETY: As for `direct`.
         to_result(unsafe { ffi::kcare_ipmodify_shrink(redirects.as_ptr(), redirects.len()) })

@@ -128,6 +128,7 @@ void kcare_resident_free(struct module *mod)
 		list_add(&mod->list, &held);
 		return;
 	}
+	/* Here, who has just let go and is about to trace that is not waited for: it has been a grace period or more. */
 	free_resident(mod);
 	kcare_residents_sweep();
 }

@@ -164,8 +164,8 @@ int kcare_direct_update(enum kcare_direct how, const struct kcare_redirect *redi
 /* From now on exactly these, ascending by site: all of before, and some more. */
 int kcare_ipmodify_grow(const struct kcare_redirect *redirects, size_t count);
 /*
- * From now on no more than these, ascending by site, which are some of those before. After an error that is so, too, but
- * ftrace still calls the handler for some that are not redirected any more, and the same call tries again to end that.
+ * From now on no more than these, ascending by site, which are some of those before. After an error the others may still
+ * be redirected, or ftrace may call the handler for them in vain; the same call tries again to end that.
  */
 int kcare_ipmodify_shrink(const struct kcare_redirect *redirects, size_t count);
 /* They are in the set; their targets change. */
