@@ -128,7 +128,7 @@ void kcare_resident_free(struct module *mod)
 		list_add(&mod->list, &held);
 		return;
 	}
-	/* Here, who has just let go and is about to trace that is not waited for: it has been a grace period or more. */
+	/* Who let go while the redirects ended has traced that by now (Redirects::synchronize()). */
 	free_resident(mod);
 	kcare_residents_sweep();
 }
