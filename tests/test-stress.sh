@@ -10,6 +10,9 @@
 #
 # STRESS_OPERATIONS is how many requests to apply, roll back or unload; 60 by default. STRESS_SEED repeats a run's dice.
 
+# An interrupt in return_to_handler() between its call and the instruction behind that, when an unwinder takes the int3 for
+# the caller; the kernel itself warns of that where the function graph tracer runs.
+#@ expected: WARNING: stack going in the wrong direction\? at return_to_handler\+
 #@ timeout: 900
 #@ append: slab_debug=FZPU,kmalloc-* kmemleak=on
 
