@@ -208,6 +208,12 @@ gone() {
 	[[ ! -e /proc/$1 ]]
 }
 
+# interrupt PID: a program of the script's own ends by a signal, to which it may not listen while it starts.
+interrupt() {
+	retry eval "kill -INT $1 2>/dev/null; gone $1"
+	wait "$1"
+}
+
 # -------------------------------------------------------------------------------------------- kernel log
 
 # log: the kernel's log since start_test.

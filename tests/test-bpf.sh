@@ -69,9 +69,7 @@ like "the new function runs" "$(</proc/meminfo)" KcareMulti
 is "rollback" "$(back rollback)" $'ok\tok'
 unlike "the old one runs" "$(</proc/meminfo)" KcareMulti
 is "apply 2" "$(apply levels-2)" $'ok\tok'
-# While it starts it does not listen.
-retry eval "kill -INT $tracer 2>/dev/null; gone $tracer"
-wait "$tracer"
+interrupt "$tracer"
 isnt "hits" "$(grep -c hit "$WORK/bpftrace")" 0
 like "the new function still runs" "$(</proc/meminfo)" KcareMulti
 is "unload" "$(back unload)" $'ok\tok'

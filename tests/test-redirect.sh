@@ -74,9 +74,7 @@ attached() {
 }
 
 unbpf() {
-	# While it starts it does not listen.
-	retry eval "kill -INT $tracer 2>/dev/null; gone $tracer"
-	wait "$tracer"
+	interrupt "$tracer"
 }
 
 same_tests() {
