@@ -21,7 +21,7 @@
 
 readonly CPU=/sys/devices/system/cpu/cpu1
 operations=${STRESS_OPERATIONS:-60}
-seed=${STRESS_SEED:-$(date +%s)}
+seed=${STRESS_SEED:-$SRANDOM}
 
 need_payloads soak stress-2 stress-3 stress-4
 # Tasks that stay longer are woken: that is to happen often.
