@@ -4,7 +4,7 @@
 # Loading and unloading of kcare.ko.
 #
 # - the first line that it logs
-# - insmod and rmmod 50 times leave nothing behind
+# - insmod and rmmod 20 times leave nothing behind
 # - an open device keeps the module
 # - a live patch keeps the module
 # - a wrong parameter, and a kernel that lacks a function or a variable, are refused with nothing left
@@ -42,7 +42,7 @@ is "device number" "$(log | sed -n 's/^kcare: .*node //p')" "$(stat -c '%Hr:%Lr'
 succeeds rmmod kcare
 check_result "registered device with node 10:N"
 
-start_test "50 times leave nothing"
+start_test "20 times leave nothing"
 # IMA keeps a copy of every new key until a policy comes, or for 5 minutes (ima_queue_key()).
 echo 'dont_measure fsmagic=0x9fa0' >/sys/kernel/security/ima/policy
 # The first time fills caches that are kept, such as that for executable memory.
@@ -50,10 +50,10 @@ traces >"$WORK/traces.before"
 cycles=0
 half() {
 	local i
-	for ((i = 0; i < 25; i++)); do
+	for ((i = 0; i < 10; i++)); do
 		cycle || break
 	done
-	is "cycles" "$i" 25
+	is "cycles" "$i" 10
 	((cycles += i))
 }
 lost half >"$WORK/lost"

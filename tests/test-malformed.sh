@@ -13,7 +13,7 @@
 . "${BASH_SOURCE[0]%/*}/functions.sh"
 
 # Each is pushed so often for the count of objects.
-readonly ROUNDS=8
+readonly ROUNDS=3
 
 malformed=$PAYLOADS/malformed
 need_payloads cmdline
