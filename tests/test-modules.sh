@@ -229,7 +229,7 @@ check_result
 
 start_test "a module in a loop while levels come and go"
 come_and_go() {
-	local end=$((SECONDS + 6))
+	local end=$((SECONDS + 10))
 	while [[ $SECONDS -lt $end ]]; do
 		modprobe dummy numdummies=1 || echo "modprobe failed"
 		modprobe -r dummy || echo "modprobe -r failed"
