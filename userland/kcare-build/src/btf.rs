@@ -86,7 +86,14 @@ pub struct Changes {
     pub broken: BTreeMap<String, String>,
     /// New members that only give another name to bytes that the original used.
     pub shared: BTreeSet<String>,
+    /// Enumerations of which others than the last have new numbers because one was added or taken away: how, by name.
+    pub renumbered: BTreeMap<String, String>,
+    /// Enumerators that have another value: how.
+    pub revalued: BTreeSet<String>,
 }
+
+/// An enumeration: its enumerators and their values, in order.
+type Enumeration = Vec<(String, i64)>;
 
 fn word(bytes: &[u8], at: usize) -> Result<u32> {
     let field = bytes.get(at..at + 4).context("BTF ends early")?;
@@ -282,6 +289,44 @@ impl Types {
         })
     }
 
+    /// All enumerations, each with its name or that of a typedef.
+    fn enumerations(&self) -> Result<Vec<(String, Enumeration)>> {
+        let mut out = Vec::new();
+        for (index, one) in self.list.iter().enumerate() {
+            let words = match one.kind {
+                kind::ENUM => 2,
+                kind::ENUM64 => 3,
+                _ => continue,
+            };
+            let mut list = Vec::new();
+            for entry in one.rest.chunks_exact(words) {
+                // CAST: the values of 32 bits are signed; a difference is one either way.
+                let low = i64::from(entry[1] as i32);
+                let value = match entry.get(2) {
+                    Some(&high) => i64::from(high) << 32 | i64::from(entry[1]),
+                    None => low,
+                };
+                list.push((self.string(entry[0])?, value));
+            }
+            if list.is_empty() {
+                continue;
+            }
+            let typedef = || {
+                let named = self
+                    .list
+                    .iter()
+                    .find(|other| other.kind == kind::TYPEDEF && other.value as usize == index + 1);
+                named.map_or_else(String::new, |other| other.name.clone())
+            };
+            let name = match one.name.is_empty() {
+                true => typedef(),
+                false => one.name.clone(),
+            };
+            out.push((name, list));
+        }
+        Ok(out)
+    }
+
     /// All structures and unions that have a name, or a typedef's; more than one of a name are in its order.
     fn layouts(&self) -> Result<BTreeMap<String, Vec<Layout>>> {
         let mut out: BTreeMap<String, Vec<Layout>> = BTreeMap::new();
@@ -307,8 +352,10 @@ impl Types {
 
 /// What differs between the BTF of two objects.
 pub fn changes(old: &[u8], new: &[u8]) -> Result<Changes> {
-    let (old, new) = (Types::read(old)?.layouts()?, Types::read(new)?.layouts()?);
+    let (old, new) = (Types::read(old)?, Types::read(new)?);
     let mut out = Changes::default();
+    compare_enumerations(&old.enumerations()?, &new.enumerations()?, &mut out);
+    let (old, new) = (old.layouts()?, new.layouts()?);
     for (name, olds) in &old {
         let Some(news) = new.get(name) else { continue };
         if olds == news {
@@ -329,6 +376,74 @@ pub fn changes(old: &[u8], new: &[u8]) -> Result<Changes> {
         }
     }
     Ok(out)
+}
+
+/// Finds enumerators whose values differ.
+///
+/// Objects that the original made hold the old numbers. Who writes another value means it; who adds an enumerator in
+/// front of others may not.
+fn compare_enumerations(
+    old: &[(String, Enumeration)],
+    new: &[(String, Enumeration)],
+    out: &mut Changes,
+) {
+    for (name, before) in old {
+        // One without a name is known by what it has.
+        let twin = |(other, after): &&(String, Enumeration)| {
+            let known = |(name, _): &&(String, i64)| before.iter().any(|(n, _)| n == name);
+            match name.is_empty() {
+                true => other.is_empty() && after.iter().any(|e| known(&e)),
+                false => other == name,
+            }
+        };
+        let Some((_, after)) = new.iter().find(twin) else {
+            continue;
+        };
+        let find = |list: &Enumeration, name: &str| {
+            let found = list.iter().find(|(n, _)| n == name);
+            found.map(|(_, value)| *value)
+        };
+        let changed: Vec<(&str, i64, i64)> = before
+            .iter()
+            .filter_map(|(n, value)| Some((n.as_str(), *value, find(after, n)?)))
+            .filter(|(_, value, now)| value != now)
+            .collect();
+        let Some(&(first, was, is)) = changed
+            .iter()
+            .find(|(n, ..)| !counts(n))
+            .or(changed.first())
+        else {
+            continue;
+        };
+        let same_names =
+            before.len() == after.len() && before.iter().all(|(n, _)| find(after, n).is_some());
+        if same_names || changed.iter().all(|(n, ..)| counts(n)) {
+            out.revalued.extend(changed.iter().map(|(n, was, is)| {
+                format!("`{n}` is {is} and was {was}: objects of the running kernel may hold the old value")
+            }));
+            continue;
+        }
+        let name = match name.is_empty() {
+            true => format!("enum with {}", before[0].0),
+            false => format!("enum {name}"),
+        };
+        let others = changed.len() - 1;
+        out.renumbered.insert(
+            name,
+            format!("`{first}` is {is} and was {was}, and {others} more"),
+        );
+    }
+}
+
+/// Whether an enumerator only tells how many others there are, going by its name.
+fn counts(name: &str) -> bool {
+    const WORDS: [&str; 12] = [
+        "MAX", "LAST", "NUM", "COUNT", "NR", "END", "SIZE", "TOTAL", "MAXIMUM", "CNT", "ENTRIES",
+        "N",
+    ];
+    name.to_ascii_uppercase()
+        .split('_')
+        .any(|word| WORDS.contains(&word))
 }
 
 /// The first difference that matters; `shared` gets new names for old bytes.
@@ -398,6 +513,54 @@ mod tests {
         let bytes = std::fs::read(out).unwrap();
         std::fs::remove_dir_all(&dir).unwrap();
         Some(bytes)
+    }
+
+    #[test]
+    fn enumerators_with_other_values_are_told() {
+        let cases = [
+            ("same", "A, B", "A, B", "", 0),
+            ("end", "A, B", "A, B, C", "", 0),
+            (
+                "front",
+                "A, B, C",
+                "X, A, B, C",
+                "enum e: `A` is 1 and was 0, and 2 more",
+                0,
+            ),
+            (
+                "gone",
+                "A, B, C",
+                "B, C",
+                "enum e: `B` is 0 and was 1, and 1 more",
+                0,
+            ),
+            ("value", "A = 1, B = 7", "A = 3, B = 7", "", 1),
+            ("count", "A, B, NR_E", "A, B, C, NR_E", "", 1),
+            (
+                "both",
+                "A, B, NR_E",
+                "X, A, B, NR_E",
+                "enum e: `A` is 1 and was 0, and 2 more",
+                0,
+            ),
+        ];
+        for (name, old, new, renumbered, revalued) in cases {
+            let text = |list: &str| format!("enum e {{ {list} }}; int f(enum e x) {{ return x; }}");
+            let (Some(old), Some(new)) = (
+                btf(&format!("enum-{name}-old"), &text(old)),
+                btf(&format!("enum-{name}-new"), &text(new)),
+            ) else {
+                return;
+            };
+            let found = changes(&old, &new).unwrap();
+            let told: Vec<String> = found
+                .renumbered
+                .iter()
+                .map(|(n, w)| format!("{n}: {w}"))
+                .collect();
+            assert_eq!(told.join(""), renumbered, "{name}");
+            assert_eq!(found.revalued.len(), revalued, "{name}");
+        }
     }
 
     fn changed(name: &str, old: &str, new: &str) -> Option<Vec<(String, String)>> {

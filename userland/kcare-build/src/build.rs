@@ -22,6 +22,7 @@ use crate::patch::Patches;
 use crate::preimage::preimage;
 use crate::progress::{Progress, Step};
 use crate::refuse::{refuse, Ending, Refusal};
+use crate::renames::Renames;
 use crate::select::Selector;
 use crate::sign::Signer;
 use crate::special::Special;
@@ -52,6 +53,8 @@ pub struct Request {
     pub max_units: usize,
     /// Structures and unions whose layout may change: `struct sock`, or a typedef's name.
     pub layouts: BTreeSet<String>,
+    /// What the author says about names that are gone or new.
+    pub renames: Renames,
     /// Keep the folder of intermediate files.
     pub keep: bool,
     /// Say why each symbol is in or not.
@@ -177,6 +180,11 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
         plain: Mutex::default(),
     };
     let mut structs = Structs::new(&request.layouts);
+    for file in patches.files.keys() {
+        let old = fs::read(kernel.source().join(file)).unwrap_or_default();
+        let new = patches.patched(file)?.unwrap_or_default();
+        structs.look_for_constants(&String::from_utf8_lossy(&old), &new);
+    }
     if !units.is_empty() {
         progress.step(&format!("compile {} unit(s)", units.len()), || {
             building.compile(&units, &Flavour::ALL)
@@ -252,6 +260,7 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
                     &read(Flavour::ExactPatched, Layout::Joint)?,
                     read(Flavour::Split, Layout::Split)?,
                     read(Flavour::Patched, Layout::Split)?,
+                    &request.renames,
                 )
                 .with_context(|| format!("cannot compare {}", unit.source))?;
                 notes.extend(changed_exports(&state));
@@ -266,7 +275,10 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
         Ok(())
     })?;
 
-    let selector = progress.step("select", || Selector::run(&states, &images))?;
+    let selector = progress.step("select", || {
+        Selector::run(&states, &images, &request.renames)
+    })?;
+    request.renames.check_used()?;
     let selection = &selector.selection;
     notes.extend(selection.notes.iter().cloned());
     let explanation = if request.explain {
@@ -551,7 +563,9 @@ impl Building<'_> {
             // Names of source files may be all that differs.
             let read = |flavour| self.compiler.read(unit, flavour, Layout::Joint);
             let (old, new) = (read(Flavour::Exact)?, read(Flavour::ExactPatched)?);
-            let diff = compare(&old, &Special::read(&old)?, &new, &Special::read(&new)?)?;
+            let renames = Renames::default();
+            let specials = (Special::read(&old)?, Special::read(&new)?);
+            let diff = compare(&old, &specials.0, &new, &specials.1, &renames)?;
             let same = diff.verdicts.values().all(|v| *v == Verdict::Same);
             Ok(!(same && diff.gone.is_empty() && diff.sections.is_empty()))
         })
@@ -634,7 +648,8 @@ fn explain(states: &[UnitState], selector: &Selector<'_>) -> Vec<String> {
             };
             lines.push(format!("{mark} {}: {name}: {text}", state.source));
         }
-        for name in &state.diff.gone {
+        for &id in &state.diff.gone {
+            let name = &state.old.items[id].name;
             lines.push(format!("- {}: {name}: gone", state.source));
         }
     }

@@ -18,6 +18,7 @@ use crate::kernel::{upwards, Kernel};
 use crate::module::{Catalogue, Module};
 use crate::progress::Progress;
 use crate::refuse::Ending;
+use crate::renames::Renames;
 use crate::sign::{body, Signer};
 use crate::verdicts::Verdicts;
 
@@ -86,6 +87,10 @@ struct BuildArgs {
     /// functions that know it; may be repeated.
     #[arg(long = "layout", value_name = "struct NAME")]
     layouts: Vec<String>,
+    /// Say what became of a variable or function that is gone: OLD=NEW if the patch gives it another name, OLD= if the
+    /// fix does without it, =NEW if a variable is new and takes over nothing; may be repeated.
+    #[arg(long, value_name = "OLD=NEW")]
+    renamed: Vec<String>,
     /// Keep the intermediate files.
     #[arg(long)]
     keep_temp: bool,
@@ -282,6 +287,7 @@ fn run_build(args: BuildArgs) -> Result<()> {
         signer,
         max_units: args.max_units,
         layouts: args.layouts.into_iter().collect(),
+        renames: Renames::parse(&args.renamed)?,
         keep: args.keep_temp,
         explain: args.explain,
         debug: !args.no_debug,

@@ -2,19 +2,21 @@
 
 //! Compares the original and the patched object, item by item. The bias: never miss a change.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet};
 
 use anyhow::Result;
+use object::elf::{SHF_MERGE, SHF_STRINGS, SHF_WRITE, SHT_NOBITS};
 
 use crate::correlate::{
     base_name, mark_ambiguous, numbered_data, pair_by_name, pair_by_scope, pair_by_use, same_scope,
     Pairs,
 };
 use crate::insn::Insn;
-use crate::obj::{ItemId, Kind, Obj, Rel, SecId, Target};
+use crate::obj::{Item, ItemId, Kind, Life, Obj, Rel, Sec, SecId, Target};
 use crate::padding::Codes;
-use crate::special::{self, is_discarded, is_table, replacement, Special, TABLES};
+use crate::renames::Renames;
+use crate::special::{self, is_discarded, is_table, ordinary_data, replacement, Special, TABLES};
 
 /// What became of an item of the patched object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +36,8 @@ pub struct Diff {
     pub pairs: Pairs,
     /// Verdict for every item of the patched object that has a name.
     pub verdicts: BTreeMap<ItemId, Verdict>,
-    /// Names of functions and variables that are gone.
-    pub gone: Vec<String>,
+    /// Functions and variables of the original object that are gone.
+    pub gone: Vec<ItemId>,
     /// Sections that differ although no item tells what for.
     pub sections: Vec<String>,
 }
@@ -56,11 +58,19 @@ struct Comparer<'a> {
     codes: Option<(Codes, Codes)>,
     /// Things without a name that are being compared: they may refer to themselves.
     open: RefCell<HashSet<(ItemId, ItemId)>>,
+    /// Whether the item that is compared is init code or data, which only calls what it needs before it is freed.
+    init: Cell<bool>,
 }
 
 /// Compares two objects of a unit.
-pub fn compare(old: &Obj, old_special: &Special, new: &Obj, new_special: &Special) -> Result<Diff> {
-    compare_with(old, old_special, new, new_special, None)
+pub fn compare(
+    old: &Obj,
+    old_special: &Special,
+    new: &Obj,
+    new_special: &Special,
+    renames: &Renames,
+) -> Result<Diff> {
+    compare_with(old, old_special, new, new_special, renames, None)
 }
 
 /// The same for objects in which functions share sections: padding does not count, as it depends on where a function is.
@@ -69,9 +79,10 @@ pub fn compare_shared(
     old_special: &Special,
     new: &Obj,
     new_special: &Special,
+    renames: &Renames,
 ) -> Result<Diff> {
     let codes = (Codes::read(old, old_special), Codes::read(new, new_special));
-    compare_with(old, old_special, new, new_special, Some(codes))
+    compare_with(old, old_special, new, new_special, renames, Some(codes))
 }
 
 fn compare_with(
@@ -79,9 +90,10 @@ fn compare_with(
     old_special: &Special,
     new: &Obj,
     new_special: &Special,
+    renames: &Renames,
     codes: Option<(Codes, Codes)>,
 ) -> Result<Diff> {
-    let mut comparer = Comparer::new(old, old_special, new, new_special, codes)?;
+    let mut comparer = Comparer::new(old, old_special, new, new_special, renames, codes)?;
     mark_ambiguous(old, new, &mut comparer.pairs);
 
     let mut verdicts = BTreeMap::new();
@@ -89,6 +101,7 @@ fn compare_with(
         if !item.named() || is_discarded(&new.secs[item.sec].name) {
             continue;
         }
+        comparer.init.set(new.secs[item.sec].life() == Life::Init);
         let verdict = match comparer.pairs.old(id) {
             None => Verdict::New,
             Some(o) => match comparer.difference(o, id, &mut Vec::new(), false)? {
@@ -107,7 +120,7 @@ fn compare_with(
                 && comparer.pairs.new_of(*id).is_none()
                 && !is_discarded(&old.secs[i.sec].name)
         })
-        .map(|(_, i)| i.name.clone())
+        .map(|(id, _)| id)
         .collect();
     let sections = comparer.loose_sections()?;
     Ok(Diff {
@@ -120,7 +133,8 @@ fn compare_with(
 
 /// Pairs the items of two compilations of one source with different section flags.
 pub fn pair(old: &Obj, old_special: &Special, new: &Obj, new_special: &Special) -> Result<Pairs> {
-    Ok(Comparer::new(old, old_special, new, new_special, None)?.pairs)
+    let renames = Renames::default();
+    Ok(Comparer::new(old, old_special, new, new_special, &renames, None)?.pairs)
 }
 
 impl<'a> Comparer<'a> {
@@ -130,6 +144,7 @@ impl<'a> Comparer<'a> {
         old_special: &'a Special,
         new: &'a Obj,
         new_special: &'a Special,
+        renames: &Renames,
         codes: Option<(Codes, Codes)>,
     ) -> Result<Self> {
         let mut comparer = Self {
@@ -141,17 +156,18 @@ impl<'a> Comparer<'a> {
                 obj: new,
                 special: new_special,
             },
-            pairs: pair_by_name(old, new),
+            pairs: pair_by_name(old, new, renames),
             codes,
             open: RefCell::default(),
+            init: Cell::new(false),
         };
-        comparer.pair_open()?;
+        comparer.pair_open(renames)?;
         Ok(comparer)
     }
 
     /// Pairs numbered variables by where they are declared and what refers to them.
-    fn pair_open(&mut self) -> Result<()> {
-        pair_by_scope(self.old.obj, self.new.obj, &mut self.pairs);
+    fn pair_open(&mut self, renames: &Renames) -> Result<()> {
+        pair_by_scope(self.old.obj, self.new.obj, &mut self.pairs, renames);
         // What is equal but for open variables pairs them one by one, which is exact.
         loop {
             let mut progress = false;
@@ -217,13 +233,17 @@ impl<'a> Comparer<'a> {
     ) -> Result<Option<String>> {
         let (old, new) = (&self.old.obj.items[o], &self.new.obj.items[n]);
         let (old_sec, new_sec) = (&self.old.obj.secs[old.sec], &self.new.obj.secs[new.sec]);
-        if old_sec.flags != new_sec.flags || old_sec.ty != new_sec.ty {
-            return Ok(Some(format!(
-                "section `{}` -> `{}`",
-                old_sec.name, new_sec.name
-            )));
-        }
-        if old.kind == Kind::Func && shared(&old_sec.name) != shared(&new_sec.name) {
+        let moved = match old.kind {
+            // The running kernel's stays where it is, and is as good there.
+            Kind::Data => !same_use(old_sec, new_sec),
+            Kind::Func => {
+                old_sec.flags != new_sec.flags || shared(&old_sec.name) != shared(&new_sec.name)
+            }
+            Kind::Str | Kind::Const | Kind::Blob => {
+                old_sec.flags != new_sec.flags || old_sec.ty != new_sec.ty
+            }
+        };
+        if moved {
             return Ok(Some(format!(
                 "section `{}` -> `{}`",
                 old_sec.name, new_sec.name
@@ -261,11 +281,13 @@ impl<'a> Comparer<'a> {
         let (os, ns) = (&self.old.obj.secs[old_sec], &self.new.obj.secs[new_sec]);
         let old_rels = os.rels_in(old_start, old_start + size);
         let new_rels = ns.rels_in(new_start, new_start + size);
-        let bytes = |data: &[u8], start: u64, rels: &[Rel]| -> Vec<u8> {
-            let Some(range) = data.get(start as usize..(start + size) as usize) else {
-                return Vec::new();
+        let bytes = |sec: &Sec, start: u64, rels: &[Rel]| -> Vec<u8> {
+            let mut bytes = match sec.data.get(start as usize..(start + size) as usize) {
+                Some(range) => range.to_vec(),
+                // Memory that starts as zeros.
+                None if sec.ty == SHT_NOBITS && start + size <= sec.size => vec![0; size as usize],
+                None => return Vec::new(),
             };
-            let mut bytes = range.to_vec();
             for rel in rels {
                 // Fields of branches that the assembler resolved hold their distance.
                 let field = crate::obj::field_size(rel.ty).unwrap_or(0);
@@ -277,8 +299,8 @@ impl<'a> Comparer<'a> {
             mask_lines(&mut bytes, &ns.name);
             bytes
         };
-        let a = bytes(&os.data, old_start, old_rels);
-        let b = bytes(&ns.data, new_start, new_rels);
+        let a = bytes(os, old_start, old_rels);
+        let b = bytes(ns, new_start, new_rels);
         if a.len() != b.len() {
             return Ok(Some("contents".to_owned()));
         }
@@ -363,6 +385,36 @@ impl<'a> Comparer<'a> {
     }
 
     fn same_target(
+        &self,
+        o: &Rel,
+        n: &Rel,
+        open: &mut Vec<(ItemId, ItemId)>,
+        weak: bool,
+    ) -> Result<bool> {
+        if self.known_target(o, n, open, weak)? {
+            return Ok(true);
+        }
+        let (Target::Item(a), Target::Item(b)) = (o.target, n.target) else {
+            return Ok(false);
+        };
+        let (ia, ib) = (&self.old.obj.items[a], &self.new.obj.items[b]);
+        // Both may mean an object without size, whose address says nothing. Where sections are split, nothing else is
+        // there; where they are shared, the comparison of split ones decides about what has a size.
+        if o.empty && n.empty && (self.codes.is_some() || !(ia.named() && ib.named())) {
+            return Ok(true);
+        }
+        // What calls a function that the patch keeps beyond init does what it did.
+        let life = |obj: &Obj, item: &Item| obj.secs[item.sec].life();
+        Ok(self.init.get()
+            && ia.kind == Kind::Func
+            && ib.kind == Kind::Func
+            && ia.name == ib.name
+            && life(self.old.obj, ia) == Life::Init
+            && life(self.new.obj, ib) == Life::Kept
+            && o.reach() == n.reach())
+    }
+
+    fn known_target(
         &self,
         o: &Rel,
         n: &Rel,
@@ -562,6 +614,40 @@ impl<'a> Comparer<'a> {
         }
         Ok(changed)
     }
+}
+
+/// Whether a variable or constant in one section does as well in the other, if its contents are the same.
+fn same_use(old: &Sec, new: &Sec) -> bool {
+    let alike = |sec: &Sec| sec.flags & !u64::from(SHF_WRITE | SHF_MERGE | SHF_STRINGS);
+    if old.name == new.name || split_name(&old.name) == split_name(&new.name) {
+        return old.flags == new.flags;
+    }
+    ordinary_data(&old.name)
+        && ordinary_data(&new.name)
+        && alike(old) == alike(new)
+        && old.life() == new.life()
+        // What the kernel has closed cannot be written, and what a patch closes need not be.
+        && (old.sealed() == new.sealed() || new.sealed())
+        && (old.writable() || !new.writable())
+}
+
+/// A section's name without that of the variable that it was made for.
+fn split_name(name: &str) -> &str {
+    const SPLIT: [&str; 7] = [
+        ".rodata",
+        ".data.rel.ro.local",
+        ".data.rel.ro",
+        ".data.rel.local",
+        ".data.rel",
+        ".data",
+        ".bss",
+    ];
+    let of = |start: &&str| {
+        name.strip_prefix(*start).is_some_and(|rest| {
+            rest.is_empty() || (rest.starts_with('.') && !rest.starts_with(".."))
+        })
+    };
+    SPLIT.into_iter().find(of).unwrap_or(name)
 }
 
 /// What a direct branch is, whether its distance takes one byte or four.

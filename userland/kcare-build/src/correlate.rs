@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::obj::{Item, ItemId, Kind, Obj};
+use crate::renames::Renames;
 
 /// Which item of the patched object is which item of the original one.
 #[derive(Debug, Default)]
@@ -101,52 +102,141 @@ fn items(obj: &Obj, test: impl Fn(ItemId, &Item) -> bool) -> Vec<ItemId> {
         .collect()
 }
 
+/// The name that an item of the original has in the patched source, without the compiler's numbers.
+fn renamed(renames: &Renames, name: &str) -> String {
+    renames.new_name(name).unwrap_or_else(|| name.to_owned())
+}
+
+/// Whether two items of one name can be the same thing in the running kernel.
+fn fits(old: &Obj, o: ItemId, new: &Obj, n: ItemId) -> bool {
+    let (old_sec, new_sec) = (&old.secs[old.items[o].sec], &new.secs[new.items[n].sec]);
+    // What was freed after boot is not there any more, and a constant cannot become what the patched code writes.
+    old_sec.life() == new_sec.life()
+        && !(old.items[o].kind == Kind::Data && !old_sec.writable() && new_sec.writable())
+}
+
 /// Pairs what names alone decide.
 ///
 /// Functions of one base name and several clones are paired by their whole name: whatever the pairing,
 /// a caller whose callee differs differs itself. Numbered variables stay open for [`pair_by_scope`] and
 /// [`pair_by_use`].
-pub fn pair_by_name(old: &Obj, new: &Obj) -> Pairs {
+pub fn pair_by_name(old: &Obj, new: &Obj, renames: &Renames) -> Pairs {
     let fixed = |obj| items(obj, |_, item| item.named() && !numbered_data(item));
-    fn key(obj: &Obj, id: ItemId) -> (bool, &str) {
+    let key = |obj: &Obj, id: ItemId| -> (bool, String) {
         let item = &obj.items[id];
         // Numbers count in the names of global things.
-        let name = match item.global {
+        let name = match item.exported {
             true => &item.name,
             false => base_name(&item.name),
         };
+        let name = match std::ptr::eq(obj, old) {
+            true => renamed(renames, name),
+            false => name.to_owned(),
+        };
         (item.kind == Kind::Func, name)
-    }
+    };
     let mut pairs = Pairs::default();
     for (olds, news) in groups((old, fixed(old)), (new, fixed(new)), key) {
         if let ([o], [n]) = (olds.as_slice(), news.as_slice()) {
-            pairs.add(*o, *n);
+            if fits(old, *o, new, *n) && pairs.add(*o, *n) {
+                renames.paired(&old.items[*o].name);
+            }
             continue;
         }
         for &n in &news {
+            let name = |o: ItemId| renamed(renames, &old.items[o].name);
             if let Some(&o) = olds
                 .iter()
-                .find(|&&o| old.items[o].name == new.items[n].name)
+                .find(|&&o| name(o) == new.items[n].name && fits(old, o, new, n))
             {
                 pairs.add(o, n);
             }
         }
     }
+    pair_by_alias(old, new, &mut pairs);
     pairs
 }
 
-/// Pairs the variables that keep state and are the only ones of their name in a function, as the source has it.
-pub fn pair_by_scope(old: &Obj, new: &Obj, pairs: &mut Pairs) {
+/// Pairs what has another first name, but one name in common: names of one body come and go.
+fn pair_by_alias(old: &Obj, new: &Obj, pairs: &mut Pairs) {
+    for n in items(new, |_, item| item.named() && !item.aliases.is_empty()) {
+        if pairs.old(n).is_some() {
+            continue;
+        }
+        let names = new.items[n].names();
+        let found: BTreeSet<ItemId> = names.filter_map(|alias| old.by_name(&alias.name)).collect();
+        if let Some(&o) = found.first().filter(|_| found.len() == 1) {
+            if old.items[o].kind == new.items[n].kind && fits(old, o, new, n) {
+                pairs.add(o, n);
+            }
+        }
+    }
+    for o in items(old, |_, item| item.named() && !item.aliases.is_empty()) {
+        if pairs.new_of(o).is_some() {
+            continue;
+        }
+        let names = old.items[o].names();
+        let found: BTreeSet<ItemId> = names.filter_map(|alias| new.by_name(&alias.name)).collect();
+        if let Some(&n) = found.first().filter(|_| found.len() == 1) {
+            if old.items[o].kind == new.items[n].kind && fits(old, o, new, n) {
+                pairs.add(o, n);
+            }
+        }
+    }
+}
+
+/// Pairs the variables that keep state and are the only ones of their name in a function, as the source has it; then
+/// those of several of one name that stand where they stood.
+pub fn pair_by_scope(old: &Obj, new: &Obj, pairs: &mut Pairs, renames: &Renames) {
     let local = |obj| {
         items(obj, |id, item| {
             numbered_data(item) && scope(obj, id).is_some()
         })
     };
-    fn key(obj: &Obj, id: ItemId) -> (&str, Option<&str>) {
-        (base_name(&obj.items[id].name), scope(obj, id))
-    }
+    let key = |obj: &Obj, id: ItemId| -> (String, Option<String>) {
+        let (name, function) = (base_name(&obj.items[id].name), scope(obj, id));
+        match std::ptr::eq(obj, old) {
+            true => (
+                renamed(renames, name),
+                function.map(|f| renamed(renames, f)),
+            ),
+            false => (name.to_owned(), function.map(str::to_owned)),
+        }
+    };
     for group in groups((old, local(old)), (new, local(new)), key) {
-        pair_only(old, new, pairs, &group);
+        if pair_only(old, new, pairs, &group) {
+            renames.paired(base_name(&old.items[group.0[0]].name));
+        } else {
+            pair_by_line(old, new, pairs, &group);
+        }
+    }
+}
+
+/// Pairs variables of one name and function if none was added or taken away and each is declared on a line that is
+/// there before and after: lines that stay keep their numbers ([`crate::patch`]).
+fn pair_by_line(old: &Obj, new: &Obj, pairs: &mut Pairs, (olds, news): &Group) {
+    if olds.len() != news.len() {
+        return;
+    }
+    fn line(obj: &Obj, id: ItemId) -> u64 {
+        obj.variable(id).map_or(0, |variable| variable.line)
+    }
+    let on_lines: Vec<Group> = groups(
+        (old, olds.iter().copied()),
+        (new, news.iter().copied()),
+        line,
+    )
+    .collect();
+    let told = |(o, n): &Group| {
+        o.len() == 1
+            && n.len() == 1
+            && line(old, o[0]) > 0
+            && old.items[o[0]].size == new.items[n[0]].size
+    };
+    if on_lines.iter().all(told) {
+        for group in &on_lines {
+            pair_only(old, new, pairs, group);
+        }
     }
 }
 
@@ -182,7 +272,9 @@ pub fn pair_by_use(
 /// Pairs a group of one on each side and of one size; returns whether it did.
 fn pair_only(old: &Obj, new: &Obj, pairs: &mut Pairs, group: &Group) -> bool {
     match (group.0.as_slice(), group.1.as_slice()) {
-        ([o], [n]) if old.items[*o].size == new.items[*n].size => pairs.add(*o, *n),
+        ([o], [n]) if old.items[*o].size == new.items[*n].size && fits(old, *o, new, *n) => {
+            pairs.add(*o, *n)
+        }
         _ => false,
     }
 }
@@ -196,6 +288,7 @@ pub fn mark_ambiguous(old: &Obj, new: &Obj, pairs: &mut Pairs) {
         .iter()
         .enumerate()
         .filter(|(id, item)| item.kind == Kind::Data && pairs.new_of(*id).is_none())
+        .filter(|(id, _)| keeps_state(old, *id))
         .map(|(_, item)| base_name(&item.name))
         .collect();
     let found = items(new, |id, item| {
@@ -218,7 +311,7 @@ fn scope(obj: &Obj, id: ItemId) -> Option<&str> {
 }
 
 /// Whether it matters to code that a variable is the running kernel's, because it may have changed.
-fn keeps_state(obj: &Obj, id: ItemId) -> bool {
+pub fn keeps_state(obj: &Obj, id: ItemId) -> bool {
     let item = &obj.items[id];
     let sec = &obj.secs[item.sec];
     sec.writable() && !expendable(&sec.name) && !limits_messages(item)

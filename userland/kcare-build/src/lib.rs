@@ -41,6 +41,7 @@ pub mod patch;
 pub mod preimage;
 pub mod progress;
 pub mod refuse;
+pub mod renames;
 pub mod scope;
 pub mod select;
 pub mod sign;

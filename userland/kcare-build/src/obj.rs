@@ -5,7 +5,7 @@
 //! The compiler refers to local things by section and offset; here every relocation points at an
 //! [`Item`], so that two objects can be compared whatever their layout.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use anyhow::{bail, ensure, Context, Result};
@@ -22,6 +22,17 @@ use crate::special;
 pub type SecId = usize;
 /// Index into [`Obj::items`].
 pub type ItemId = usize;
+
+/// How long the running kernel has something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Life {
+    /// As long as it runs, or as long as the module is there.
+    Kept,
+    /// Until it has booted, or the module is initialised.
+    Init,
+    /// In vmlinux not at all; in a module until it goes.
+    Exit,
+}
 
 /// A section with its contents.
 #[derive(Clone, Debug)]
@@ -60,6 +71,20 @@ impl Sec {
         self.flags & u64::from(elf::SHF_WRITE) != 0 && !self.name.starts_with(".data.rel.ro")
     }
 
+    /// How long the running kernel has it.
+    pub fn life(&self) -> Life {
+        match &self.name {
+            name if name.starts_with(".init") => Life::Init,
+            name if name.starts_with(".exit") => Life::Exit,
+            _ => Life::Kept,
+        }
+    }
+
+    /// Whether the kernel closes it against writing once it has booted.
+    pub fn sealed(&self) -> bool {
+        self.name.starts_with(".data..ro_after_init")
+    }
+
     /// Whether its strings or constants may be merged by content.
     pub fn merge(&self) -> bool {
         self.flags & u64::from(elf::SHF_MERGE) != 0
@@ -91,6 +116,9 @@ pub struct Rel {
     pub branch: bool,
     /// Whether the assembler resolved it, so that its field is final and no relocation of the file.
     pub resolved: bool,
+    /// Whether an object without size starts where it points (a lock's key where lockdep is off): it may mean that
+    /// one and not what has the same address.
+    pub empty: bool,
 }
 
 impl Rel {
@@ -126,18 +154,31 @@ pub enum Kind {
     Blob,
 }
 
+/// A further name of an item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alias {
+    /// The name.
+    pub name: String,
+    /// Visible outside the unit.
+    pub global: bool,
+    /// Weak definition, which another unit's may override.
+    pub weak: bool,
+}
+
 /// A range of a section that is handled as one.
 #[derive(Clone, Debug)]
 pub struct Item {
     /// What it is.
     pub kind: Kind,
-    /// Its name; of anonymous items, the section's name and offset.
+    /// Its name, if possible one that no other unit can override; of anonymous items, the section's name and offset.
     pub name: String,
     /// Further names of the same start.
-    pub aliases: Vec<String>,
-    /// Visible outside the unit.
+    pub aliases: Vec<Alias>,
+    /// Whether one of its names is visible outside the unit.
     pub global: bool,
-    /// Weak definition.
+    /// Whether `name` is.
+    pub exported: bool,
+    /// Whether all of its names are weak definitions.
     pub weak: bool,
     /// Its section.
     pub sec: SecId,
@@ -157,6 +198,16 @@ impl Item {
     pub fn named(&self) -> bool {
         matches!(self.kind, Kind::Func | Kind::Data)
     }
+
+    /// All of its names.
+    pub fn names(&self) -> impl Iterator<Item = Alias> + '_ {
+        let first = Alias {
+            name: self.name.clone(),
+            global: self.exported,
+            weak: self.weak,
+        };
+        std::iter::once(first).chain(self.aliases.iter().cloned())
+    }
 }
 
 /// A relocatable object.
@@ -174,12 +225,16 @@ pub struct Obj {
     pub insns: BTreeMap<ItemId, Vec<Insn>>,
     /// Instructions of executable sections without functions (replacements, fragments).
     pub loose: BTreeMap<SecId, Vec<Insn>>,
-    /// The functions that variables are local to, if there is debug information to tell.
-    locals: Option<HashMap<ItemId, String>>,
+    /// What is known about variables, if there is debug information to tell.
+    variables: Option<HashMap<ItemId, scope::Variable>>,
     /// Strings whose text is not what is in the section.
     texts: HashMap<ItemId, Vec<u8>>,
     /// Where things without a name start, by section, if that is needed to tell them apart.
     starts: BTreeMap<SecId, BTreeSet<u64>>,
+    /// Where objects without size are.
+    empties: HashSet<(SecId, u64)>,
+    /// Which places of data hold references, if things with and without a name share sections.
+    filled: HashSet<(SecId, u64)>,
     by_name: HashMap<String, ItemId>,
     by_sec: Vec<Vec<ItemId>>,
 }
@@ -275,14 +330,18 @@ impl Obj {
             exports: Vec::new(),
             insns: BTreeMap::new(),
             loose: BTreeMap::new(),
-            locals: None,
+            variables: None,
             texts: HashMap::new(),
             starts: BTreeMap::new(),
+            empties: HashSet::new(),
+            filled: HashSet::new(),
             by_name: HashMap::new(),
         };
 
         let mut raw = Vec::new();
         let mut named: Vec<Item> = Vec::new();
+        let mut weak = Vec::new();
+        let mut starts: HashMap<(SecId, u64), usize> = HashMap::new();
         for (index, sym) in symtab.enumerate() {
             let name = String::from_utf8_lossy(symtab.symbol_name(endian, sym)?).into_owned();
             let value = sym.st_value(endian);
@@ -324,20 +383,35 @@ impl Obj {
                 continue;
             }
             let size = sym.st_size(endian);
+            if size == 0 && ty == elf::STT_OBJECT {
+                obj.empties.insert((section, value));
+            }
             // A label, not a thing.
             if size == 0 && ty != elf::STT_FUNC {
                 continue;
+            }
+            *starts.entry((section, value)).or_insert(0) += 1;
+            if sym.st_bind() == elf::STB_WEAK {
+                weak.push((raw.len() - 1, name.clone(), (section, value)));
             }
             named.push(Item {
                 kind: if sec.exec() { Kind::Func } else { Kind::Data },
                 name,
                 aliases: Vec::new(),
                 global: sym.st_bind() != elf::STB_LOCAL,
+                exported: sym.st_bind() != elf::STB_LOCAL,
                 weak: sym.st_bind() == elf::STB_WEAK,
                 sec: section,
                 start: value,
                 size,
             });
+        }
+        // A weak name beside another one of the same thing may mean something else once the kernel is linked.
+        for (index, name, place) in weak {
+            if starts.get(&place).is_some_and(|&names| names > 1) {
+                obj.undefs.push(name);
+                raw[index] = RawSym::Undef(obj.undefs.len() - 1);
+            }
         }
         obj.add_named(named)?;
         obj.decode_functions();
@@ -370,7 +444,7 @@ impl Obj {
             rels.sort_by_key(|r| r.off);
             all.push((section, rels));
         }
-        obj.find_locals(bytes)
+        obj.find_variables(bytes)
             .context("debug information is not understood")?;
         all.retain(|(section, _)| !obj.secs[*section].name.starts_with(DEBUG));
         for sec in obj.secs.iter_mut().filter(|s| s.name.starts_with(DEBUG)) {
@@ -387,34 +461,39 @@ impl Obj {
         Ok(obj)
     }
 
-    /// Reads which functions the variables are local to.
-    fn find_locals(&mut self, bytes: &[u8]) -> Result<()> {
+    /// Reads what debug information tells about variables.
+    fn find_variables(&mut self, bytes: &[u8]) -> Result<()> {
         let info = DebugInfo::read(bytes)?;
         if info.is_empty() {
             return Ok(());
         }
-        let mut locals = HashMap::new();
-        for (address, function) in scope::static_locals(&info)? {
+        let mut variables = HashMap::new();
+        for (address, variable) in scope::variables(&info)? {
             let (sec, off) = debuginfo::place_of(address);
             let item = (sec < self.secs.len())
                 .then(|| self.item_at(sec, off))
                 .flatten();
-            if let (Some(item), Some(function)) = (item, function) {
-                locals.insert(item, function);
+            if let Some(item) = item {
+                variables.insert(item, variable);
             }
         }
-        self.locals = Some(locals);
+        self.variables = Some(variables);
         Ok(())
     }
 
-    /// Whether debug information tells what variables are local to.
+    /// Whether debug information tells where variables are declared.
     pub fn described(&self) -> bool {
-        self.locals.is_some()
+        self.variables.is_some()
+    }
+
+    /// What debug information tells about a variable.
+    pub fn variable(&self, id: ItemId) -> Option<&scope::Variable> {
+        self.variables.as_ref()?.get(&id)
     }
 
     /// The function that a variable is local to, if there is one and debug information tells.
     pub fn local_to(&self, id: ItemId) -> Option<&str> {
-        self.locals.as_ref()?.get(&id).map(String::as_str)
+        self.variable(id)?.function.as_deref()
     }
 
     /// Sorts named items into their sections and joins those of one start.
@@ -423,8 +502,8 @@ impl Obj {
             (a.sec, a.start)
                 .cmp(&(b.sec, b.start))
                 .then(b.size.cmp(&a.size))
-                .then(b.global.cmp(&a.global))
                 .then(a.weak.cmp(&b.weak))
+                .then(b.global.cmp(&a.global))
                 .then(a.name.len().cmp(&b.name.len()))
                 .then(a.name.cmp(&b.name))
         });
@@ -440,7 +519,11 @@ impl Obj {
                 let last_item = &mut self.items[last];
                 if last_item.start == item.start {
                     last_item.global |= item.global;
-                    last_item.aliases.push(item.name.clone());
+                    last_item.aliases.push(Alias {
+                        name: item.name.clone(),
+                        global: item.global,
+                        weak: item.weak,
+                    });
                     self.by_name.entry(item.name).or_insert(last);
                     continue;
                 }
@@ -554,6 +637,9 @@ impl Obj {
                 continue;
             }
             for rel in rels {
+                if !self.secs[*section].exec() {
+                    self.filled.insert((*section, rel.off));
+                }
                 let RawSym::Section(sec) = rel.sym else {
                     continue;
                 };
@@ -576,6 +662,14 @@ impl Obj {
         } in raw
         {
             let bias = self.bias(section, off, ty);
+            let place = match sym {
+                RawSym::Section(sec) => Some((sec, addend + bias)),
+                RawSym::At(sec, value) => Some((sec, value as i64 + addend + bias)),
+                RawSym::Undef(_) | RawSym::Abs => None,
+            };
+            let empty = place.is_some_and(|(sec, reach)| {
+                u64::try_from(reach).is_ok_and(|off| self.empties.contains(&(sec, off)))
+            });
             let (target, addend) = match sym {
                 RawSym::Undef(i) => (Target::Undef(i), addend),
                 RawSym::Abs => (Target::Abs, addend),
@@ -608,6 +702,7 @@ impl Obj {
                 bias,
                 branch,
                 resolved: false,
+                empty,
             });
         }
         for pair in rels.windows(2) {
@@ -644,18 +739,25 @@ impl Obj {
                         self.secs[sec].name
                     );
                 };
-                // The end of the last variable, as in a loop's limit.
-                if let Some(&last) = self.by_sec[sec]
+                // The end of the last variable, as in a loop's limit, unless something without a name begins there.
+                let last = self.by_sec[sec]
                     .iter()
                     .rfind(|&&id| self.items[id].end() == off)
-                {
-                    last
-                } else {
-                    self.anonymous(sec, off)?
+                    .copied();
+                match last.filter(|_| !self.begins(sec, off)) {
+                    Some(last) => last,
+                    None => self.anonymous(sec, off)?,
                 }
             }
         };
         Ok((Target::Item(id), addend - self.items[id].start as i64))
+    }
+
+    /// Whether there is more than padding at an offset where nothing with a name is.
+    fn begins(&self, sec: SecId, off: u64) -> bool {
+        let start = off as usize;
+        let data = self.secs[sec].data.get(start..).unwrap_or_default();
+        self.filled.contains(&(sec, off)) || data.iter().take(8).any(|&b| b != 0)
     }
 
     /// The item without a name at an offset, made if need be.
@@ -721,6 +823,7 @@ impl Obj {
             name,
             aliases: Vec::new(),
             global: false,
+            exported: false,
             weak: false,
             sec,
             start,
@@ -769,6 +872,7 @@ impl Obj {
                         bias,
                         branch: true,
                         resolved: true,
+                        empty: false,
                     },
                 ));
             }

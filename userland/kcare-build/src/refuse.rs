@@ -70,7 +70,7 @@ const HINTS: &[(&str, &str)] = &[
     ),
     (
         "freed after boot",
-        "it is gone: let the patched code do without it",
+        "it is gone: let the patched code do without it; if the fix takes __init off, take it off each declaration too",
     ),
     (
         "whose initial value changed",
@@ -104,6 +104,28 @@ const HINTS: &[(&str, &str)] = &[
     (
         "cannot be told which one of the running kernel it is",
         "reach the variable through a function that is not patched, or use a new one under another name",
+    ),
+    (
+        "gives other numbers to its enumerators",
+        "add the new enumerator behind the others; or accept it with `--layout` if no object holds one of them",
+    ),
+    (
+        "gives its address away",
+        "say what took its place with --renamed OLD=NEW, which is patched then; or --renamed OLD= if objects that exist may \
+         go on with the old one",
+    ),
+    (
+        "is gone: if they are one thing",
+        "say so with --renamed OLD=NEW, and the patched code uses the running kernel's; or --renamed =NEW if it is \
+         something else",
+    ),
+    (
+        "and goes on using",
+        "change it where it is, or give the new one another name",
+    ),
+    (
+        "filled in when the kernel is linked",
+        "leave the set as it is, and compare with what is new in the code that asks it",
     ),
     (
         "per-CPU variable",

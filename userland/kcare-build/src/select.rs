@@ -3,6 +3,7 @@
 //! Decides what goes into the payload: changed functions, and what they need that the kernel lacks.
 
 mod callers;
+mod gone;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,9 +14,10 @@ use crate::compare::Verdict;
 use crate::correlate::{base_name, expendable, lock_class, numbered, numbered_data};
 use crate::image::{ImageId, Images, VMLINUX};
 use crate::insn::ENDBR64;
-use crate::obj::{ItemId, Kind, Obj, Rel, Target};
+use crate::obj::{Item, ItemId, Kind, Obj, Rel, Target};
 use crate::refuse::Refusal;
-use crate::special::{self, is_discarded, replacement, ALT_AUX, REPLACEMENTS};
+use crate::renames::Renames;
+use crate::special::{self, is_discarded, ordinary_data, replacement, REPLACEMENTS};
 use crate::unit::UnitState;
 
 /// Why init code and data is refused.
@@ -30,6 +32,12 @@ const BORDERS: [&str; 5] = [
     "_einittext",
     "__inittext_end",
 ];
+
+/// Section of the numbers of types and functions in the kernel's own BTF (include/linux/btf_ids.h).
+const BTF_IDS: &str = ".BTF_ids";
+/// Why it cannot be carried.
+const LINKED: &str =
+    "its numbers are filled in when the kernel is linked, and a payload would have zeros";
 
 /// An item of a unit: index of the unit, item of its patched object.
 pub type Key = (usize, ItemId);
@@ -91,8 +99,9 @@ pub struct Selection {
 pub struct Selector<'a> {
     units: &'a [UnitState],
     images: &'a Images,
-    /// Global functions and variables of all units that are new or changed, by image and name.
-    globals: BTreeMap<(ImageId, &'a str), Key>,
+    renames: &'a Renames,
+    /// Global functions and variables of all units that are new or changed, or global only now, by image and name.
+    globals: BTreeMap<(ImageId, String), Key>,
     queue: Vec<Key>,
     /// Functions that are reached through their callers only, because they cannot be redirected; and those callers.
     direct: BTreeMap<Key, BTreeSet<ItemId>>,
@@ -106,10 +115,11 @@ pub struct Selector<'a> {
 
 impl<'a> Selector<'a> {
     /// Selects.
-    pub fn run(units: &'a [UnitState], images: &'a Images) -> Result<Self> {
+    pub fn run(units: &'a [UnitState], images: &'a Images, renames: &'a Renames) -> Result<Self> {
         let mut this = Selector {
             units,
             images,
+            renames,
             globals: BTreeMap::new(),
             queue: Vec::new(),
             direct: BTreeMap::new(),
@@ -119,11 +129,17 @@ impl<'a> Selector<'a> {
         };
         for (u, unit) in units.iter().enumerate() {
             for (&id, verdict) in &unit.diff.verdicts {
-                let item = &unit.new.items[id];
-                if item.global && *verdict != Verdict::Same {
-                    let names = std::iter::once(&item.name).chain(&item.aliases);
-                    this.globals
-                        .extend(names.map(|name| ((unit.image, name.as_str()), (u, id))));
+                let old = unit.diff.pairs.old(id).map(|old| &unit.old.items[old]);
+                for alias in unit.new.items[id].names().filter(|alias| alias.global) {
+                    let known = |item: &Item| {
+                        let mut names = item.names();
+                        names.any(|known| known.global && known.name == alias.name)
+                    };
+                    let needed = *verdict != Verdict::Same || !old.is_some_and(known);
+                    // A weak name may mean what another unit has.
+                    if needed && !unit.placement.elsewhere.contains(&alias.name) {
+                        this.globals.insert((unit.image, alias.name), (u, id));
+                    }
                 }
             }
         }
@@ -140,7 +156,10 @@ impl<'a> Selector<'a> {
         }
         for u in 0..units.len() {
             this.check_rest(u);
+            this.check_new_names(u);
+            this.check_gone_functions(u);
         }
+        this.check_gone_variables();
         this.find_redirects()?;
         Ok(this)
     }
@@ -270,6 +289,25 @@ impl<'a> Selector<'a> {
         let unit = &self.units[u];
         let item = &unit.new.items[id];
         let sec = &unit.new.secs[item.sec];
+        if sec.name == BTF_IDS {
+            self.refuse(
+                &item.name,
+                format!("is a set that changed ({what}): {LINKED}"),
+            );
+            return;
+        }
+        let old = unit
+            .diff
+            .pairs
+            .old(id)
+            .map(|old| &unit.old.secs[unit.old.items[old].sec]);
+        if old.is_some_and(|old| old.sealed() && !sec.sealed() && sec.writable()) {
+            self.refuse(
+                &item.name,
+                "is read-only since the kernel has booted (__ro_after_init), and the patched code may write to it",
+            );
+            return;
+        }
         if sec.writable() && !expendable(&sec.name) {
             self.refuse(
                 &item.name,
@@ -514,10 +552,10 @@ impl<'a> Selector<'a> {
             Target::Abs => Err(Refusal::new(user, "refers to an absolute address")),
             Target::Undef(i) => {
                 let name = obj.undefs[i].as_str();
-                if let Some(&key) = self.globals.get(&(unit.image, name)) {
+                if let Some(&key) = self.globals.get(&(unit.image, name.to_owned())) {
                     return self.goal_item(rel, key, user);
                 }
-                if let Some(&key) = self.globals.get(&(VMLINUX, name)) {
+                if let Some(&key) = self.globals.get(&(VMLINUX, name.to_owned())) {
                     return self.goal_outer(rel, key, user);
                 }
                 if let Some(border) = self.border(unit, from, rel, name) {
@@ -555,6 +593,12 @@ impl<'a> Selector<'a> {
         let unit = &self.units[tu];
         let item = &unit.new.items[id];
         let sec = &unit.new.secs[item.sec];
+        if sec.name == BTF_IDS && unit.diff.verdicts.get(&id) != Some(&Verdict::Same) {
+            return Err(Refusal::new(
+                user,
+                format!("refers to `{}`: {LINKED}", item.name),
+            ));
+        }
         if !item.named() {
             return Ok(Goal::Inside((tu, id)));
         }
@@ -597,11 +641,16 @@ impl<'a> Selector<'a> {
             Some(Verdict::Same) | None => match self.original(tu, id) {
                 Ok(goal) => Ok(goal),
                 // A constant is as good as its copy, unless its address means something.
-                Err(_) if readonly && numbered(&item.name) => Ok(Goal::Inside((tu, id))),
+                Err(_) if readonly && numbered(&item.name) && sec.name != BTF_IDS => {
+                    Ok(Goal::Inside((tu, id)))
+                }
                 Err(why) => Err(Refusal::new(user, why)),
             },
             Some(Verdict::Changed(_)) => Ok(Goal::Inside((tu, id))),
             Some(Verdict::New) => {
+                if let Some(running) = self.running_variable((tu, id)) {
+                    return Ok(running);
+                }
                 if unit.diff.pairs.ambiguous.contains(&id) {
                     return Err(Refusal::new(
                         user,
@@ -629,7 +678,7 @@ impl<'a> Selector<'a> {
     }
 
     /// The place of an item of a unit in its image.
-    fn original(&self, u: usize, id: ItemId) -> Result<Goal, String> {
+    pub(super) fn original(&self, u: usize, id: ItemId) -> Result<Goal, String> {
         let unit = &self.units[u];
         let item = &unit.new.items[id];
         let old = unit.diff.pairs.old(id);
@@ -689,7 +738,7 @@ impl<'a> Selector<'a> {
             return self.kept(name, owner, addr);
         }
         // Parts of a payload come and go with their modules, so that none can count on another.
-        let added = self.globals.keys().find(|(_, n)| *n == name);
+        let added = self.globals.keys().find(|(_, n)| n == name);
         Err(match added {
             Some(&(other, _)) => format!(
                 "refers to `{name}`, which the fix adds to the module {}; only what it adds to vmlinux can be used in a module",
@@ -777,17 +826,4 @@ fn only_indexed(obj: &Obj, id: ItemId) -> bool {
 /// The function that a part belongs to.
 fn base_part(name: &str) -> &str {
     name.strip_suffix(".cold").unwrap_or(name)
-}
-
-/// Whether new data in this section works like any other.
-fn ordinary_data(section: &str) -> bool {
-    let plain = |p: &str| {
-        section
-            .strip_prefix(p)
-            .is_some_and(|r| r.is_empty() || r.starts_with('.'))
-    };
-    if section.starts_with(".data..percpu") || section == ALT_AUX {
-        return false;
-    }
-    plain(".data") || plain(".rodata") || plain(".bss") || section == "__dyndbg"
 }

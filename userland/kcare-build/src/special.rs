@@ -123,6 +123,19 @@ pub fn is_table(name: &str) -> bool {
         || name.starts_with("runtime_mask_")
 }
 
+/// Whether new data in this section works like any other.
+pub fn ordinary_data(section: &str) -> bool {
+    let plain = |p: &str| {
+        section
+            .strip_prefix(p)
+            .is_some_and(|r| r.is_empty() || r.starts_with('.'))
+    };
+    if section.starts_with(".data..percpu") || section == ALT_AUX {
+        return false;
+    }
+    plain(".data") || plain(".rodata") || plain(".bss") || section == "__dyndbg"
+}
+
 /// Whether a section never reaches the kernel's memory (`DISCARDS` in include/asm-generic/vmlinux.lds.h),
 /// or only describes the object.
 pub fn is_discarded(name: &str) -> bool {

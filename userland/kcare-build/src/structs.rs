@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use crate::btf;
 use crate::clones::Clones;
 use crate::compile::{Compiler, Flavour, Unit};
+use crate::ctext::{chunks, Token};
 use crate::frames::Text;
 use crate::obj::{Kind, Layout, Obj};
 use crate::refuse::{Ending, Refusal};
@@ -96,6 +97,13 @@ impl<'a> Structs<'a> {
             self.remarks.extend(changes.shared.into_iter().map(|what| {
                 format!("{what} is new, in bytes that the original uses for something else")
             }));
+            self.remarks.extend(changes.revalued);
+            for (name, what) in changes.renumbered {
+                if !self.accepted.contains(&name) {
+                    let why = format!("gives other numbers to its enumerators ({what}), and objects of the running kernel may hold the old ones");
+                    refusals.insert(Refusal::new(name, why).of(&unit.source));
+                }
+            }
             let mut broken = changes.broken;
             broken.retain(|name, _| !self.accepted.contains(name));
             if !broken.is_empty() {
@@ -106,6 +114,18 @@ impl<'a> Structs<'a> {
             return Ok(());
         }
         Err(Ending::CannotPatch(refusals.into_iter().collect()).into())
+    }
+
+    /// Remarks about constants (`#define NAME number`) that a patch gives another value.
+    pub fn look_for_constants(&mut self, old: &str, new: &str) {
+        let (old, new) = (constants(old), constants(new));
+        for (name, was) in &old {
+            if let Some(is) = new.get(name).filter(|is| *is != was) {
+                self.remarks.insert(format!(
+                    "`{name}` is {is} and was {was}: objects of the running kernel may hold the old value"
+                ));
+            }
+        }
     }
 
     /// Refuses changed structures of a unit that may have objects outside of frames.
@@ -186,14 +206,43 @@ impl<'a> Structs<'a> {
     }
 }
 
+/// Macros of a text that are numbers, and what they are; those with several definitions are left out.
+fn constants(text: &str) -> BTreeMap<String, String> {
+    let mut found: BTreeMap<String, String> = BTreeMap::new();
+    let mut several = BTreeSet::new();
+    for chunk in chunks(text).iter().filter(|chunk| chunk.directive) {
+        let [_, define, Token::Name(name), value @ ..] = chunk.tokens.as_slice() else {
+            continue;
+        };
+        let number = |token: &Token| match token {
+            Token::Name(_) => false,
+            Token::Other(text) => !text.starts_with(['"', '\'']),
+        };
+        let digits = |token: &Token| matches!(token, Token::Other(t) if t.starts_with(|c: char| c.is_ascii_digit()));
+        let constant = value.iter().all(number) && value.iter().any(digits);
+        if define.name() != Some("define") || !constant {
+            continue;
+        }
+        let words = value.iter().map(|token| match token {
+            Token::Name(text) | Token::Other(text) => text.as_str(),
+        });
+        let value: String = words.collect();
+        if found.insert(name.clone(), value).is_some() {
+            several.insert(name.clone());
+        }
+    }
+    found.retain(|name, _| !several.contains(name));
+    found
+}
+
 /// The functions of an object, all names of each. A cold part is replaced with its function.
 fn functions(obj: &Obj) -> Vec<Vec<&str>> {
     obj.items
         .iter()
         .filter(|item| item.kind == Kind::Func && !item.name.ends_with(".cold"))
         .map(|item| {
-            let names = std::iter::once(&item.name).chain(&item.aliases);
-            names.map(String::as_str).collect()
+            let aliases = item.aliases.iter().map(|alias| alias.name.as_str());
+            std::iter::once(item.name.as_str()).chain(aliases).collect()
         })
         .collect()
 }
@@ -201,6 +250,14 @@ fn functions(obj: &Obj) -> Vec<Vec<&str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn constants_are_macros_that_are_numbers() {
+        let text = "#define A 1\n#define B (1 << 3)\n#define C A\n#define D(x) 1\n#define E \"1\"\n#define F\n#define G 1\n#define G 2\n";
+        let found: Vec<(String, String)> = constants(text).into_iter().collect();
+        let one = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(found, [one("A", "1"), one("B", "(1<<3)")]);
+    }
 
     fn set(names: &[&str]) -> BTreeSet<String> {
         names.iter().map(|n| (*n).to_owned()).collect()

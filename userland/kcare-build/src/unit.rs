@@ -11,6 +11,7 @@ use crate::compare::{compare, compare_shared, pair, Diff, Verdict};
 use crate::correlate::numbered_data;
 use crate::image::ImageId;
 use crate::obj::{ItemId, Obj};
+use crate::renames::Renames;
 use crate::special::Special;
 use crate::verify::Placement;
 
@@ -44,6 +45,7 @@ pub struct UnitState {
 impl UnitState {
     /// Compares the compilations of a unit: `exact` and `exact_new` with the shipped flags, before and after
     /// the patch, `old` and `new` with sections split.
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
         source: &str,
         image: ImageId,
@@ -52,14 +54,21 @@ impl UnitState {
         exact_new: &Obj,
         old: Obj,
         new: Obj,
+        renames: &Renames,
     ) -> Result<Self> {
         let exact_special = Special::read(&exact)?;
         let old_special = Special::read(&old)?;
         let special = Special::read(&new)?;
-        let mut diff = compare(&old, &old_special, &new, &special)?;
+        let mut diff = compare(&old, &old_special, &new, &special, renames)?;
 
         let exact_new_special = Special::read(exact_new)?;
-        let shipped_diff = compare_shared(&exact, &exact_special, exact_new, &exact_new_special)?;
+        let shipped_diff = compare_shared(
+            &exact,
+            &exact_special,
+            exact_new,
+            &exact_new_special,
+            renames,
+        )?;
         let mut shipped_changes = BTreeMap::new();
         for (id, verdict) in shipped_diff.verdicts {
             // What is new is found by the references to it.

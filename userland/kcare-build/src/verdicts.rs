@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::compare::{compare, Verdict};
 use crate::obj::{Kind, Layout, Obj};
+use crate::renames::Renames;
 use crate::special::Special;
 
 /// What differs between two objects of one unit.
@@ -46,7 +47,9 @@ impl Verdicts {
                 .with_context(|| format!("cannot read {}", path.display()))
         };
         let (old, new) = (read(old)?, read(new)?);
-        let diff = compare(&old, &Special::read(&old)?, &new, &Special::read(&new)?)?;
+        let renames = Renames::default();
+        let specials = (Special::read(&old)?, Special::read(&new)?);
+        let diff = compare(&old, &specials.0, &new, &specials.1, &renames)?;
         let items = diff.verdicts.iter().filter_map(|(&id, verdict)| {
             let changed = match verdict {
                 Verdict::Same => return None,
@@ -55,14 +58,22 @@ impl Verdicts {
             };
             Some(Item {
                 name: new.items[id].name.clone(),
-                aliases: new.items[id].aliases.clone(),
+                aliases: new.items[id]
+                    .aliases
+                    .iter()
+                    .map(|alias| alias.name.clone())
+                    .collect(),
                 function: new.items[id].kind == Kind::Func,
                 changed,
             })
         });
         Ok(Verdicts {
             items: items.collect(),
-            gone: diff.gone,
+            gone: diff
+                .gone
+                .iter()
+                .map(|&id| old.items[id].name.clone())
+                .collect(),
             sections: diff.sections,
         })
     }

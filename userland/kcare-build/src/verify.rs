@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use anyhow::{bail, Context, Result};
 use object::elf;
 
-use crate::obj::{field_size, pc_relative, ItemId, Kind, Obj, Rel, Target};
+use crate::obj::{field_size, pc_relative, Alias, Item, ItemId, Kind, Obj, Rel, Target};
 use crate::special::is_discarded;
 use crate::vmlinux::{Unit, Vmlinux};
 
@@ -19,12 +19,40 @@ pub type Place = (u64, u64);
 pub struct Placement {
     /// The functions and variables of this unit, by name.
     pub addr: HashMap<String, Place>,
-    /// Weak functions that another unit overrides.
+    /// Weak functions that another unit overrides under each of their names.
     pub overridden: HashSet<String>,
+    /// Weak names of this unit that mean something of another unit.
+    pub elsewhere: HashSet<String>,
     /// Functions of which every byte was compared.
     pub functions: usize,
     /// References that were compared.
     pub references: usize,
+}
+
+impl Placement {
+    /// Gives all names of one thing the place that some of them have.
+    fn join_names(&mut self, obj: &Obj, source: &str) -> Result<()> {
+        for item in obj.items.iter().filter(|i| i.named()) {
+            let mut places = item.names().filter_map(|alias| {
+                let place = *self.addr.get(&alias.name)?;
+                Some((alias.name, place))
+            });
+            let Some((name, place)) = places.next() else {
+                if self.elsewhere.contains(&item.name) {
+                    self.overridden.insert(item.name.clone());
+                }
+                continue;
+            };
+            if let Some((other, _)) = places.find(|(_, other)| *other != place) {
+                bail!("`{name}` and `{other}` of {source} are one thing, and two in vmlinux");
+            }
+            drop(places);
+            for alias in item.names() {
+                self.addr.entry(alias.name).or_insert(place);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Places a unit that was compiled with the shipped flags and compares all of its code.
@@ -152,44 +180,43 @@ impl Verifier<'_> {
 fn place(obj: &Obj, source: &str, vmlinux: &Vmlinux) -> Result<Option<Placement>> {
     let mut placement = Placement::default();
     let kept = |sec: usize| !is_discarded(&obj.secs[sec].name);
-    for item in obj
-        .items
-        .iter()
-        .filter(|i| i.named() && i.global && kept(i.sec))
-    {
-        match vmlinux.global(&item.name) {
-            // The size alone may be that of the function that overrides it.
-            Some(s) if item.weak && !s.weak => {
-                placement.overridden.insert(item.name.clone());
+    for item in obj.items.iter().filter(|i| i.named() && kept(i.sec)) {
+        for alias in item.names().filter(|alias| alias.global) {
+            match vmlinux.global(&alias.name) {
+                // The size alone may be that of the function that overrides it.
+                Some(s) if alias.weak && (!s.weak || s.size != item.size) => {
+                    placement.elsewhere.insert(alias.name);
+                }
+                Some(s) if s.size == item.size => {
+                    placement.addr.insert(alias.name, (s.addr, s.size));
+                }
+                Some(s) if item.kind == Kind::Func => bail!(
+                    "function `{}` of {source} compiles to {} bytes, and in vmlinux it has {}; is this the kernel's compiler and configuration?",
+                    alias.name,
+                    item.size,
+                    s.size
+                ),
+                _ => {}
             }
-            Some(s) if s.size == item.size => {
-                placement.addr.insert(item.name.clone(), (s.addr, s.size));
-            }
-            Some(_) if item.weak => {
-                placement.overridden.insert(item.name.clone());
-            }
-            Some(s) if item.kind == Kind::Func => bail!(
-                "function `{}` of {source} compiles to {} bytes, and in vmlinux it has {}; is this the kernel's compiler and configuration?",
-                item.name,
-                item.size,
-                s.size
-            ),
-            _ => {}
         }
     }
 
     let base = source.rsplit('/').next().unwrap_or(source);
-    let locals: HashMap<&str, u64> = obj
+    let named: Vec<(Alias, &Item)> = obj
         .items
         .iter()
-        .filter(|i| i.named() && !i.global && kept(i.sec))
-        .map(|i| (i.name.as_str(), i.size))
+        .filter(|i| i.named() && kept(i.sec))
+        .flat_map(|item| item.names().map(move |alias| (alias, item)))
+        .filter(|(alias, _)| !alias.global)
         .collect();
-    let functions: Vec<&str> = obj
-        .items
+    let locals: HashMap<&str, u64> = named
         .iter()
-        .filter(|i| i.kind == Kind::Func && !i.global && kept(i.sec))
-        .map(|i| i.name.as_str())
+        .map(|(alias, item)| (alias.name.as_str(), item.size))
+        .collect();
+    let functions: Vec<&str> = named
+        .iter()
+        .filter(|(_, item)| item.kind == Kind::Func)
+        .map(|(alias, _)| alias.name.as_str())
         .collect();
     // The unit that has all of the local functions, and most of the local variables.
     let mut found: Vec<HashMap<String, Place>> = vmlinux
@@ -210,14 +237,7 @@ fn place(obj: &Obj, source: &str, vmlinux: &Vmlinux) -> Result<Option<Placement>
     if placement.addr.is_empty() {
         return Ok(None);
     }
-    // Other names of the same things.
-    for item in obj.items.iter().filter(|i| i.named()) {
-        if let Some(&place) = placement.addr.get(&item.name) {
-            for alias in &item.aliases {
-                placement.addr.entry(alias.clone()).or_insert(place);
-            }
-        }
-    }
+    placement.join_names(obj, source)?;
     Ok(Some(placement))
 }
 

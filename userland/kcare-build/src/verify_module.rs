@@ -13,7 +13,7 @@ use object::elf;
 
 use crate::image::Image;
 use crate::module::{self, address, Module, Value};
-use crate::obj::{field_size, Item, ItemId, Kind, Obj, Rel, SecId, Target};
+use crate::obj::{field_size, Alias, Item, ItemId, Kind, Obj, Rel, SecId, Target};
 use crate::special::{is_discarded, is_table};
 use crate::verify::Placement;
 
@@ -93,17 +93,21 @@ impl Verifier<'_> {
         let mut possible: Option<BTreeSet<Base>> = None;
         for &id in self.obj.items_of(sec) {
             let item = &self.obj.items[id];
-            let found: BTreeSet<Base> = self
-                .module
-                .named(&item.name)
-                .filter(|s| s.local != item.global)
-                .filter(|s| s.size == item.size)
-                .filter_map(|s| {
-                    let (to, off) = module::place(s.addr);
-                    let base = off.checked_sub(item.start)?;
-                    self.fits(sec, (to, base)).then_some((to, base))
-                })
-                .collect();
+            let place = |alias: &Alias| -> BTreeSet<Base> {
+                self.module
+                    .named(&alias.name)
+                    .filter(|s| s.local != alias.global)
+                    .filter(|s| s.size == item.size)
+                    .filter_map(|s| {
+                        let (to, off) = module::place(s.addr);
+                        let base = off.checked_sub(item.start)?;
+                        self.fits(sec, (to, base)).then_some((to, base))
+                    })
+                    .collect()
+            };
+            // Another unit may have a function of a weak name.
+            let mut names = item.names().map(|alias| place(&alias));
+            let found = names.find(|found| !found.is_empty()).unwrap_or_default();
             if found.is_empty() {
                 self.missing(item)?;
                 continue;
@@ -132,6 +136,7 @@ impl Verifier<'_> {
         match other {
             Some(_) if item.weak => {
                 self.placement.overridden.insert(item.name.clone());
+                self.placement.elsewhere.insert(item.name.clone());
             }
             Some(s) if item.global && item.kind == Kind::Func => bail!(
                 "function `{}` has {} bytes, and in the module {}",
@@ -360,9 +365,11 @@ impl Verifier<'_> {
                 continue;
             };
             let place = address(to, base + item.start);
-            for name in std::iter::once(&item.name).chain(&item.aliases) {
-                if self.module.named(name).any(|s| s.addr == place) {
-                    addr.insert(name.clone(), (place, item.size));
+            for alias in item.names() {
+                if self.module.named(&alias.name).any(|s| s.addr == place) {
+                    addr.insert(alias.name, (place, item.size));
+                } else if alias.weak {
+                    self.placement.elsewhere.insert(alias.name);
                 }
             }
         }

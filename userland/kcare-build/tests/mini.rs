@@ -29,6 +29,7 @@ use kcare_build::image::{Images, VMLINUX};
 use kcare_build::insn::ENDBR64;
 use kcare_build::obj::{Layout, Obj};
 use kcare_build::preimage::preimage;
+use kcare_build::renames::Renames;
 use kcare_build::select::Selector;
 use kcare_build::unit::UnitState;
 use kcare_build::verify::verify;
@@ -156,6 +157,7 @@ impl Mini {
             &self.object("exact-patched.o", Layout::Joint)?,
             self.object("split.o", Layout::Split)?,
             self.object("patched.o", Layout::Split)?,
+            &Renames::default(),
         )
     }
 }
@@ -180,7 +182,8 @@ fn payload_of(mini: &Mini, define: Option<&str>) -> Result<Vec<u8>> {
     let vmlinux = mini.vmlinux()?;
     let states = [mini.state(&vmlinux)?];
     let images = Images::from(vmlinux);
-    let selector = Selector::run(&states, &images)?;
+    let renames = Renames::default();
+    let selector = Selector::run(&states, &images, &renames)?;
     let preimages = selector
         .selection
         .redirects
@@ -286,7 +289,8 @@ fn check(name: &str) -> Result<()> {
     }
     let images = Images::from(vmlinux);
     let vmlinux = &images.vmlinux;
-    let selector = Selector::run(&states, &images)?;
+    let renames = Renames::default();
+    let selector = Selector::run(&states, &images, &renames)?;
     let selection = &selector.selection;
     for note in all_expected(&text, "Note") {
         ensure!(
@@ -484,7 +488,8 @@ fn two_units_cannot_have_the_same_callback() {
         second.state(&vmlinux).unwrap(),
     ];
     let images = Images::from(vmlinux);
-    let selector = Selector::run(&states, &images).unwrap();
+    let renames = Renames::default();
+    let selector = Selector::run(&states, &images, &renames).unwrap();
     let refusals: Vec<String> = selector
         .selection
         .refusals

@@ -15,6 +15,7 @@ use kcare_build::kernel::Kernel;
 use kcare_build::module::{place, Module};
 use kcare_build::obj::{Layout, Obj};
 use kcare_build::preimage::preimage;
+use kcare_build::renames::Renames;
 use kcare_build::select::Selector;
 use kcare_build::unit::UnitState;
 use kcare_build::verify::verify;
@@ -209,6 +210,7 @@ impl Little {
             &object("exact-new", &new, false)?,
             object("split", &old, true)?,
             object("new", &new, true)?,
+            &Renames::default(),
         )?;
         Ok((id, state))
     }
@@ -312,7 +314,8 @@ fn a_fix_of_vmlinux_and_two_units_becomes_a_payload_with_a_part() {
         .into_iter()
         .map(|(module, unit)| little.state(&mut images, module, unit, 1).unwrap().1)
         .collect();
-    let selector = Selector::run(&states, &images).unwrap();
+    let renames = Renames::default();
+    let selector = Selector::run(&states, &images, &renames).unwrap();
     assert!(
         selector.selection.refusals.is_empty(),
         "{:?}",
@@ -393,7 +396,8 @@ fn what_a_module_does_not_depend_on_is_refused() {
     let mut images = little.images().unwrap();
     let (_, first) = little.state(&mut images, "mini", "first.c", 2).unwrap();
     let refused = |states: &[UnitState], images: &Images| -> Vec<String> {
-        let selector = Selector::run(states, images).unwrap();
+        let renames = Renames::default();
+        let selector = Selector::run(states, images, &renames).unwrap();
         let refusals = selector.selection.refusals.iter();
         refusals
             .map(|r| format!("{}: {}", r.name, r.reason))

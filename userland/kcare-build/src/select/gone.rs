@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is gone and what is new by its name: whether the running kernel has the same thing under another name, in
+//! another file, or in objects that live on.
+
+use std::collections::BTreeSet;
+
+use super::{Goal, Key, Selector};
+use crate::compare::Verdict;
+use crate::correlate::{base_name, keeps_state, lock_class};
+use crate::obj::{ItemId, Kind, Life, Obj, Target};
+use crate::special::{is_discarded, is_table};
+
+impl Selector<'_> {
+    /// Refuses new global things whose names the running kernel has: it would go on with its own.
+    pub(super) fn check_new_names(&mut self, u: usize) {
+        self.at = u;
+        let unit = &self.units[u];
+        let image = self.images.get(unit.image);
+        for (&id, verdict) in &unit.diff.verdicts {
+            let item = &unit.new.items[id];
+            let life = unit.new.secs[item.sec].life();
+            let gone_at_once = life == Life::Init || (life == Life::Exit && !image.keeps_exit());
+            if *verdict != Verdict::New || gone_at_once {
+                continue;
+            }
+            for alias in item.names().filter(|alias| alias.global) {
+                let name = &alias.name;
+                let running = image.global_addr(name);
+                if running.is_some_and(|addr| !image.freed(addr)) {
+                    if self.running_variable((u, id)).is_some() {
+                        continue;
+                    }
+                    let what = match item.kind {
+                        Kind::Func => "function",
+                        _ => "variable",
+                    };
+                    self.refuse(
+                        name,
+                        format!(
+                            "is a {what} that {} has already, from another file or under another condition, and goes on using",
+                            image.name()
+                        ),
+                    );
+                    continue;
+                }
+                let elsewhere = self.units.iter().enumerate().any(|(other, state)| {
+                    let known = state.new.by_name(name);
+                    other != u
+                        && state.image == unit.image
+                        && known.is_some_and(|id| state.new.items[id].global)
+                });
+                if alias.weak && elsewhere {
+                    self.refuse(name, "is a new weak function beside a new one of its name");
+                }
+            }
+        }
+    }
+
+    /// The running kernel's variable that a new one is, moved from another file of the image with its initial value.
+    pub(super) fn running_variable(&self, (u, id): Key) -> Option<Goal> {
+        let unit = &self.units[u];
+        let item = &unit.new.items[id];
+        let sec = &unit.new.secs[item.sec];
+        if item.kind != Kind::Data || !item.exported || item.weak {
+            return None;
+        }
+        let moved = self.units.iter().filter(|state| state.image == unit.image);
+        let moved = moved.flat_map(|state| state.diff.gone.iter().map(move |&id| (&state.old, id)));
+        let same = |(old, o): (&Obj, ItemId)| {
+            let (was, was_sec) = (&old.items[o], &old.secs[old.items[o].sec]);
+            let zeros = |obj: &Obj, id: ItemId| obj.bytes(id).iter().all(|&b| b == 0);
+            was.kind == Kind::Data
+                && was.exported
+                && was.name == item.name
+                && was.size == item.size
+                && was_sec.life() == sec.life()
+                && was_sec.writable() == sec.writable()
+                && was_sec.sealed() == sec.sealed()
+                && same_type(old, o, &unit.new, id)
+                && old.rels(o).is_empty()
+                && unit.new.rels(id).is_empty()
+                && (old.bytes(o) == unit.new.bytes(id) || (zeros(old, o) && zeros(&unit.new, id)))
+        };
+        moved
+            .into_iter()
+            .any(same)
+            .then(|| self.outside(unit.image, &item.name).ok())?
+    }
+
+    /// Refuses functions that are gone although objects of the running kernel may call them.
+    pub(super) fn check_gone_functions(&mut self, u: usize) {
+        self.at = u;
+        let unit = &self.units[u];
+        for &id in &unit.diff.gone {
+            let item = &unit.old.items[id];
+            let life = unit.old.secs[item.sec].life();
+            if item.kind != Kind::Func || life != Life::Kept || item.name.ends_with(".cold") {
+                continue;
+            }
+            let Some(taker) = self.taker(u, id) else {
+                continue;
+            };
+            if self.renames.is_gone(&item.name) {
+                continue;
+            }
+            self.refuse(
+                &item.name,
+                format!(
+                    "is gone, and `{taker}` gives its address away: objects of the running kernel may call it, and it would stay as it was"
+                ),
+            );
+        }
+    }
+
+    /// What takes the address of a function of an original object, in whatever unit.
+    fn taker(&self, u: usize, id: ItemId) -> Option<String> {
+        let names: BTreeSet<String> = self.units[u].old.items[id]
+            .names()
+            .map(|alias| alias.name)
+            .collect();
+        for (other, state) in self.units.iter().enumerate() {
+            let obj = &state.old;
+            for (sec_id, sec) in obj.secs.iter().enumerate() {
+                if !sec.alloc() || is_table(&sec.name) || is_discarded(&sec.name) {
+                    continue;
+                }
+                for rel in sec.rels.iter().filter(|r| !r.branch && r.reach() == 0) {
+                    let meant = match rel.target {
+                        Target::Item(target) => other == u && target == id,
+                        Target::Undef(i) => {
+                            state.image == self.units[u].image && names.contains(&obj.undefs[i])
+                        }
+                        Target::Abs => false,
+                    };
+                    let by = obj.item_at(sec_id, rel.off);
+                    if meant && !(other == u && by == Some(id)) {
+                        return Some(match by {
+                            Some(by) => obj.items[by].name.clone(),
+                            None => sec.name.clone(),
+                        });
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Refuses new variables that may be the running kernel's under another name or in another file.
+    pub(super) fn check_gone_variables(&mut self) {
+        let mut lost: Vec<Key> = Vec::new();
+        for (u, unit) in self.units.iter().enumerate() {
+            let kept = unit.diff.gone.iter().filter(|&&id| {
+                let item = &unit.old.items[id];
+                let life = unit.old.secs[item.sec].life();
+                item.size > 0 && life == Life::Kept && matters(&unit.old, id)
+            });
+            lost.extend(kept.map(|&id| (u, id)));
+        }
+        let fresh: Vec<Key> = self
+            .selection
+            .data
+            .iter()
+            .copied()
+            .filter(|&(u, id)| {
+                let unit = &self.units[u];
+                unit.diff.verdicts.get(&id) == Some(&Verdict::New)
+                    && !unit.diff.pairs.ambiguous.contains(&id)
+                    && matters(&unit.new, id)
+            })
+            .collect();
+        for &(from, o) in &lost {
+            let old = &self.units[from].old;
+            let name = old.items[o].name.clone();
+            let mut remark = keeps_state(old, o);
+            for &(u, n) in &fresh {
+                let new = &self.units[u].new;
+                let (was, is) = (&old.items[o], &new.items[n]);
+                let alike = keeps_state(old, o) == keeps_state(new, n)
+                    && was.size == is.size
+                    && same_type(old, o, new, n);
+                let one_name = base_name(&was.name) == base_name(&is.name);
+                if !(alike || one_name)
+                    || self.renames.is_gone(base_name(&was.name))
+                    || self.renames.is_fresh(base_name(&is.name))
+                {
+                    continue;
+                }
+                remark = false;
+                let fresh = is.name.clone();
+                self.at = u;
+                self.refuse(
+                    &fresh,
+                    format!(
+                        "is new, and `{name}` of {} is gone: if they are one thing, what the running kernel holds in it would be lost",
+                        self.units[from].source
+                    ),
+                );
+            }
+            if remark && !self.renames.is_gone(base_name(&name)) && !fresh.is_empty() {
+                self.selection.notes.push(format!(
+                    "variable `{name}` of {} is gone: nothing takes over what the running kernel holds in it",
+                    self.units[from].source
+                ));
+            }
+        }
+    }
+}
+
+/// Whether it matters that something is the running kernel's own: it has state, or objects may point to it because it is
+/// a table of functions.
+fn matters(obj: &Obj, id: ItemId) -> bool {
+    let item = &obj.items[id];
+    if item.kind != Kind::Data || lock_class(item) {
+        return false;
+    }
+    let functions = obj.rels(id).iter().any(|rel| match rel.target {
+        Target::Item(target) => obj.items[target].kind == Kind::Func,
+        Target::Undef(_) | Target::Abs => false,
+    });
+    keeps_state(obj, id) || functions
+}
+
+/// Whether two variables have one type, as far as debug information tells.
+fn same_type(old: &Obj, o: ItemId, new: &Obj, n: ItemId) -> bool {
+    match (old.variable(o), new.variable(n)) {
+        (Some(old), Some(new)) => old.ty == new.ty,
+        _ => true,
+    }
+}
