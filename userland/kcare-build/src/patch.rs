@@ -14,6 +14,7 @@ mod table;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
+use std::ops::Range;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -149,7 +150,10 @@ impl State<'_> {
     }
 
     /// Runs patch(1) on the copies; gives whether it succeeded, and what it said.
-    fn patch(&self, file: &Path, options: &[&str]) -> Result<(bool, String)> {
+    fn patch(&self, text: &[u8], fuzz: usize, options: &[&str]) -> Result<(bool, String)> {
+        // The build root can see what is beside the copies.
+        let file = self.dir.with_extension("diff");
+        fs::write(&file, text)?;
         let output = self
             .kernel
             .command("patch")
@@ -157,26 +161,27 @@ impl State<'_> {
                 "-p1",
                 // Nothing but unified diffs: a script for ed can run commands.
                 "--unified",
-                "--fuzz=0",
                 "--force",
                 "--verbose",
                 "--no-backup-if-mismatch",
                 "--reject-file=-",
             ])
             .args(options)
+            .arg(format!("--fuzz={fuzz}"))
             .arg("-d")
             .arg(self.dir)
             .arg("-i")
-            .arg(file)
+            .arg(&file)
             .output()
             .context("cannot run patch in the build root")?;
+        fs::remove_file(&file)?;
         let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
         said.push_str(&String::from_utf8_lossy(&output.stderr));
         Ok((output.status.success(), said))
     }
 
     /// Whether the tree has what the diffs make: nothing says so but that they can be taken back.
-    fn has(&mut self, sections: &[Section], file: &Path) -> Result<bool> {
+    fn has(&mut self, sections: &[Section], text: &[u8]) -> Result<bool> {
         let look = |path: &str| self.look(path);
         let mut paths = Vec::new();
         for section in sections {
@@ -186,7 +191,7 @@ impl State<'_> {
             paths.push(path);
         }
         self.copy(paths.iter().map(String::as_str))?;
-        let (fits, _) = self.patch(file, &["--reverse", "--dry-run"])?;
+        let (fits, _) = self.patch(text, fuzz(sections), &["--reverse", "--dry-run"])?;
         Ok(fits)
     }
 
@@ -223,21 +228,50 @@ impl State<'_> {
     }
 }
 
-/// What patch(1) said that it did: the files in its order, and how many hunks of each it applied.
-fn applied(said: &str) -> Vec<(String, usize)> {
-    let mut files: Vec<(String, usize)> = Vec::new();
+/// The fuzz that patch(1) needs.
+///
+/// It takes a hunk with less context at one end for one at the start or end of the file, unless fuzz is allowed.
+/// Then it leaves lines at the other end out of sight, which [`check_applied`] looks at.
+fn fuzz(sections: &[Section]) -> usize {
+    let hunks = sections.iter().flat_map(|section| &section.hunks);
+    hunks.map(|hunk| hunk.uneven).max().unwrap_or(0)
+}
+
+/// The diffs of a patch file in groups in which no file is twice, so that what became of each can be looked at.
+fn groups(steps: &[Step]) -> Vec<Range<usize>> {
+    let mut out: Vec<Range<usize>> = Vec::new();
+    let mut paths = BTreeSet::new();
+    for (number, step) in steps.iter().enumerate() {
+        match out.last_mut() {
+            Some(group) if paths.insert(&step.path) => group.end = number + 1,
+            _ => {
+                paths = BTreeSet::from([&step.path]);
+                out.push(number..number + 1);
+            }
+        }
+    }
+    out
+}
+
+/// What patch(1) said that it did: the files in its order, and the first lines of the hunks, from 1.
+fn applied(said: &str) -> Vec<(String, Vec<usize>)> {
+    let mut files: Vec<(String, Vec<usize>)> = Vec::new();
     for line in said.lines() {
         if let Some(name) = line.strip_prefix("patching file ") {
             // It quotes what has blanks, and leaves single dots.
             let name = name.trim_matches('\'').replace("/./", "/");
             let name = name.strip_prefix("./").unwrap_or(&name);
-            files.push((name.to_owned(), 0));
+            files.push((name.to_owned(), Vec::new()));
         } else if line.starts_with("patching ") {
-            files.push((line.to_owned(), 0));
-        } else if line.starts_with("Hunk #") && line.contains(" succeeded at ") {
-            if let Some((_, hunks)) = files.last_mut() {
-                *hunks += 1;
-            }
+            files.push((line.to_owned(), Vec::new()));
+        } else if let (Some(rest), Some((_, hunks))) =
+            (line.strip_prefix("Hunk #"), files.last_mut())
+        {
+            let place: Option<usize> = rest.split_once(" succeeded at ").and_then(|(_, rest)| {
+                let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+                digits.parse().ok()
+            });
+            hunks.extend(place);
         }
     }
     files
@@ -259,7 +293,7 @@ fn answer(said: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Makes sure that patch(1) did what the diffs were taken for, and nothing else.
+/// Makes sure that patch(1) did what the diffs were taken for, and nothing else; no file is twice in them.
 fn check_applied(
     sections: &[Section],
     steps: &[Step],
@@ -268,60 +302,64 @@ fn check_applied(
     after: &Contents,
 ) -> Result<()> {
     const AGAIN: &str = "make the patch again with `git diff`";
-    let expected: Vec<(&str, usize)> = steps
-        .iter()
-        .zip(sections)
-        .map(|(step, section)| (step.path.as_str(), section.hunks))
-        .collect();
     let applied = applied(said);
-    for (number, (path, hunks)) in expected.iter().enumerate() {
-        let line = sections[number].line;
-        match applied.get(number) {
-            Some((name, count)) if name == path && count == hunks => {}
-            Some((name, count)) => bail!(
-                "line {line}: {hunks} hunk(s) of {path} are there, and patch(1) applied {count} of {name}; {AGAIN}"
-            ),
-            None => bail!("line {line}: patch(1) does not take the diff of {path}; {AGAIN}"),
+    for (number, (section, step)) in sections.iter().zip(steps).enumerate() {
+        let (line, path, count) = (section.line, &step.path, section.hunks.len());
+        let Some((name, places)) = applied.get(number) else {
+            bail!("line {line}: patch(1) does not take the diff of {path}; {AGAIN}");
+        };
+        ensure!(
+            name == path && places.len() == count,
+            "line {line}: {count} hunk(s) of {path} are there, and patch(1) applied {} of {name}; {AGAIN}",
+            places.len()
+        );
+        let differs = before.get(path) != after.get(path);
+        let Some(change) = step.change else {
+            ensure!(
+                !differs,
+                "line {line}: only the mode of {path} is to change, and patch(1) changed its text; {AGAIN}"
+            );
+            continue;
+        };
+        ensure!(
+            differs,
+            "line {line}: the diff of {path} leaves it as it is; take it out"
+        );
+        let Some(text) = after.get(path) else {
+            ensure!(
+                change == Change::Removed,
+                "line {line}: patch(1) removed {path}, and the patch does not; {AGAIN}"
+            );
+            continue;
+        };
+        ensure!(
+            change != Change::Removed,
+            "line {line}: patch(1) left {path}, and the patch removes it; {AGAIN}"
+        );
+        let text = String::from_utf8_lossy(text);
+        let text: Vec<&str> = text
+            .split('\n')
+            .map(|line| line.strip_suffix('\r').unwrap_or(line))
+            .collect();
+        for (hunk, place) in section.hunks.iter().zip(places) {
+            let there = text.get(place.saturating_sub(1)..).unwrap_or_default();
+            ensure!(
+                there.len() >= hunk.new.len() && hunk.new.iter().zip(there).all(|(a, b)| a == b),
+                "line {}: {path} has not all of the hunk's context; make the patch for this version",
+                hunk.line
+            );
         }
     }
-    if let Some((name, _)) = applied.get(expected.len()) {
+    if let Some((name, _)) = applied.get(sections.len()) {
         bail!(
             "patch(1) takes text of the patch file for a diff of {name}, which it is not; {AGAIN}"
         );
     }
-
-    let mut last: BTreeMap<&str, (Option<Change>, usize)> = BTreeMap::new();
-    for step in steps {
-        let entry = last.entry(&step.path).or_insert((None, 0));
-        entry.0 = step.change.or(entry.0);
-        entry.1 += 1;
-    }
-    let all: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-    for path in all {
-        let differs = before.get(path) != after.get(path);
-        let change = last.get(path.as_str()).and_then(|(change, _)| *change);
+    let named: BTreeSet<&String> = steps.iter().map(|step| &step.path).collect();
+    for path in before.keys().chain(after.keys()) {
         ensure!(
-            !differs || change.is_some(),
+            named.contains(path) || before.get(path) == after.get(path),
             "patch(1) changed {path}, which the patch does not name; {AGAIN}"
-        );
-    }
-    for (path, (change, count)) in last {
-        let Some(change) = change else {
-            continue;
-        };
-        ensure!(
-            after.contains_key(path) == (change != Change::Removed),
-            "patch(1) {} {path}, and the patch says otherwise; {AGAIN}",
-            if change == Change::Removed {
-                "left"
-            } else {
-                "removed"
-            }
-        );
-        // The diffs of a file may undo each other.
-        ensure!(
-            count > 1 || before.get(path) != after.get(path),
-            "the diff of {path} leaves it as it is; take it out"
         );
     }
     Ok(())
@@ -343,7 +381,7 @@ impl Patches {
             dir,
             named: BTreeSet::new(),
         };
-        for (number, path) in patches.iter().enumerate() {
+        for path in patches {
             let name = path.display().to_string();
             let read = || format!("cannot read {name}");
             let about = fs::metadata(path).with_context(read)?;
@@ -364,15 +402,12 @@ impl Patches {
                     .map_or(0, |d| d.as_secs()),
             );
 
-            // The build root can see what is beside the copies.
-            let visible = dir.with_extension(format!("{number}.diff"));
-            fs::write(&visible, bytes)?;
             let release = &kernel.release;
             let steps = match state.steps(&sections).with_context(context) {
                 Ok(steps) => steps,
                 Err(error) => {
                     ensure!(
-                        !state.has(&sections, &visible)?,
+                        !state.has(&sections, bytes)?,
                         "{error:#}.\n\
                          Hint: it can be taken back, so {release} has it already, or it is the wrong way round."
                     );
@@ -380,13 +415,29 @@ impl Patches {
                 }
             };
             state.copy(steps.iter().map(|step| step.path.as_str()))?;
-            let before = state.contents()?;
-            let (applies, said) = state.patch(&visible, &[])?;
-            let after = state.contents()?;
-            if !applies {
-                state.restore(&before, &after)?;
+            let first = state.contents()?;
+            let lines: Vec<&[u8]> = bytes.split_inclusive(|&b| b == b'\n').collect();
+            let mut before = first.clone();
+            let mut line = 0;
+            for group in groups(&steps) {
+                let (sections_of, steps) = (&sections[group.clone()], &steps[group.clone()]);
+                let end = match sections_of.last() {
+                    Some(last) if group.end < sections.len() => last.end,
+                    _ => lines.len(),
+                };
+                let text = lines[line..end].concat();
+                line = end;
+                let (applies, said) = state.patch(&text, fuzz(sections_of), &[])?;
+                let after = state.contents()?;
+                if applies {
+                    check_applied(sections_of, steps, &said, &before, &after)
+                        .with_context(context)?;
+                    before = after;
+                    continue;
+                }
+                state.restore(&first, &after)?;
                 ensure!(
-                    !state.has(&sections, &visible)?,
+                    !state.has(&sections, bytes)?,
                     "{name} can be taken back and not be applied: {release} has it already, or it is the wrong way \
                      round:\n{}\n\
                      Hint: leave it out, or make it again from the old to the new text.",
@@ -399,8 +450,6 @@ impl Patches {
                     kernel.source().display(),
                 );
             }
-            fs::remove_file(&visible)?;
-            check_applied(&sections, &steps, &said, &before, &after).with_context(context)?;
             for step in steps {
                 match step.change {
                     Some(_) => changed.insert(step.path),

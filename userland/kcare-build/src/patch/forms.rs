@@ -14,8 +14,10 @@ use super::Change;
 pub struct Section {
     /// Its first line, from 1.
     pub line: usize,
-    /// How many hunks it has.
-    pub hunks: usize,
+    /// Its last line.
+    pub end: usize,
+    /// Its hunks.
+    pub hunks: Vec<Hunk>,
     old: Side,
     new: Side,
     /// What a header of git says.
@@ -24,6 +26,18 @@ pub struct Section {
     from_nothing: bool,
     /// It says that nothing is left (`+0,0`).
     to_nothing: bool,
+}
+
+/// A place that a diff changes.
+#[derive(Debug)]
+pub struct Hunk {
+    /// Its header's line, from 1.
+    pub line: usize,
+    /// How many more lines of context are at one end than at the other.
+    pub uneven: usize,
+    /// All that is there afterwards: context and added lines, without line ends.
+    pub new: Vec<String>,
+    ranges: (Range, Range),
 }
 
 /// What a header of git says about a file.
@@ -259,7 +273,8 @@ impl<'a> Reader<'a> {
         );
         Ok(Some(Section {
             line: start + 1,
-            hunks: 0,
+            end: self.at,
+            hunks: Vec::new(),
             old: Side::File(old),
             new: Side::File(new),
             git: Some(fate),
@@ -276,7 +291,8 @@ impl<'a> Reader<'a> {
         let (old, new) = (side(self.at)?, side(self.at + 1)?);
         let mut section = Section {
             line: start + 1,
-            hunks: 0,
+            end: 0,
+            hunks: Vec::new(),
             old,
             new,
             git,
@@ -285,24 +301,26 @@ impl<'a> Reader<'a> {
         };
         self.at += 2;
         while self.line(self.at).starts_with("@@ -") {
-            let (old, new) = self.hunk()?;
-            if section.hunks == 0 {
-                section.from_nothing = old == (0, 0);
-                section.to_nothing = new == (0, 0);
-            }
-            section.hunks += 1;
+            section.hunks.push(self.hunk()?);
+        }
+        section.end = self.at;
+        if let Some(first) = section.hunks.first() {
+            section.from_nothing = first.ranges.0 == (0, 0);
+            section.to_nothing = first.ranges.1 == (0, 0);
         }
         Ok(section)
     }
 
-    /// Reads a hunk: where it starts and how many lines it has, before and after.
-    fn hunk(&mut self) -> Result<(Range, Range)> {
+    fn hunk(&mut self) -> Result<Hunk> {
         let number = self.at + 1;
         let header = self.line(self.at);
         let (old, new) = hunk_ranges(header).with_context(|| {
             format!("line {number}: malformed hunk header `{header}`; make the patch again")
         })?;
         let (mut before, mut after) = (old.1, new.1);
+        let mut text = Vec::new();
+        // Lines of context in front of the first change, and behind the last.
+        let (mut front, mut behind) = (None, 0usize);
         self.at += 1;
         while (before, after) != (0, 0) {
             let Some(line) = self.lines.get(self.at) else {
@@ -312,7 +330,7 @@ impl<'a> Reader<'a> {
                 );
             };
             let (takes, gives) = match line.as_bytes().first() {
-                Some(b'-') => (1, 0),
+                Some(b'-') => (1u64, 0u64),
                 Some(b'+') => (0, 1),
                 // Programs that handle mail take blanks off the end of a line.
                 Some(b' ' | b'\t' | b'\r') | None => (1, 1),
@@ -330,6 +348,17 @@ impl<'a> Reader<'a> {
             );
             before -= takes;
             after -= gives;
+            if gives == 1 {
+                let line = line.strip_prefix([' ', '+']).unwrap_or(line);
+                text.push(line.strip_suffix('\r').unwrap_or(line).to_owned());
+            }
+            match takes == gives {
+                true => behind += takes as usize,
+                false => {
+                    front.get_or_insert(behind);
+                    behind = 0;
+                }
+            }
             self.at += 1;
         }
         ensure!(
@@ -341,7 +370,12 @@ impl<'a> Reader<'a> {
             self.at += 1;
         }
         self.check_behind(number)?;
-        Ok((old, new))
+        Ok(Hunk {
+            line: number,
+            uneven: front.map_or(0, |front| front.abs_diff(behind)),
+            new: text,
+            ranges: (old, new),
+        })
     }
 
     /// Refuses lines behind the end of a hunk that look like a part of it: patch(1) and git skip them.
@@ -787,7 +821,7 @@ impl Section {
             ([], []) => bail!("no file is named; make the patch again with `git diff`"),
         };
         // A hunk counts more than a mode.
-        let only_mode = git == Fate::Mode && self.hunks == 0;
+        let only_mode = git == Fate::Mode && self.hunks.is_empty();
         Ok(Step {
             path: (*path).clone(),
             change: (!only_mode).then_some(change),

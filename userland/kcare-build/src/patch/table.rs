@@ -268,6 +268,11 @@ fn forms_of_one_file() {
         ("counts too low", "--- a/x/f.c\n+++ b/x/f.c\n@@ -1,2 +1,2 @@\n one\n-two\n+deux\n+dos\n".into(), Fails("line 7: this is behind the end of the hunk of line 3")),
         ("counts too low within", "--- a/x/f.c\n+++ b/x/f.c\n@@ -1,1 +1,2 @@\n one\n-two\n+deux\n".into(), Fails("line 5: the hunk of line 3 announces fewer lines than it has")),
         ("malformed hunk header", "--- a/x/f.c\n+++ b/x/f.c\n@@ -x,3 +1,3 @@\n one\n".into(), Fails("line 3: malformed hunk header")),
+("context at one end", "--- a/x/f.c\n+++ b/x/f.c\n@@ -1,2 +1,2 @@\n one\n-two\n+deux\n".into(), TAKEN),
+        ("more context in front", "--- a/x/f.c\n+++ b/x/f.c\n@@ -2,4 +2,5 @@\n two\n three\n four\n+quatre\n five\n".into(), Takes(&[('M', "x/f.c", "one\ntwo\nthree\nfour\nquatre\nfive\nsix\n")])),
+        ("more context behind, moved", "--- a/x/f.c\n+++ b/x/f.c\n@@ -12,4 +12,5 @@\n two\n+deux\n three\n four\n five\n".into(), Takes(&[('M', "x/f.c", "one\ntwo\ndeux\nthree\nfour\nfive\nsix\n")])),
+        ("other context in front", "--- a/x/f.c\n+++ b/x/f.c\n@@ -2,4 +2,5 @@\n zwei\n three\n four\n+quatre\n five\n".into(), Fails("line 3: x/f.c has not all of the hunk's context; make the patch for this version")),
+        ("other context beside an uneven hunk", "--- a/x/f.c\n+++ b/x/f.c\n@@ -1,2 +1,2 @@\n one\n-two\n+deux\n@@ -3,4 +3,5 @@\n drei\n four\n+quatre\n five\n six\n".into(), Fails("line 7: x/f.c has not all of the hunk's context")),
         ("other text", "--- a/x/f.c\n+++ b/x/f.c\n@@ -1,2 +1,2 @@\n one\n-zwei\n+deux\n".into(), Fails("does not apply to 1.0:\npatching file x/f.c\nHunk #1 FAILED at 1.\n")),
         ("wrong way round", "--- a/x/f.c\n+++ b/x/f.c\n@@ -1,3 +1,3 @@\n one\n-deux\n+two\n three\n".into(), Fails("can be taken back and not be applied: 1.0 has it already, or it is the wrong way round:\npatching")),
         ("new file that is there and all the rest", "--- /dev/null\n+++ b/x/g.c\n@@ -0,0 +1,3 @@\n+a\n+b\n+c\n--- a/x/f.c\n+++ b/x/f.c\n@@ -1,3 +1,3 @@\n one\n-deux\n+two\n three\n".into(), Fails("line 1: x/g.c is added, and 1.0 has it; make the patch for this version.\nHint: it can be taken back")),
@@ -426,7 +431,7 @@ fn what_patch_does_and_what_was_read_must_agree() {
     let before = contents(&[("x/f.c", F)]);
     let after = contents(&[("x/f.c", DEUX)]);
     let said =
-        "|patching file x/g.c\npatching file x/f.c\nHunk #1 succeeded at 4 (offset 3 lines).\n";
+        "|patching file x/g.c\npatching file x/f.c\nHunk #1 succeeded at 1 with fuzz 1 (offset 3 lines).\n";
     check_applied(&sections, &steps, said, &before, &after).unwrap();
     let more = contents(&[("x/f.c", DEUX), ("x/g.c", "")]);
     let gone = contents(&[]);
@@ -464,7 +469,7 @@ fn what_patch_does_and_what_was_read_must_agree() {
         (
             said,
             &gone,
-            "patch(1) removed x/f.c, and the patch says otherwise",
+            "patch(1) removed x/f.c, and the patch does not",
         ),
         (said, &before, "the diff of x/f.c leaves it as it is"),
     ] {
