@@ -171,7 +171,7 @@ impl Selector<'_> {
             .collect();
         for &(from, o) in &lost {
             let old = &self.units[from].old;
-            let name = old.items[o].name.clone();
+            let name = base_name(&old.items[o].name).to_owned();
             let mut remark = keeps_state(old, o);
             for &(u, n) in &fresh {
                 let new = &self.units[u].new;
@@ -187,7 +187,7 @@ impl Selector<'_> {
                     continue;
                 }
                 remark = false;
-                let fresh = is.name.clone();
+                let fresh = base_name(&is.name).to_owned();
                 self.at = u;
                 self.refuse(
                     &fresh,
@@ -197,7 +197,7 @@ impl Selector<'_> {
                     ),
                 );
             }
-            if remark && !self.renames.is_gone(base_name(&name)) && !fresh.is_empty() {
+            if remark && !self.renames.is_gone(&name) && !fresh.is_empty() {
                 self.selection.notes.push(format!(
                     "variable `{name}` of {} is gone: nothing takes over what the running kernel holds in it",
                     self.units[from].source
