@@ -20,9 +20,10 @@ use crate::kernel::Kernel;
 use crate::obj::{Layout, Obj};
 use crate::patch::Patches;
 use crate::preimage::preimage;
-use crate::progress::{Progress, Step};
+use crate::progress::{Count, Progress, Step};
 use crate::refuse::{refuse, Ending, Refusal};
 use crate::renames::Renames;
+use crate::seen::may_differ;
 use crate::select::Selector;
 use crate::sign::Signer;
 use crate::special::Special;
@@ -178,6 +179,7 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
         patches: &patches,
         source: kernel.source().canonicalize()?,
         plain: Mutex::default(),
+        progress,
     };
     let mut structs = Structs::new(&request.layouts);
     for file in patches.files.keys() {
@@ -471,6 +473,7 @@ struct Building<'a> {
     source: PathBuf,
     /// Units whose patched files keep no line numbers.
     plain: Mutex<BTreeSet<String>>,
+    progress: &'a Progress,
 }
 
 impl Building<'_> {
@@ -539,20 +542,33 @@ impl Building<'_> {
         }
     }
 
-    /// Leaves units out that see the same text before and after.
+    /// Leaves units out whose object cannot differ, by the text that they see before and after.
     fn with_another_text(&self, units: Vec<Unit>) -> Result<Vec<Unit>> {
-        self.only(units, |unit| {
-            let old = self.compiler.preprocess(unit, Flavour::Exact)?;
+        self.only("preprocessed", units, |unit| {
             let new = self.compiler.preprocess(unit, Flavour::ExactPatched)?;
             // What leaves the tree of links shows the old text.
-            Ok(old.digest != new.digest || self.unpatched_include(&new.deps)?)
+            if self.unpatched_include(&new.deps)? {
+                return Ok(true);
+            }
+            let old = self.compiler.preprocess(unit, Flavour::Exact)?;
+            if old.digest == new.digest {
+                return Ok(false);
+            }
+            let (Some(new), true) = (new.text, unit.drops()) else {
+                return Ok(true);
+            };
+            let old = match old.text {
+                Some(text) => text,
+                None => self.compiler.preprocessed(unit, Flavour::Exact)?,
+            };
+            Ok(may_differ(&old, &new))
         })
     }
 
     /// Leaves units out that compile to the same as they were shipped.
     fn with_another_object(&self, units: Vec<Unit>) -> Result<Vec<Unit>> {
         self.compile(&units, &[Flavour::Exact, Flavour::ExactPatched])?;
-        self.only(units, |unit| {
+        self.only("compared", units, |unit| {
             let object = |flavour| fs::read(self.compiler.object(unit, flavour));
             if object(Flavour::Exact)? == object(Flavour::ExactPatched)? {
                 return Ok(false);
@@ -571,18 +587,21 @@ impl Building<'_> {
         })
     }
 
-    /// The units of which something is true.
+    /// The units of which something is true; `done` says what was done with those that have been looked at.
     fn only(
         &self,
+        done: &str,
         units: Vec<Unit>,
         test: impl Fn(&Unit) -> Result<bool> + Sync,
     ) -> Result<Vec<Unit>> {
         let found = Mutex::new(BTreeSet::new());
+        let count = Count::new(self.progress, done, units.len());
         parallel(&units, |unit| {
             if test(unit)? {
                 let mut found = found.lock().unwrap_or_else(|e| e.into_inner());
                 found.insert(unit.source.clone());
             }
+            count.one();
             Ok(())
         })?;
         let found = found.into_inner().unwrap_or_else(|e| e.into_inner());

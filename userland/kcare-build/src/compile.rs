@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use anyhow::{bail, Context, Result};
 
 use crate::author;
+use crate::commands::Commands;
 use crate::kernel::Kernel;
 use crate::obj::{Layout, Obj};
 use crate::store::Store;
@@ -31,6 +32,18 @@ impl Unit {
         generator(&self.source)
     }
 
+    /// Whether it is C from which the compiler drops what nothing mentions.
+    pub fn drops(&self) -> bool {
+        const KEEPING: [&str; 4] = [
+            "-O0",
+            "-fno-toplevel-reorder",
+            "-fno-unit-at-a-time",
+            "-fkeep-",
+        ];
+        let keeps = |word: &str| KEEPING.iter().any(|start| word.starts_with(start));
+        self.source.ends_with(".c") && !self.command.split_whitespace().any(keeps)
+    }
+
     /// Whether it becomes part of a module.
     pub fn module(&self) -> bool {
         of_module(&self.command)
@@ -38,17 +51,7 @@ impl Unit {
 
     /// The names of the modules that it becomes part of (`modname` in scripts/Makefile.lib).
     pub fn module_names(&self) -> Vec<String> {
-        let value = self
-            .command
-            .split_whitespace()
-            .find_map(|word| word.strip_prefix("-DKBUILD_MODNAME="))
-            .unwrap_or_default();
-        value
-            .trim_matches(['\'', '"', '\\'])
-            .split(':')
-            .filter(|name| !name.is_empty())
-            .map(|name| name.replace('-', "_"))
-            .collect()
+        names_of_modules(&self.command)
     }
 }
 
@@ -127,7 +130,7 @@ impl<'a> Compiler<'a> {
 
     /// Asks the kernel's build for the commands of source files, which must be C.
     pub fn units(&self, sources: &BTreeSet<String>) -> Result<Vec<Unit>> {
-        let plan = Plan::new(self.kernel, sources)?;
+        let plan = Plan::new(self.kernel, sources, Which::Each)?;
         let made: Vec<String> = sources
             .iter()
             .map(|s| object_path(s))
@@ -332,7 +335,7 @@ impl<'a> Compiler<'a> {
         Ok(())
     }
 
-    /// Runs only the preprocessor.
+    /// Runs only the preprocessor; of the unpatched source its text is known after the first time.
     pub fn preprocess(&self, unit: &Unit, flavour: Flavour) -> Result<Preprocessed> {
         let out = self.object(unit, flavour).with_extension("i");
         let deps = dep_file(&out);
@@ -342,26 +345,40 @@ impl<'a> Compiler<'a> {
         let name = out.file_name().context("no name")?.to_string_lossy();
         let anywhere = command.replace(quote(self.work)?.as_str(), "");
         let reusable = !flavour.patched();
-        if !reusable || !self.store.fetch(&name, &anywhere, &out) {
-            self.run(unit, &command)?;
-            // The text itself would fill the disk when half of the kernel includes a header.
-            let text = fs::read(&out)?;
-            fs::write(&out, digest(&text))?;
-            if reusable {
-                let mut read = self.read_deps(&deps)?;
-                read.extend(self.tools(unit));
-                // Losing it costs a run of the preprocessor, nothing else.
-                let _ = self.store.keep(&name, &anywhere, &out, &read);
-            }
+        if reusable && self.store.fetch(&name, &anywhere, &out) {
+            return Ok(Preprocessed {
+                digest: fs::read(&out)?,
+                text: None,
+                deps: Vec::new(),
+            });
+        }
+        self.run(unit, &command)?;
+        // The text itself would fill the disk when half of the kernel includes a header.
+        let text = fs::read(&out)?;
+        let digest = digest(&text);
+        fs::write(&out, &digest)?;
+        let mut read = self.read_deps(&deps)?;
+        if reusable {
+            read.extend(self.tools(unit));
+            // Losing it costs a run of the preprocessor, nothing else.
+            let _ = self.store.keep(&name, &anywhere, &out, &read);
+            read.clear();
         }
         Ok(Preprocessed {
-            digest: fs::read(&out)?,
-            deps: if reusable {
-                Vec::new()
-            } else {
-                self.read_deps(&deps)?
-            },
+            digest: digest.into_bytes(),
+            text: Some(String::from_utf8_lossy(&text).into_owned()),
+            deps: read,
         })
+    }
+
+    /// The text that [`Compiler::preprocess`] knows.
+    pub fn preprocessed(&self, unit: &Unit, flavour: Flavour) -> Result<String> {
+        let out = self.object(unit, flavour).with_extension("again");
+        let command = self.command(unit, flavour, &out, &dep_file(&out))?;
+        self.run(unit, &command.replace(" -c ", " -E -P "))?;
+        let text = read_lossy(&out)?;
+        fs::remove_file(&out)?;
+        Ok(text)
     }
 }
 
@@ -370,6 +387,8 @@ impl<'a> Compiler<'a> {
 pub struct Preprocessed {
     /// Stands for its text without line markers.
     pub digest: Vec<u8>,
+    /// This text, if the preprocessor was run for it.
+    pub text: Option<String>,
     /// Of the patched source: the files that it read, absolute.
     pub deps: Vec<PathBuf>,
 }
@@ -508,12 +527,26 @@ fn replace_path(text: &str, from: &str, to: &str) -> String {
 pub fn modules(kernel: &Kernel, sources: &BTreeSet<String>) -> Result<BTreeSet<String>> {
     let units = |s: &&String| s.ends_with(".c") || (s.ends_with(".S") && !s.ends_with(".lds.S"));
     let sources: BTreeSet<String> = sources.iter().filter(units).cloned().collect();
-    let plan = Plan::new(kernel, &sources)?;
+    let plan = Plan::new(kernel, &sources, Which::Configured)?;
     let of_module = |source: &String| {
         let command = plan.commands.get(&object_path(source));
         command.is_some_and(|c| of_module(c))
     };
     Ok(sources.into_iter().filter(of_module).collect())
+}
+
+/// The names of the modules for which a command compiles.
+fn names_of_modules(command: &str) -> Vec<String> {
+    let value = command
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("-DKBUILD_MODNAME="))
+        .unwrap_or_default();
+    value
+        .trim_matches(['\'', '"', '\\'])
+        .split(':')
+        .filter(|name| !name.is_empty())
+        .map(|name| name.replace('-', "_"))
+        .collect()
 }
 
 /// Whether the kernel's build compiles something for a module.
@@ -537,6 +570,15 @@ fn make(kernel: &Kernel) -> std::process::Command {
     make
 }
 
+/// Which objects the kernel's build is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// Each, so that it can be made.
+    Each,
+    /// Those of the configuration, to see what they are part of.
+    Configured,
+}
+
 /// How the kernel's build compiles source files.
 #[derive(Debug, Default)]
 struct Plan {
@@ -546,9 +588,15 @@ struct Plan {
     generated: BTreeSet<String>,
 }
 
+/// From this number of objects on it takes less time to ask for all of the configuration.
+const MANY: usize = 600;
+
+/// Most bytes of names in one question: make gives them to a shell, which takes 128 KiB.
+const QUESTION: usize = 60_000;
+
 impl Plan {
-    /// Reads the commands of what was made already, and lets the kernel's build print the others.
-    fn new(kernel: &Kernel, sources: &BTreeSet<String>) -> Result<Self> {
+    /// Reads the commands of what was made already, or asked for, and lets the kernel's build print the others.
+    fn new(kernel: &Kernel, sources: &BTreeSet<String>, which: Which) -> Result<Self> {
         let mut plan = Plan::default();
         let mut missing = Vec::new();
         for source in sources {
@@ -560,10 +608,25 @@ impl Plan {
         if missing.is_empty() {
             return Ok(plan);
         }
-        // Without -j, which would mix the lines of several.
-        let output = make(kernel).args(["-n", "-k"]).args(&missing).output();
-        let output = output.context("cannot enter the build root")?;
-        plan.read(&String::from_utf8_lossy(&output.stdout), &missing);
+        let mut kept = Commands::read(kernel);
+        plan.take(&kept, &mut missing, which);
+        if missing.len() > MANY && !kept.all() && Plan::ask_for_all(kernel, &mut kept)? {
+            plan.take(&kept, &mut missing, which);
+        }
+        if missing.is_empty() || (which == Which::Configured && kept.all()) {
+            return Ok(plan);
+        }
+        let mut asked = Plan::default();
+        for question in questions(&missing) {
+            // Without -j, which would mix the lines of several.
+            let output = make(kernel).args(["-n", "-k"]).args(question).output();
+            let output = output.context("cannot enter the build root")?;
+            asked.read(&String::from_utf8_lossy(&output.stdout), Some(question));
+        }
+        kept.add(&asked.commands, &asked.generated);
+        kept.keep();
+        plan.commands.extend(asked.commands);
+        plan.generated.extend(asked.generated);
         // Somebody else may have made one meanwhile.
         for object in missing {
             if !plan.commands.contains_key(&object) {
@@ -571,6 +634,46 @@ impl Plan {
             }
         }
         Ok(plan)
+    }
+
+    /// Takes what is known, and leaves in `missing` what is to be asked for.
+    fn take(&mut self, kept: &Commands, missing: &mut Vec<String>, which: Which) {
+        missing.retain(|object| match kept.get(object) {
+            // What the folder lacks is to be made first, which the build says when it is asked.
+            Some(command) if which == Which::Configured || !command.generates => {
+                self.commands.insert(object.clone(), command.text.clone());
+                false
+            }
+            _ => true,
+        });
+    }
+
+    /// Asks for all objects of the configuration; `false` if the answer lacks some of a module that was shipped.
+    fn ask_for_all(kernel: &Kernel, kept: &mut Commands) -> Result<bool> {
+        let output = make(kernel)
+            .args(["-n", "-k", "-Otarget"])
+            .arg(format!("-j{}", jobs()))
+            .args(["vmlinux", "modules"])
+            .output();
+        let output = output.context("cannot enter the build root")?;
+        let mut asked = Plan::default();
+        asked.read(&String::from_utf8_lossy(&output.stdout), None);
+        let mut known = BTreeSet::new();
+        for (object, command) in &asked.commands {
+            // What only describes a module is of each of them.
+            if of_module(command) && !object.ends_with(".mod.o") {
+                known.extend(names_of_modules(command));
+            }
+        }
+        let mut shipped = BTreeSet::new();
+        shipped_modules(&kernel.dir.join("modules"), &mut shipped)?;
+        let whole = !shipped.is_empty() && shipped.is_subset(&known);
+        kept.add(&asked.commands, &asked.generated);
+        if whole {
+            kept.set_all();
+        }
+        kept.keep();
+        Ok(whole)
     }
 
     /// Reads the command of an object that was made already, if it was.
@@ -585,9 +688,10 @@ impl Plan {
         Ok(true)
     }
 
-    /// Takes the commands out of what `make -n` prints.
-    fn read(&mut self, text: &str, objects: &[String]) {
-        let objects: HashSet<&str> = objects.iter().map(String::as_str).collect();
+    /// Takes the commands out of what `make -n` prints: those of `objects`, or all.
+    fn read(&mut self, text: &str, objects: Option<&[String]>) {
+        let objects: Option<HashSet<&str>> =
+            objects.map(|list| list.iter().map(String::as_str).collect());
         for line in text.lines() {
             // `cmd` in scripts/Kbuild.include tells first what it is about to do: a verb, `[M]`, targets.
             let Some((_, rest)) = line.split_once("echo '  ") else {
@@ -598,15 +702,54 @@ impl Plan {
             };
             let mut words = said.split_whitespace().filter(|w| *w != "[M]");
             let (verb, target) = (words.next(), words.next().unwrap_or_default());
-            if matches!(verb, Some("CC" | "AS")) && objects.contains(target) {
+            let wanted = match &objects {
+                Some(objects) => objects.contains(target),
+                None => true,
+            };
+            if matches!(verb, Some("CC" | "AS")) && wanted {
                 if let Some(command) = planned(commands, target) {
                     self.commands.insert(target.to_owned(), command);
                 }
+            } else if objects.is_none() && matches!(verb, Some("AR" | "LD")) {
+                // What all objects of a folder are put together to.
             } else if let Some((folder, _)) = target.rsplit_once('/') {
                 self.generated.insert(format!("{folder}/"));
             }
         }
     }
+}
+
+/// Parts a list of objects so that each part is one question.
+fn questions(objects: &[String]) -> Vec<&[String]> {
+    let mut out = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (i, object) in objects.iter().enumerate() {
+        bytes += object.len() + 1;
+        if bytes > QUESTION && i > start {
+            out.push(&objects[start..i]);
+            (start, bytes) = (i, object.len() + 1);
+        }
+    }
+    if start < objects.len() {
+        out.push(&objects[start..]);
+    }
+    out
+}
+
+/// The names of the modules in a folder and below, as the kernel spells them.
+fn shipped_modules(folder: &Path, out: &mut BTreeSet<String>) -> Result<()> {
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        if entry.file_type()?.is_dir() {
+            shipped_modules(&entry.path(), out)?;
+        } else if let Some((stem, _)) = name.to_str().and_then(|n| n.split_once(".ko")) {
+            out.insert(stem.replace('-', "_"));
+        }
+    }
+    Ok(())
 }
 
 /// The compiler's command out of the shell commands for an object (`cmd_and_fixdep`): the argument of fixdep.
@@ -632,8 +775,15 @@ fn compiler_part(command: &str) -> String {
     compiler.trim_end().to_owned()
 }
 
+/// Under which name the arguments of objtool are kept.
+const OBJTOOL: &str = "objtool";
+
 /// The arguments that the kernel's build gives objtool, as the build itself computes them.
 fn objtool_arguments(kernel: &Kernel, work: &Path) -> Result<String> {
+    let mut kept = Commands::read(kernel);
+    if let Some(arguments) = kept.fact(OBJTOOL) {
+        return Ok(arguments.to_owned());
+    }
     let makefile = work.join("objtool.mk");
     let text = "include include/config/auto.conf\n\
                 include $(srctree)/scripts/Kbuild.include\n\
@@ -661,6 +811,10 @@ fn objtool_arguments(kernel: &Kernel, work: &Path) -> Result<String> {
             kernel.release
         );
     }
+    if !arguments.contains(['\n', '\t']) {
+        kept.set_fact(OBJTOOL, &arguments);
+        kept.keep();
+    }
     Ok(arguments)
 }
 
@@ -683,13 +837,36 @@ mod tests {
                     'gcc -DMODULE -DN='\\''\"b\"'\\'' -c -o a/b.o /s/a/b.c  ' > a/.b.o.cmd; rm -f a/.b.o.d\n\
                     set -e;  echo '  CC      a/other.o';   gcc\n";
         let mut plan = Plan::default();
-        plan.read(text, &["a/b.o".to_owned()]);
+        plan.read(text, Some(&["a/b.o".to_owned()]));
         let command = "gcc -DMODULE -DN='\"b\"' -c -o a/b.o /s/a/b.c".to_owned();
         assert_eq!(
             plan.commands,
             BTreeMap::from([("a/b.o".to_owned(), command)])
         );
         assert_eq!(plan.generated, BTreeSet::from(["a/".to_owned()]));
+    }
+
+    #[test]
+    fn questions_are_short_enough_for_a_shell() {
+        let objects: Vec<String> = (0..9000).map(|i| format!("drivers/some/{i}.o")).collect();
+        let parts = questions(&objects);
+        assert!(parts.len() > 1);
+        assert_eq!(parts.concat(), objects);
+        let bytes = |part: &[String]| part.iter().map(|o| o.len() + 1).sum::<usize>();
+        assert!(parts.iter().all(|part| bytes(part) <= QUESTION));
+        assert!(questions(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_plan_for_all_takes_each_object() {
+        let text = "set -e;  echo '  AR      a/built-in.a';   ar\n\
+                    set -e;  echo '  GEN     c/x.h';   sh gen\n\
+                    set -e;  echo '  CC      a/b.o';   gcc -c ; ./fixdep a/.b.o.d a/b.o 'gcc -c -o a/b.o /s/a/b.c  ' \
+                    > a/.b.o.cmd; rm -f a/.b.o.d\n";
+        let mut plan = Plan::default();
+        plan.read(text, None);
+        assert_eq!(plan.commands["a/b.o"], "gcc -c -o a/b.o /s/a/b.c");
+        assert_eq!(plan.generated, BTreeSet::from(["c/".to_owned()]));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 //! One line on stderr for each step, with its seconds.
 
-use std::cell::RefCell;
-use std::time::Instant;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 pub struct Progress {
     quiet: bool,
     start: Instant,
-    steps: RefCell<Vec<Step>>,
+    steps: Mutex<Vec<Step>>,
 }
 
 /// A step that is done.
@@ -30,7 +30,7 @@ impl Progress {
         Self {
             quiet,
             start: Instant::now(),
-            steps: RefCell::default(),
+            steps: Mutex::default(),
         }
     }
 
@@ -43,7 +43,7 @@ impl Progress {
         let start = Instant::now();
         let result = run();
         let seconds = start.elapsed().as_secs_f64();
-        self.steps.borrow_mut().push(Step {
+        self.taken().push(Step {
             name: name.to_owned(),
             seconds,
         });
@@ -52,6 +52,10 @@ impl Progress {
             eprintln!("kcare-build: {name:<48} {seconds:6.2} s{mark}");
         }
         result
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Vec<Step>> {
+        self.steps.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// Tells something else.
@@ -63,11 +67,49 @@ impl Progress {
 
     /// The steps so far.
     pub fn steps(&self) -> Vec<Step> {
-        self.steps.borrow().clone()
+        self.taken().clone()
     }
 
     /// Seconds since the start.
     pub fn seconds(&self) -> f64 {
         self.start.elapsed().as_secs_f64()
+    }
+}
+
+/// Seconds between two lines of a long step.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Tells now and then how many of many are done.
+#[derive(Debug)]
+pub struct Count {
+    quiet: bool,
+    /// What is done with them: "preprocessed".
+    done: String,
+    all: usize,
+    state: Mutex<(usize, Instant)>,
+}
+
+impl Count {
+    /// Begins to count to `all`; `done` is what is done with each.
+    pub fn new(progress: &Progress, done: &str, all: usize) -> Self {
+        Count {
+            quiet: progress.quiet,
+            done: done.to_owned(),
+            all,
+            state: Mutex::new((0, Instant::now())),
+        }
+    }
+
+    /// One more is done.
+    pub fn one(&self) {
+        let mut state = self.state.lock().unwrap_or_else(|e| e.into_inner());
+        state.0 += 1;
+        if !self.quiet && state.1.elapsed() >= INTERVAL {
+            state.1 = Instant::now();
+            eprintln!(
+                "kcare-build:   {} of {} unit(s) {}",
+                state.0, self.all, self.done
+            );
+        }
     }
 }

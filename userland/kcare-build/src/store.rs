@@ -68,7 +68,7 @@ impl Store {
 }
 
 /// What tells one state of a file from another: size and time, and its path.
-fn stamp(path: &Path) -> Result<String> {
+pub fn stamp(path: &Path) -> Result<String> {
     let meta = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(format!(
         "{}:{}.{} {}",
