@@ -5,6 +5,7 @@ A part of the difference is a changed file. A fix begins with one part and what 
 names what it misses, and the parts that define this are added, headers first.
 """
 
+import collections
 import dataclasses
 import os
 import re
@@ -15,8 +16,9 @@ import threading
 ROUNDS = 8
 # Exit statuses of kcare-build that say that a fix lacks something.
 FAILED, CANNOT_PATCH = 1, 4
-# Lines that a removed and a new header must have in common to be one header with another name.
-ALIKE = 0.5
+# What part of their lines a removed and a new header must have in common to be one header with another name, and how
+# many at least: small ones are alike by chance.
+ALIKE, ALIKE_LINES = 0.5, 4
 
 # Words of C that say nothing about what a change is about.
 KEYWORDS = set("""auto break case char const continue default do double else enum extern false float for goto if inline
@@ -223,16 +225,18 @@ class Cutter:
     def find_renamed(self):
         """Headers that only got another name, each with the other one."""
         def lines(root, file):
-            return [line.strip() for line in (root / file).read_text(errors="replace").splitlines() if line.strip()]
+            text = map(str.strip, (root / file).read_text(errors="replace").splitlines())
+            # Comments and frames of headers look alike everywhere.
+            return collections.Counter(line for line in text if not re.match(r"$|/?\*|//|#\s*(?:endif|ifndef|if)\b", line))
 
         new = {f: lines(self.new_source, f) for f in self.new if f.endswith(".h")} if self.gone else {}
         pairs = []
         for gone in self.gone:
             old = lines(self.old_source, gone)
             for name, text in new.items():
-                common = sum(min(old.count(line), text.count(line)) for line in set(old) & set(text))
-                share = common / max(len(old), len(text), 1)
-                if share >= ALIKE:
+                common = (old & text).total()
+                share = common / max(old.total(), text.total(), 1)
+                if share >= ALIKE and common >= ALIKE_LINES:
                     pairs.append((share, gone, name))
         renamed = {}
         for _, gone, name in sorted(pairs, reverse=True):

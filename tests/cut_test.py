@@ -60,7 +60,7 @@ class Trees(unittest.TestCase):
         subprocess.run(["patch", "-s", "-p1", "-E", "-d", tree], input=patch, check=True)
         for unit in sorted(tree.rglob("*.c")):
             done = subprocess.run([*CC, f"-I{tree}/include", unit], stderr=subprocess.PIPE, text=True, cwd=tree,
-                                  env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"})
+                                  env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"})
             if done.returncode:
                 return cut.FAILED, f"kcare-build: cannot compile {unit.relative_to(tree)} (exact-patched):\n{done.stderr}"
         return 0, ""
@@ -209,7 +209,7 @@ class Compiler(Trees):
         self.assertEqual(({"fs/a.c"}, cut.FAILED), (taken, status))
         self.assertEqual(["fs/a.c: generated.h: No such file or directory"], unanswered)
         _, _, unanswered = self.cut({"fs/a.c": ("int a;\n", "int a(void)\n{\n\treturn lost();\n}\n")}, "fs/a.c")
-        self.assertEqual(["fs/a.c: implicit declaration of function ‘lost’"],
+        self.assertEqual(["fs/a.c: implicit declaration of function 'lost'"],
                          [ask.split(" [")[0].split(";")[0] for ask in unanswered])
 
     def test_what_is_alike_in_another_folder_stays_out(self):

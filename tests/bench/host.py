@@ -1,14 +1,19 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""The part of the benchmark that runs on the host: what it takes to build a payload, how large that is, and how fast
-its relocations are applied."""
+"""The part of the benchmark that runs on the host: what it takes to build a payload, how large that is, how fast its
+relocations are applied, and how long kcare-build takes to answer what becomes of a change."""
 
+import contextlib
+import ctypes
 import hashlib
 import json
 import os
+import resource
+import shutil
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent.parent
@@ -20,6 +25,18 @@ FIXES = [("a line of fs/proc/cmdline.c", "cmdline"), ("a header, fs/proc/interna
 # Debian's cloud configuration without debug information, on 2 processors: seconds, and bytes of the stripped module.
 KLP_SECONDS = 33 * 60 + 19
 KLP_BYTES = 12144
+
+# Changes, and in how many seconds kcare-build should answer what becomes of each, on 2 processors with nothing else to do.
+ANSWERS = [
+    ("a line of fs/proc/cmdline.c", "patches/cmdline", 3),
+    ("a prototype in fs/proc/internal.h", "bench/prototype", 20),
+    ("linux/sched.h, an inline function", "bench/sched-body", 240),
+    ("linux/sched.h, a declaration", "bench/sched-declaration", 240),
+]
+# Of linux/prctl.h.
+PR_SET_CHILD_SUBREAPER = 36
+# Exit statuses of kcare-build that are answers.
+SAYS = {0: "built", 3: "nothing changed", 4: "refused"}
 
 
 def builder(*args):
@@ -57,8 +74,78 @@ def relocations():
     return [line for line in done.stdout.splitlines() if line.startswith("relocate")]
 
 
+@contextlib.contextmanager
+def without_caches(kernel):
+    """Sets aside what kcare-build keeps of a kernel, and brings it back in the end."""
+    folder = Path(os.environ.get("KCARE_KERNELS", REPO / "target/kernels")) / kernel
+    aside = folder / "set-aside"
+    kept = [] if aside.exists() else list(folder.glob("kcare-*"))
+    # It is there if an earlier run was killed, and then holds the right ones.
+    aside.mkdir(exist_ok=True)
+    for cache in kept:
+        cache.rename(aside / cache.name)
+    try:
+        yield lambda: remove(folder.glob("kcare-*"))
+    finally:
+        remove(folder.glob("kcare-*"))
+        for cache in aside.iterdir():
+            cache.rename(folder / cache.name)
+        aside.rmdir()
+
+
+def remove(caches):
+    for cache in caches:
+        if cache.is_dir():
+            shutil.rmtree(cache)
+        else:
+            cache.unlink()
+
+
+def processor_seconds():
+    """Of all processes that were started here and have ended."""
+    # Those in a build root are left behind by the program that entered it.
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def answer(kernel, name, out):
+    """Seconds, processor seconds, and what kcare-build says."""
+    start, before = time.monotonic(), processor_seconds()
+    done = subprocess.run([BUILDER, "build", "--json", "--quiet", "--kernel", kernel, "-o", out / "answer.kpatch",
+                           REPO / f"tests/{name}.patch"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    seconds, busy = time.monotonic() - start, processor_seconds() - before
+    if done.returncode not in SAYS:
+        sys.exit(f"kcare-build says nothing about {name} (status {done.returncode}):\n{done.stderr}")
+    return seconds, busy, SAYS[done.returncode]
+
+
+def answers(kernel, out):
+    """The table of answers, a line as soon as it is there; a multiple is of the first change's time with caches."""
+    print(f"{'time to the first answer':42}{'s':>10}{'CPU s':>10}{'multiple':>10}{'limit':>7}{'of it':>8}")
+    if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        sys.exit("the kernel does not let a process wait for what its children leave behind")
+    first = None
+    with without_caches(kernel) as forget:
+        for title, name, limit in ANSWERS:
+            forget()
+            cold = answer(kernel, name, out)
+            # A long one tells enough once.
+            warm = min(answer(kernel, name, out) for _ in range(ROUNDS if cold[0] < 60 else 1))
+            first = first or warm[0]
+            for form, (seconds, busy, says) in [("no caches", cold), ("caches", warm)]:
+                print(f"  {f'{title}, {form}':50}{seconds:8.1f}{busy:8.1f}{seconds / first:8.1f}{limit:7}{seconds / limit:8.2f}"
+                      f"  {says}", flush=True)
+
+
 def main():
     kernel, out = sys.argv[1], Path(sys.argv[2])
+    if sys.argv[3:] == ["answers"]:
+        print(f"kernel {kernel}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
+        answers(kernel, out)
+        return
     results = [(title, *build(kernel, name, out)) for title, name in FIXES]
     print(f"kernel {kernel}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
     print()
@@ -86,6 +173,7 @@ def main():
     print("relocations, natively")
     for line in relocations():
         print(f"  {line}")
+    answers(kernel, out)
     print()
 
 
