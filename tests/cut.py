@@ -332,9 +332,9 @@ class Cutter:
 
     def needed(self, file, files, status, message):
         """What else the fix needs, by the builder's message."""
-        if status == FAILED and "cannot compile" in message:
+        unit = failing_unit(message)
+        if status == FAILED and unit:
             # A unit that a header brought in, and that the difference adapts to it.
-            unit = failing_unit(message)
             if unit in self.files and unit not in files:
                 return [unit] + [h for h in self.mentioned_headers([unit]) if h not in files]
             found = self.answers(unit, self.asks(message), files)
@@ -352,9 +352,9 @@ class Cutter:
 
     def unanswered(self, files, message):
         """What the errors ask for that no other part of the difference has."""
-        if "cannot compile" not in message:
-            return []
         unit = failing_unit(message)
+        if not unit:
+            return []
         return list(dict.fromkeys(str(ask) for ask in self.asks(message) if not self.answers(unit, [ask], files)))
 
     def name_of(self, path):
@@ -407,4 +407,6 @@ class Cutter:
 
 
 def failing_unit(message):
-    return re.search(r"cannot compile (\S+) \(", message)[1]
+    """The unit that cannot be compiled once it is patched, if the builder says so."""
+    found = re.search(r"cannot compile (\S+) \([\w-]*patched\)", message)
+    return found and found[1]
