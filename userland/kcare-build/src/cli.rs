@@ -83,8 +83,8 @@ struct BuildArgs {
     /// Refuse a changed header that changes more units than this.
     #[arg(long, value_name = "N", default_value_t = 200)]
     max_units: usize,
-    /// Let the layout of a structure or union change, which is right if no object of it outlives the
-    /// functions that know it; may be repeated.
+    /// Let the layout of a structure or union change, or the numbers of an enumeration (`enum NAME`), which is right
+    /// if no object with it outlives the functions that know it; may be repeated.
     #[arg(long = "layout", value_name = "struct NAME")]
     layouts: Vec<String>,
     /// Say what became of a variable or function that is gone: OLD=NEW if the patch gives it another name, OLD= if the

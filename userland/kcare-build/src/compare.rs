@@ -594,6 +594,7 @@ impl<'a> Comparer<'a> {
         let mut changed = Vec::new();
         for name in names {
             let (o, n) = (old.get(name), new.get(name));
+            self.init.set(name.starts_with(".init"));
             let same = match (o, n) {
                 (Some(o), Some(n)) if o.len() == n.len() => {
                     let mut same = true;
@@ -620,6 +621,10 @@ impl<'a> Comparer<'a> {
 fn same_use(old: &Sec, new: &Sec) -> bool {
     let alike = |sec: &Sec| sec.flags & !u64::from(SHF_WRITE | SHF_MERGE | SHF_STRINGS);
     if old.name == new.name || split_name(&old.name) == split_name(&new.name) {
+        return old.flags == new.flags;
+    }
+    let per_cpu = |sec: &Sec| sec.name.starts_with(".data..percpu");
+    if per_cpu(old) && per_cpu(new) {
         return old.flags == new.flags;
     }
     ordinary_data(&old.name)
