@@ -44,7 +44,7 @@ pub mod progress;
 pub mod refuse;
 pub mod renames;
 pub mod scope;
-mod seen;
+pub mod seen;
 pub mod select;
 pub mod sign;
 pub mod special;
