@@ -778,18 +778,18 @@ impl Section {
             !(added && removed),
             "the file is new and removed at once; make the patch again with `git diff`"
         );
+        for name in old.into_iter().chain(new) {
+            check_level(name, added, look)?;
+        }
         let names: Vec<&Name> = match (old, new) {
             (Some(old), Some(new)) if old.path == new.path => vec![new],
-            (Some(old), Some(new)) if self.git.is_some() => bail!(
-                "renames `{}` to `{}`; make the patch with `git diff --no-renames`",
+            (Some(old), Some(new)) if self.git.is_some() || !is_backup(old, new) => bail!(
+                "renames `{}` to `{}`, which is not supported; if one file is meant, write its name on both lines",
                 old.written,
                 new.written
             ),
             (old, new) => old.into_iter().chain(new).collect(),
         };
-        for name in &names {
-            check_level(name, added, look)?;
-        }
         let paths: Vec<&String> = names.iter().filter_map(|name| name.path.as_ref()).collect();
         let mut there = Vec::new();
         for path in &paths {
@@ -826,6 +826,18 @@ impl Section {
             path: (*path).clone(),
             change: (!only_mode).then_some(change),
         })
+    }
+}
+
+/// Whether one of two names is that of a copy of the other (`file.c.orig`, `file.c~`).
+fn is_backup(old: &Name, new: &Name) -> bool {
+    let copy = |long: &str, short: &str| {
+        let suffix = long.strip_prefix(short);
+        suffix.is_some_and(|suffix| suffix.starts_with(['.', '~']) && !suffix.contains('/'))
+    };
+    match (&old.path, &new.path) {
+        (Some(old), Some(new)) => copy(old, new) || copy(new, old),
+        _ => false,
     }
 }
 
