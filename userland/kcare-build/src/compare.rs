@@ -400,7 +400,7 @@ impl<'a> Comparer<'a> {
         let (ia, ib) = (&self.old.obj.items[a], &self.new.obj.items[b]);
         // Both may mean an object without size, whose address says nothing. Where sections are split, nothing else is
         // there; where they are shared, the comparison of split ones decides about what has a size.
-        if o.empty && n.empty && (self.codes.is_some() || !(ia.named() && ib.named())) {
+        if o.empty && n.empty && (self.codes.is_some() || !(ia.named() || ib.named())) {
             return Ok(true);
         }
         // What calls a function that the patch keeps beyond init does what it did.

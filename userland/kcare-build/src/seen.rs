@@ -789,6 +789,10 @@ fn declarator<'a>(all: &[Token<'a>], from: usize) -> Option<(&'a str, bool, usiz
 fn suffix(all: &[Token<'_>], from: usize) -> Option<usize> {
     let mut i = from;
     while matches!(all.get(i)?, Token::Mark(b'(' | b'[')) {
+        // An attribute of newer C.
+        if all[i].is(b'[') && all.get(i + 1)?.is(b'[') {
+            return None;
+        }
         i = behind(all, i)?;
     }
     Some(i)
