@@ -210,8 +210,8 @@ class Cutter:
         self.differences = {}
         self.lock = threading.RLock()
         self.headers = [f for f in files if f.endswith(".h") and homes[f] != "nowhere"]
-        self.new = [f for f in [*files, *others] if not (old_source / f).exists()]
-        self.gone = [f for f in files if f.endswith(".h") and not (new_source / f).exists()]
+        self.fresh = [f for f in [*files, *others] if not (old_source / f).exists()]
+        self.dropped = [f for f in files if f.endswith(".h") and not (new_source / f).exists()]
         self.renamed = self.find_renamed()
         self.reached = {}
         self.named = {}
@@ -229,9 +229,9 @@ class Cutter:
             # Comments and frames of headers look alike everywhere.
             return collections.Counter(line for line in text if not re.match(r"$|/?\*|//|#\s*(?:endif|ifndef|if)\b", line))
 
-        new = {f: lines(self.new_source, f) for f in self.new if f.endswith(".h")} if self.gone else {}
+        new = {f: lines(self.new_source, f) for f in self.fresh if f.endswith(".h")} if self.dropped else {}
         pairs = []
-        for gone in self.gone:
+        for gone in self.dropped:
             old = lines(self.old_source, gone)
             for name, text in new.items():
                 common = (old & text).total()
@@ -271,7 +271,7 @@ class Cutter:
             if file in self.renamed:
                 more.append(self.renamed[file])
             if part.is_gone and file.endswith(".h"):
-                more += [f for f in self.files if (self.homes[f] != "nowhere" or f in self.new)
+                more += [f for f in self.files if (self.homes[f] != "nowhere" or f in self.fresh)
                          and any(self.may_mean(f, name, file) for name in self.difference(f).drops)]
             taken += [f for f in dict.fromkeys(more) if f not in taken]
         return [f for f in taken if f not in files]
@@ -295,7 +295,7 @@ class Cutter:
         if (self.old_source / beside).exists():
             return []
         usual = [beside, *(os.path.join(folder, name) for folder in INCLUDE_FOLDERS)]
-        found = [f for f in self.new if self.may_mean(file, name, f)]
+        found = [f for f in self.fresh if self.may_mean(file, name, f)]
         return sorted(found, key=lambda f: (usual.index(f) if f in usual else len(usual),
                                             -len(os.path.commonprefix([f, file])), f))
 
@@ -379,7 +379,7 @@ class Cutter:
 
     def likely(self, ask, files):
         """Parts that answer an ask, in steps; the first that is not empty will do."""
-        parts = {f: self.difference(f) for f in [*self.headers, *(n for n in self.new if n.endswith(".h"))]
+        parts = {f: self.difference(f) for f in [*self.headers, *(n for n in self.fresh if n.endswith(".h"))]
                  if f not in files}
         if ask.missing:
             yield [f for f in self.providers(ask.where, ask.missing) if f not in files][:1]
