@@ -11,18 +11,23 @@ use std::time::SystemTime;
 use anyhow::{ensure, Context, Result};
 use serde::Serialize;
 
+use crate::account::{some, Account, Role};
 use crate::compare::{compare, Verdict};
 use crate::compile::{modules, parallel, Compiler, Flavour, Unit};
+use crate::computed;
 use crate::debug::{self, companion, Sources};
 use crate::emit::{emit, About};
 use crate::image::{ImageId, Images, VMLINUX};
+use crate::inputs::{generated, Generated};
 use crate::kernel::Kernel;
 use crate::obj::{Layout, Obj};
 use crate::patch::Patches;
+use crate::plain;
 use crate::preimage::preimage;
 use crate::progress::{Count, Progress, Step};
 use crate::refuse::{refuse, Ending, Refusal};
 use crate::renames::Renames;
+use crate::rust;
 use crate::seen::may_differ;
 use crate::select::Selector;
 use crate::sign::Signer;
@@ -154,19 +159,19 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
     let compiler = Compiler::new(kernel, work)?;
     let mut notes = Vec::new();
     let mut images = Images::from(vmlinux);
-    let (mut units, included, affected) = progress.step("find the affected units", || {
-        let affected = units::affected(
-            kernel,
-            &patches,
-            &images.vmlinux.unit_names(&kernel.source())?,
-        )?;
+    let names = images.vmlinux.unit_names(&kernel.source())?;
+    let (mut units, included, mut affected) = progress.step("find the affected units", || {
+        let mut affected = units::affected(kernel, &patches, &names)?;
         patches.link_tree(&kernel.source(), compiler.tree(), &BTreeSet::new())?;
-        let modular = modules(kernel, &affected.elsewhere)?;
-        for file in affected.elsewhere.difference(&modular) {
-            if patches.files.contains_key(file) {
-                notes.push(format!("{file} is not part of this kernel by itself"));
-            }
+        let compiled: BTreeSet<String> = affected.account.compiled().map(str::to_owned).collect();
+        let more = computed::reading(kernel, &compiler, &affected.computed, &names, &compiled)?;
+        for file in more {
+            match names.contains(&file) {
+                true => affected.builtin.insert(file),
+                false => affected.elsewhere.insert(file),
+            };
         }
+        let modular = modules(kernel, &affected.elsewhere)?;
         let all: BTreeSet<String> = affected.builtin.union(&modular).cloned().collect();
         let (named, included) = compiler
             .units(&all)?
@@ -198,7 +203,9 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
     if !included.is_empty() {
         let label = format!("look through {} unit(s) that include", included.len());
         seeing = progress.step(&label, || {
+            let looked = included.clone();
             let seeing = building.with_another_text(included)?;
+            building.account(&looked, &mut affected.account)?;
             if let Some(first) = seeing.first() {
                 let first = std::slice::from_ref(first);
                 building.compile(first, &[Flavour::Split, Flavour::Patched])?;
@@ -209,8 +216,21 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
         })?;
     }
     // A layout that changes is the better reason.
+    building.account(&units, &mut affected.account)?;
     if !affected.fixed.is_empty() {
-        check_fixed(kernel, &building, &affected)?;
+        notes.extend(check_fixed(kernel, &building, &mut affected)?);
+    }
+    if !affected.read.is_empty() {
+        notes.extend(
+            progress.step("see what is generated from the changed files", || {
+                check_generated(kernel, &building, &affected, work)
+            })?,
+        );
+    }
+    let configured = |file: &str| affected.inputs.may_build_rust(kernel, file, &names);
+    let refusals = rust::check(kernel, &patches, &affected.rust, configured, work)?;
+    if !refusals.is_empty() {
+        return Err(Ending::CannotPatch(refusals).into());
     }
     if !seeing.is_empty() {
         let label = format!("compare {} unit(s) that see the change", seeing.len());
@@ -233,13 +253,14 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
         units.extend(more);
         units.sort_by(|a, b| a.source.cmp(&b.source));
     }
+    let account = affected.account;
     if units.is_empty() {
-        let why = notes
-            .first()
-            .cloned()
-            .unwrap_or_else(|| "the patches touch no code".to_owned());
-        return Err(Ending::NothingChanged(why).into());
+        account_of_files(request, &account)
+            .iter()
+            .for_each(|line| eprintln!("{line}"));
+        return Err(Ending::NothingChanged(with_notes(account.nothing(false), &notes)).into());
     }
+    notes.extend(account.remarks());
 
     let mut states: Vec<UnitState> = Vec::new();
     let mut described: Vec<debug::Unit> = Vec::new();
@@ -283,22 +304,19 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
     request.renames.check_used()?;
     let selection = &selector.selection;
     notes.extend(selection.notes.iter().cloned());
-    let explanation = if request.explain {
-        explain(&states, &selector)
-    } else {
-        Vec::new()
-    };
+    let mut explanation = account_of_files(request, &account);
+    if request.explain {
+        explanation.extend(explain(&states, &selector));
+    }
     if !selection.refusals.is_empty() {
         explanation.iter().for_each(|line| eprintln!("{line}"));
         return Err(Ending::CannotPatch(selection.refusals.iter().cloned().collect()).into());
     }
     if selection.redirects.is_empty() && selection.callbacks.is_empty() {
         explanation.iter().for_each(|line| eprintln!("{line}"));
-        let why = notes
-            .first()
-            .cloned()
-            .unwrap_or_else(|| "no function differs".to_owned());
-        return Err(Ending::NothingChanged(why).into());
+        // The account has those remarks already that it makes itself.
+        notes.retain(|note| !account.remarks().contains(note));
+        return Err(Ending::NothingChanged(with_notes(account.nothing(true), &notes)).into());
     }
     structs.check_replaced(&states, selection)?;
     notes.extend(structs.remarks);
@@ -408,8 +426,13 @@ fn place(
     Ok(places)
 }
 
-/// Refuses a changed header if what cannot be patched sees the change: assembly, what code is generated from.
-fn check_fixed(kernel: &Kernel, building: &Building<'_>, affected: &Affected) -> Result<()> {
+/// Refuses a change if what cannot be patched is made of it: assembly, images inside the kernel, what code is generated
+/// from. Returns what is to be told about code that has run.
+fn check_fixed(
+    kernel: &Kernel,
+    building: &Building<'_>,
+    affected: &mut Affected,
+) -> Result<Vec<String>> {
     let (parts, others): (BTreeSet<String>, BTreeSet<String>) = {
         let (parts, others): (Vec<_>, Vec<_>) = affected.fixed.iter().partition(|(_, f)| f.part);
         let names = |list: Vec<(&String, _)>| list.into_iter().map(|(n, _)| n.clone()).collect();
@@ -417,7 +440,8 @@ fn check_fixed(kernel: &Kernel, building: &Building<'_>, affected: &Affected) ->
     };
     let mut files = modules(kernel, &others)?;
     files.extend(parts);
-    let mut refusals = Vec::new();
+    // What needs files that only a whole build makes (arch/x86/boot/compressed/misc.c) cannot be told.
+    let mut untold = Vec::new();
     let units = match building.compiler.units(&files) {
         Ok(units) => units,
         Err(_) => {
@@ -426,30 +450,131 @@ fn check_fixed(kernel: &Kernel, building: &Building<'_>, affected: &Affected) ->
             for file in files {
                 match building.compiler.units(&BTreeSet::from([file.clone()])) {
                     Ok(one) => units.extend(one),
-                    Err(_) => refusals.push(Refusal::new(&file, affected.fixed[&file].why)),
+                    Err(_) => untold.push(file),
                 }
             }
             units
         }
     };
-    // What needs files that only a whole build makes (arch/x86/boot/compressed/misc.c) cannot be told either.
-    let (units, untold): (Vec<_>, Vec<_>) = units
+    // What is only ever included changes what includes it.
+    untold.retain(|file| {
+        let entry = affected.account.get(file);
+        entry.is_none_or(|entry| entry.may_include == 0)
+    });
+    let mut told = Vec::new();
+    for unit in units.into_iter().map(Unit::only_compared) {
+        match building.compiler.preprocess(&unit, Flavour::Exact) {
+            Ok(_) => told.push(unit),
+            Err(_) => untold.push(unit.source),
+        }
+    }
+    let seen = building.with_another_text(told)?;
+    let (boot, seen): (Vec<_>, Vec<_>) = seen
         .into_iter()
-        .partition(|unit| building.compiler.preprocess(unit, Flavour::Exact).is_ok());
-    let untold = untold.iter();
-    refusals.extend(untold.map(|u| Refusal::new(&u.source, affected.fixed[&u.source].why)));
-    let units = building.with_another_text(units)?;
-    let (made, other): (Vec<_>, Vec<_>) = units.into_iter().partition(|u| generator(&u.source));
-    let more = building
-        .with_another_object(made)?
+        .partition(|unit| affected.fixed[&unit.source].boot);
+    let mut changed = Vec::new();
+    for unit in seen {
+        // Another text need not be another code.
+        if building.differs(&unit)? {
+            changed.push(unit.source);
+        }
+    }
+    let (mut ran, untold): (Vec<_>, Vec<_>) = untold
         .into_iter()
-        .chain(other)
-        .map(|unit| Refusal::new(&unit.source, affected.fixed[&unit.source].why));
-    refusals.extend(more);
+        .partition(|file| affected.fixed[file].boot);
+    ran.extend(boot.into_iter().map(|unit| unit.source));
+    ran.sort();
+    changed.extend(untold);
+    if !changed.is_empty() {
+        let refusals = changed
+            .iter()
+            .map(|file| Refusal::new(file, affected.fixed[file].why));
+        return Err(Ending::CannotPatch(refusals.collect()).into());
+    }
+    for (file, fixed) in &affected.fixed {
+        if building.patches.files.contains_key(file) && !fixed.boot {
+            let reason = "was compiled for comparison, and its code is the same";
+            affected.account.enter(file, Role::Fixed, reason);
+        }
+    }
+    if ran.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names: Vec<&str> = ran.iter().map(String::as_str).collect();
+    Ok(vec![format!(
+        "{}: boot code sees the change; it has run before this kernel began, which has left it, and stays as it is",
+        some(&names)
+    )])
+}
+
+/// Refuses a change of a file from which the kernel's build generates constants for code. Returns what is to be told
+/// about tables that stay as they were shipped.
+fn check_generated(
+    kernel: &Kernel,
+    building: &Building<'_>,
+    affected: &Affected,
+    work: &Path,
+) -> Result<Vec<String>> {
+    let mut notes = BTreeSet::new();
+    let mut refusals = Vec::new();
+    for (file, readers) in &affected.read {
+        for found in generated(
+            kernel,
+            building.compiler,
+            building.patches,
+            file,
+            readers,
+            work,
+        )? {
+            match found {
+                Generated::Table { target, by } => {
+                    let names = match file.ends_with("/cpufeatures.h") {
+                        true => "; /proc/cpuinfo will not name a new flag",
+                        false => "",
+                    };
+                    notes.insert(format!(
+                        "{file}: {target} is generated from it too ({by}), and stays as it was shipped{names}"
+                    ));
+                }
+                Generated::Constants { target, by } => refusals.push(Refusal::new(
+                    file,
+                    format!(
+                        "{target} is generated from it ({by}) and would be another one, so that new code and the tables of \
+                         the running kernel would not agree"
+                    ),
+                )),
+                Generated::Unknown { by, why } => refusals.push(Refusal::new(
+                    file,
+                    format!("is read by the kernel's build ({by}), and what it makes of it cannot be told ({why})"),
+                )),
+            }
+        }
+    }
     if refusals.is_empty() {
-        return Ok(());
+        return Ok(notes.into_iter().collect());
     }
     Err(Ending::CannotPatch(refusals).into())
+}
+
+/// The account of files as lines, if they are asked for.
+fn account_of_files(request: &Request, account: &Account) -> Vec<String> {
+    match request.explain {
+        true => account
+            .lines()
+            .iter()
+            .map(|line| format!("file {line}"))
+            .collect(),
+        false => Vec::new(),
+    }
+}
+
+/// A text with remarks below it.
+fn with_notes(mut text: String, notes: &[String]) -> String {
+    for note in notes {
+        text.push_str("\n  ");
+        text.push_str(note);
+    }
+    text
 }
 
 /// Remarks about symbols that only one of the original and the patched unit exports.
@@ -585,6 +710,42 @@ impl Building<'_> {
             let same = diff.verdicts.values().all(|v| *v == Verdict::Same);
             Ok(!(same && diff.gone.is_empty() && diff.sections.is_empty()))
         })
+    }
+
+    /// Whether a unit that is no part of vmlinux or a module compiles to another code than it did.
+    fn differs(&self, unit: &Unit) -> Result<bool> {
+        let one = std::slice::from_ref(unit);
+        if self
+            .compile(one, &[Flavour::Exact, Flavour::ExactPatched])
+            .is_err()
+        {
+            // It may need what only a whole build makes.
+            return Ok(true);
+        }
+        let object = |flavour| fs::read(self.compiler.object(unit, flavour));
+        plain::same(&object(Flavour::Exact)?, &object(Flavour::ExactPatched)?)
+            .map(|same| !same)
+            .with_context(|| format!("cannot compare {}", unit.source))
+    }
+
+    /// Enters which changed files these units read, which were compiled or preprocessed.
+    fn account(&self, units: &[Unit], account: &mut Account) -> Result<()> {
+        for unit in units {
+            let mut read = BTreeSet::new();
+            for flavour in [Flavour::ExactPatched, Flavour::Patched] {
+                // One that was found to read no changed file by other means has no list.
+                let Ok(deps) = self.compiler.deps(unit, flavour) else {
+                    continue;
+                };
+                for dep in deps {
+                    let name = computed::within(self.compiler.tree(), &dep)
+                        .or_else(|| computed::within(&self.source, &dep));
+                    read.extend(name.filter(|name| self.patches.files.contains_key(name)));
+                }
+            }
+            account.read_by(&unit.source, &read);
+        }
+        Ok(())
     }
 
     /// The units of which something is true; `done` says what was done with those that have been looked at.

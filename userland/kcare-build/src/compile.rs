@@ -24,12 +24,20 @@ pub struct Unit {
     pub source: String,
     /// The shell command that the kernel's build runs, in the output tree.
     command: String,
+    /// Whether objtool has no part in it.
+    bare: bool,
 }
 
 impl Unit {
-    /// Whether it is compiled for what it says, and does not become code.
-    fn generator(&self) -> bool {
-        generator(&self.source)
+    /// Whether it is compiled for what it says and does not become code, or only to be compared.
+    fn bare(&self) -> bool {
+        self.bare || generator(&self.source)
+    }
+
+    /// The same to be compiled only to see whether it changes: code of other images is not as objtool wants it.
+    pub fn only_compared(mut self) -> Self {
+        self.bare = true;
+        self
     }
 
     /// Whether it is C from which the compiler drops what nothing mentions.
@@ -134,6 +142,7 @@ impl<'a> Compiler<'a> {
         let made: Vec<String> = sources
             .iter()
             .map(|s| object_path(s))
+            .filter(|o| plan.missing.contains(o))
             .filter(|o| plan.generated.iter().any(|folder| o.starts_with(folder)))
             .collect();
         if !made.is_empty() {
@@ -159,9 +168,28 @@ impl<'a> Compiler<'a> {
                 Ok(Unit {
                     source: source.clone(),
                     command: command.clone(),
+                    bare: false,
                 })
             })
             .collect()
+    }
+
+    /// What the kernel's build would do to make a folder, as `make -n` prints it.
+    pub fn plan_of_folder(&self, folder: &str) -> Result<String> {
+        let mut make = make(self.kernel);
+        let output = make.args(["-n", "-k"]).arg(format!("{folder}/")).output();
+        let output = output.context("cannot enter the build root")?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The files that the unmodified unit reads, absolute, as the preprocessor tells.
+    pub fn reads(&self, unit: &Unit) -> Result<Vec<PathBuf>> {
+        let out = self.object(unit, Flavour::Exact).with_extension("reads");
+        let deps = dep_file(&out);
+        let command = self.command(unit, Flavour::Exact, &out, &deps)?;
+        self.run(unit, &command.replace(" -c ", " -E -P "))?;
+        fs::remove_file(&out)?;
+        self.read_deps(&deps)
     }
 
     /// Where the object of a unit goes.
@@ -200,7 +228,7 @@ impl<'a> Compiler<'a> {
             self.objtool,
             quote(&object)?
         );
-        let script = if unit.generator() {
+        let script = if unit.bare() {
             command
         } else {
             command + &objtool
@@ -460,6 +488,10 @@ const NAMED_ELSEWHERE: [(&str, &str); 3] = [
 
 /// The object of a source file, under the name that the kernel's build knows.
 fn object_path(source: &str) -> String {
+    // Of a linker script the preprocessor makes another one.
+    if let Some(stem) = source.strip_suffix(".lds.S") {
+        return format!("{stem}.lds");
+    }
     let stem = source.strip_suffix(".c").or(source.strip_suffix(".S"));
     let object = format!("{}.o", stem.unwrap_or(source));
     let named = NAMED_ELSEWHERE
@@ -493,7 +525,7 @@ fn dep_file(object: &Path) -> PathBuf {
 }
 
 /// A path as a word of the shell.
-fn quote(path: &Path) -> Result<String> {
+pub(crate) fn quote(path: &Path) -> Result<String> {
     let text = path
         .to_str()
         .with_context(|| format!("path {} is not UTF-8", path.display()))?;
@@ -505,7 +537,7 @@ fn quote(path: &Path) -> Result<String> {
 }
 
 /// Replaces a path where it is a whole leading part of another one.
-fn replace_path(text: &str, from: &str, to: &str) -> String {
+pub(crate) fn replace_path(text: &str, from: &str, to: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(from) {
@@ -586,6 +618,8 @@ struct Plan {
     commands: BTreeMap<String, String>,
     /// Folders in which the build makes more than objects, with a `/` at the end.
     generated: BTreeSet<String>,
+    /// Objects that were not made yet, so that what they include may not be there.
+    missing: BTreeSet<String>,
 }
 
 /// From this number of objects on it takes less time to ask for all of the configuration.
@@ -608,6 +642,7 @@ impl Plan {
         if missing.is_empty() {
             return Ok(plan);
         }
+        plan.missing = missing.iter().cloned().collect();
         let mut kept = Commands::read(kernel);
         plan.take(&kept, &mut missing, which);
         if missing.len() > MANY && !kept.all() && Plan::ask_for_all(kernel, &mut kept)? {
@@ -706,7 +741,7 @@ impl Plan {
                 Some(objects) => objects.contains(target),
                 None => true,
             };
-            if matches!(verb, Some("CC" | "AS")) && wanted {
+            if matches!(verb, Some("CC" | "AS" | "LDS")) && wanted {
                 if let Some(command) = planned(commands, target) {
                     self.commands.insert(target.to_owned(), command);
                 }
@@ -874,6 +909,7 @@ mod tests {
         let unit = |word: &str| Unit {
             source: "a.c".to_owned(),
             command: format!("gcc -DMODULE {word} -c -o a.o a.c"),
+            bare: false,
         };
         let names = |word: &str| unit(word).module_names();
         assert_eq!(names(r#"-DKBUILD_MODNAME='"kvm_intel"'"#), ["kvm_intel"]);
@@ -884,6 +920,7 @@ mod tests {
     #[test]
     fn some_objects_are_named_from_another_folder() {
         assert_eq!(object_path("net/core/dev.c"), "net/core/dev.o");
+        assert_eq!(object_path("a/vdso64.lds.S"), "a/vdso64.lds");
         assert_eq!(
             object_path("virt/kvm/kvm_main.c"),
             "arch/x86/kvm/../../../virt/kvm/kvm_main.o"

@@ -9,7 +9,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::compile::modules;
-use crate::includes::Includes;
+use crate::includes::{Includes, CACHE};
 use crate::kernel::Kernel;
 use crate::units::{classify, Class};
 use crate::vmlinux::Vmlinux;
@@ -57,11 +57,7 @@ pub fn homes(kernel: &Kernel, files: &BTreeSet<String>) -> Result<BTreeMap<Strin
             }
         }
     }
-    let includes = Includes::read(
-        &kernel.source(),
-        &kernel.build(),
-        &kernel.dir.join("kcare-includes"),
-    )?;
+    let includes = Includes::read(&kernel.source(), &kernel.build(), &kernel.dir.join(CACHE))?;
     let reverse = includes.reverse();
     // Who may include each of them; a unit may be unbuilt itself.
     let mut includers: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

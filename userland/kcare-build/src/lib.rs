@@ -2,13 +2,14 @@
 
 //! The vendor's payload builder: from a source fix to a kcare payload for one exact kernel build.
 //!
-//! [`patch`] applies the fix to a private copy, [`units`] finds what must be compiled, [`compile`] does
+//! [`patch`] applies the fix to a private copy, [`units`] finds what must be compiled, with [`includes`] and [`inputs`], and [`account`] keeps what each file is; [`compile`] does
 //! it with the kernel's own commands, [`structs`] judges changed layouts, [`verify`] proves that the rebuilt unit is the shipped one,
 //! [`correlate`], with [`scope`], and [`compare`] find what differs, [`mod@author`] what the author declares beside code, [`select`] decides what goes into the payload,
 //! [`preimage`] takes the code that must be found in memory, [`emit`] and [`mod@elf`] write the object,
 //! [`sign`] signs it, and [`debug`] writes its debug companion; [`delta`] tells two payloads apart. Each borrows the former's data immutably. The bias of all of them: never miss a
 //! change; refuse rather than guess.
 
+pub mod account;
 pub mod author;
 pub mod btf;
 pub mod build;
@@ -18,6 +19,7 @@ pub mod clones;
 mod commands;
 pub mod compare;
 pub mod compile;
+pub mod computed;
 pub mod correlate;
 pub mod ctext;
 pub mod debug;
@@ -31,6 +33,7 @@ pub mod frames;
 pub mod home;
 pub mod image;
 pub mod includes;
+pub mod inputs;
 pub mod insn;
 pub mod inspect;
 pub mod kernel;
@@ -39,10 +42,12 @@ pub mod module;
 pub mod obj;
 pub mod padding;
 pub mod patch;
+pub mod plain;
 pub mod preimage;
 pub mod progress;
 pub mod refuse;
 pub mod renames;
+pub mod rust;
 pub mod scope;
 pub mod seen;
 pub mod select;

@@ -13,15 +13,17 @@ use std::sync::Mutex;
 
 use anyhow::Result;
 
+use crate::account::{Account, Entry, Role};
 use crate::compile::parallel;
 use crate::ctext::{chunks, difference, Defines, Wanted, Words};
-use crate::includes::Includes;
+use crate::includes::{outside, Includes, CACHE};
+use crate::inputs::Inputs;
 use crate::kernel::Kernel;
 use crate::patch::{Change, Patches};
 use crate::refuse::{Ending, Refusal};
 use crate::words::{Index, PASTE};
 
-/// What a changed file is to the kernel's code.
+/// What a changed file is to the kernel's code, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// A C source file.
@@ -35,22 +37,16 @@ pub enum Class {
 }
 
 /// Classifies a path of the source tree.
+///
+/// A file below `tools`, `scripts`, `samples` or `Documentation` is part of the kernel if a file of another folder
+/// includes it, which [`Includes`] knows.
 pub fn classify(path: &str) -> Class {
-    const FOLDERS: [&str; 4] = ["Documentation/", "samples/", "tools/", "LICENSES/"];
     const FILES: [&str; 5] = ["MAINTAINERS", "CREDITS", "COPYING", "README", ".mailmap"];
     let name = path.rsplit('/').next().unwrap_or(path);
-    let foreign = path
-        .strip_prefix("arch/")
-        .is_some_and(|rest| !rest.starts_with("x86/"));
-    if foreign
-        || FOLDERS.iter().any(|f| path.starts_with(f))
-        || FILES.contains(&path)
-        || name == ".gitignore"
-    {
+    if foreign(path) || FILES.contains(&path) || name == ".gitignore" {
         return Class::Irrelevant;
     }
     match name.rsplit_once('.').map(|(_, extension)| extension) {
-        _ if path.starts_with("scripts/") => Class::Other,
         Some("c") => Class::Source,
         Some("h" | "inc") => Class::Header,
         Some("rst" | "md" | "txt") => Class::Irrelevant,
@@ -58,20 +54,41 @@ pub fn classify(path: &str) -> Class {
     }
 }
 
-/// Code that is built into an image of its own inside the kernel.
-const EMBEDDED: [&str; 4] = [
-    "arch/x86/boot/",
-    "arch/x86/entry/vdso/",
-    "arch/x86/purgatory/",
-    "arch/x86/realmode/",
-];
+/// An image that is not linked into vmlinux as its other code is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Image {
+    /// It has run before the kernel began.
+    Boot,
+    /// It is data of the kernel: the vDSO, code that starts processors, code for kexec.
+    Inside,
+}
 
-/// Code whose output other code is made from.
-const GENERATORS: [&str; 2] = ["arch/x86/kernel/asm-offsets", "kernel/bounds.c"];
+/// The image that a file is compiled for, if it is one of these; `units` are those of vmlinux.
+pub fn image(file: &str, units: &BTreeSet<String>) -> Option<Image> {
+    const BOOT: [&str; 2] = ["arch/x86/boot/", "drivers/firmware/efi/libstub/"];
+    const INSIDE: [&str; 3] = [
+        "arch/x86/entry/vdso/",
+        "arch/x86/purgatory/",
+        "arch/x86/realmode/",
+    ];
+    let starts = |list: &[&str]| list.iter().any(|p| file.starts_with(p));
+    if units.contains(file) {
+        None
+    } else if starts(&BOOT) {
+        Some(Image::Boot)
+    } else if starts(&INSIDE) {
+        Some(Image::Inside)
+    } else {
+        None
+    }
+}
 
-/// Whether other code is made from what a file compiles to.
+/// Whether other code is made from what a file compiles to: the constants that assembly and C take from it.
 pub fn generator(file: &str) -> bool {
-    GENERATORS.iter().any(|p| file.starts_with(p))
+    file == "kernel/bounds.c"
+        || file.starts_with("arch/x86/kernel/asm-offsets")
+        || file.ends_with("-offsets.c")
+        || file.ends_with("/asm-offsets.c")
 }
 
 /// The units to look at.
@@ -83,8 +100,19 @@ pub struct Affected {
     pub by_header: BTreeSet<String>,
     /// C files that are not in vmlinux: of modules, or not configured.
     pub elsewhere: BTreeSet<String>,
-    /// Files that see a changed header and that cannot be patched.
+    /// Files that see a change and that cannot be patched.
     pub fixed: BTreeMap<String, Fixed>,
+    /// Changed files that are compiled or included and may also be read by the build in another way: which Makefiles,
+    /// scripts and programs of the build name them.
+    pub read: BTreeMap<String, BTreeSet<String>>,
+    /// Rust files of the source tree.
+    pub rust: Vec<String>,
+    /// What Makefiles say.
+    pub inputs: Inputs,
+    /// Source files of units that include by names which macros put together, so that the text does not tell what they read.
+    pub computed: BTreeSet<String>,
+    /// What each changed file is.
+    pub account: Account,
 }
 
 /// A file that cannot be patched.
@@ -92,45 +120,360 @@ pub struct Affected {
 pub struct Fixed {
     /// Why not.
     pub why: &'static str,
-    /// Whether it is known to be part of vmlinux.
+    /// Whether it is known to be part of the kernel.
     pub part: bool,
+    /// Whether what it is part of has run before the kernel began, so that its change is only told.
+    pub boot: bool,
+}
+
+/// Why a file cannot be patched, if it cannot.
+fn fixed(file: &str, units: &BTreeSet<String>) -> Option<Fixed> {
+    let part = |why| Fixed {
+        why,
+        part: true,
+        boot: false,
+    };
+    Some(match image(file, units) {
+        Some(Image::Boot) => Fixed {
+            boot: true,
+            ..part("is boot code: it has run before this kernel began")
+        },
+        Some(Image::Inside) => {
+            part("is part of an image inside the kernel (vDSO, realmode, purgatory)")
+        }
+        None if generator(file) => part("other code is generated from it"),
+        None if file.ends_with(".lds.S") => part("is a linker script that the change reaches"),
+        None if file.ends_with(".S") => Fixed {
+            part: units.contains(file),
+            ..part("is assembly, neither C nor a header, and the change reaches it")
+        },
+        None => return None,
+    })
+}
+
+/// What can be said of a changed file by what it is and who names it.
+enum Found {
+    /// A C file, for all that is known by now.
+    Source,
+    /// Something to be included.
+    Header,
+    /// Code that is compiled and compared, as it cannot be patched.
+    Fixed(Fixed),
+    /// No code of this kernel.
+    Nothing(String),
+    /// Nobody can tell, or nothing can be done.
+    Refused(String),
+}
+
+/// What is needed to tell what a changed file is.
+struct Finder<'a> {
+    kernel: &'a Kernel,
+    units: &'a BTreeSet<String>,
+    includes: &'a Includes,
+    inputs: &'a Inputs,
+    /// Files of the unpatched tree that are, or may be included by, the kernel's code.
+    known: HashSet<&'a str>,
+}
+
+/// What an author can do about a file that the builder cannot deal with.
+const LEAVE_OUT: &str = "leave it out of the patch if the kernel's code does without its change";
+
+impl Finder<'_> {
+    fn find(&self, file: &str, change: Change) -> Found {
+        let name = file.rsplit('/').next().unwrap_or(file);
+        if foreign(file) {
+            return Found::Nothing("belongs to another architecture".to_owned());
+        }
+        let class = classify(file);
+        let included = self.known.contains(file) || self.included(file);
+        match class {
+            Class::Source | Class::Header if outside(file) && !included => self.outsider(file),
+            Class::Source | Class::Header if !outside(file) || included => {
+                match (fixed(file, self.units), self.inputs.program(file)) {
+                    (_, Some(makefile)) if !self.units.contains(file) => self.program(file, makefile),
+                    (Some(fixed), _) if class == Class::Source => Found::Fixed(fixed),
+                    _ if class == Class::Source => Found::Source,
+                    _ => Found::Header,
+                }
+            }
+            _ if name.ends_with(".rs") => self.rust(file),
+            _ if name.ends_with(".S") => self.assembly(file, change),
+            _ if build_file(name) => Found::Refused(format!(
+                "is neither C nor a header, so that its effect cannot be told: it tells the kernel's build what to \
+                 compile, and how; {LEAVE_OUT}"
+            )),
+            _ => self.other(file, class, included),
+        }
+    }
+
+    /// Whether a file of another name includes it.
+    fn included(&self, file: &str) -> bool {
+        let target = BTreeSet::from([file.to_owned()]);
+        self.includes.named(&target).iter().any(|f| f != file)
+    }
+
+    /// A file of a folder that is no part of the kernel, which no file of another folder includes.
+    fn outsider(&self, file: &str) -> Found {
+        if let Some(makefile) = self.inputs.program(file) {
+            return self.program(file, makefile);
+        }
+        let why = if file.starts_with("tools/testing/") {
+            "is part of the kernel's tests, and no code of the kernel includes it"
+        } else if file.starts_with("tools/") {
+            "is part of the programs below tools/, and no code of the kernel includes it; those that the build runs \
+             (objtool) are the ones that made this kernel"
+        } else if file.starts_with("samples/") {
+            "is a sample, which this configuration does not build"
+        } else if file.starts_with("scripts/") {
+            return Found::Refused(format!(
+                "is part of a program that the kernel's build runs, so that its effect cannot be told; {LEAVE_OUT}"
+            ));
+        } else {
+            "is no code that the kernel includes"
+        };
+        Found::Nothing(why.to_owned())
+    }
+
+    /// A program that the kernel's build runs.
+    fn program(&self, file: &str, makefile: &str) -> Found {
+        let name = file.rsplit('/').next().unwrap_or(file);
+        let stem = name.strip_suffix(".c").unwrap_or(name);
+        let folder = makefile.rsplit_once('/').map_or("", |(folder, _)| folder);
+        if let Some(why) = self.not_configured(folder) {
+            return Found::Nothing(format!("is a program of the build ({makefile}), and {why}"));
+        }
+        if file.starts_with("arch/x86/boot/") {
+            return Found::Nothing(format!(
+                "is a program that makes the boot code ({makefile}), which has run before this kernel began"
+            ));
+        }
+        Found::Refused(format!(
+            "is a program of the kernel's build ({makefile} makes {stem} of it), so that its effect cannot be told; \
+             {LEAVE_OUT}"
+        ))
+    }
+
+    fn rust(&self, file: &str) -> Found {
+        if outside(file) {
+            return Found::Nothing("is Rust code that is no part of the kernel".to_owned());
+        }
+        if !self.inputs.may_build_rust(self.kernel, file, self.units) {
+            return Found::Nothing(
+                "is not part of this kernel: this configuration does not build the crate"
+                    .to_owned(),
+            );
+        }
+        Found::Refused("is neither C nor a header: Rust code cannot be patched".to_owned())
+    }
+
+    fn assembly(&self, file: &str, change: Change) -> Found {
+        let stem = |file: &str| {
+            let name = file.rsplit('/').next().unwrap_or(file);
+            name.strip_suffix(".S").unwrap_or(name).to_owned()
+        };
+        let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+        if outside(file) {
+            return self.outsider(file);
+        }
+        if change == Change::Modified {
+            if !self.units.contains(file)
+                && image(file, self.units).is_none()
+                && self.inputs.may_build(folder, &stem(file)) == Some(false)
+            {
+                return Found::Nothing(
+                    "is not part of this kernel: this configuration does not build it".to_owned(),
+                );
+            }
+            if let Some(fixed) = fixed(file, self.units) {
+                return Found::Fixed(Fixed {
+                    part: true,
+                    ..fixed
+                });
+            }
+        }
+        Found::Refused(format!(
+            "is neither C nor a header, so that its effect cannot be told; {LEAVE_OUT}"
+        ))
+    }
+
+    /// A file that is neither code nor tells the build what to do.
+    fn other(&self, file: &str, class: Class, included: bool) -> Found {
+        let readers = self.inputs.readers(file);
+        let mut unused = Vec::new();
+        for makefile in &readers {
+            let folder = makefile.rsplit_once('/').map_or("", |(folder, _)| folder);
+            match self.not_configured(folder) {
+                Some(why) => unused.push(format!("{makefile} names it, and {why}")),
+                None => {
+                    return Found::Refused(format!(
+                        "is read by the kernel's build ({makefile} names it), so that its effect cannot be told; {LEAVE_OUT}"
+                    ))
+                }
+            }
+        }
+        if included {
+            return Found::Header;
+        }
+        if let Some(why) = unused.into_iter().next() {
+            return Found::Nothing(why);
+        }
+        if class == Class::Irrelevant
+            || file.starts_with("Documentation/")
+            || file.starts_with("LICENSES/")
+        {
+            return Found::Nothing("is no code, and no Makefile names it".to_owned());
+        }
+        // Those at the top are settings of editors and other tools.
+        if file.starts_with('.') && !file.contains('/') {
+            return Found::Nothing("is no code".to_owned());
+        }
+        if file.starts_with("tools/") || file.starts_with("samples/") {
+            return self.outsider(file);
+        }
+        if file.starts_with("scripts/") {
+            return Found::Nothing(
+                "is a script or its data, and no Makefile or script of the build names it"
+                    .to_owned(),
+            );
+        }
+        Found::Refused(format!(
+            "is neither C nor a header, and nothing of the kernel's build names it, so that its effect cannot be told; \
+             {LEAVE_OUT}"
+        ))
+    }
+
+    /// Says so if this kernel has nothing that was built in a folder of drivers and the like.
+    fn not_configured(&self, folder: &str) -> Option<String> {
+        const FOLDERS: [&str; 4] = ["drivers/", "fs/", "net/", "sound/"];
+        let prefix = format!("{folder}/");
+        let modules = format!("lib/modules/{}/kernel/{folder}", self.kernel.release);
+        let built = !FOLDERS.iter().any(|f| folder.starts_with(f))
+            || self.units.iter().any(|unit| unit.starts_with(&prefix))
+            || self.kernel.dir.join("modules").join(modules).exists();
+        (!built).then(|| format!("this kernel has neither code nor modules of {folder}"))
+    }
+}
+
+/// Why no unit may depend on what changed in a header, if its text tells.
+fn why_unread(kernel: &Kernel, patches: &Patches, file: &str) -> Result<&'static str> {
+    let old = fs::read(kernel.source().join(file)).unwrap_or_default();
+    let new = patches.patched(file)?.unwrap_or_default();
+    Ok(
+        match difference(&String::from_utf8_lossy(&old), &new).is_empty() {
+            true => "differs in comments and white space only",
+            false => "",
+        },
+    )
+}
+
+/// Whether a file tells the build what to do.
+fn build_file(name: &str) -> bool {
+    ["Makefile", "Kbuild", "Kconfig"]
+        .iter()
+        .any(|start| name.starts_with(start))
+        || name.ends_with(".config")
+        || name.ends_with(".mk")
+        || name.ends_with("_defconfig")
+}
+
+/// Whether a file belongs to another architecture, of which User Mode Linux is one.
+fn foreign(path: &str) -> bool {
+    let x86 = |rest: &str| rest.starts_with("x86/") && !rest.starts_with("x86/um/");
+    // `arch/Kconfig` belongs to all of them.
+    path.strip_prefix("arch/")
+        .is_some_and(|rest| rest.contains('/') && !x86(rest))
 }
 
 /// Finds the units that the patches may affect; `units` are those of vmlinux.
 pub fn affected(kernel: &Kernel, patches: &Patches, units: &BTreeSet<String>) -> Result<Affected> {
+    let cache = kernel.dir.join(CACHE);
+    let mut includes = Includes::read(&kernel.source(), &kernel.build(), &cache)?;
+    let files: Vec<String> = includes.files().map(str::to_owned).collect();
+    includes.apply(patches)?;
+    let inputs = Inputs::read(kernel, &includes)?;
+    let finder = Finder {
+        kernel,
+        units,
+        includes: &includes,
+        inputs: &inputs,
+        known: files.iter().map(String::as_str).collect(),
+    };
+
     let mut out = Affected::default();
     let mut refusals = Vec::new();
     let mut included: BTreeSet<String> = BTreeSet::new();
     for (file, change) in &patches.files {
-        match classify(file) {
-            Class::Irrelevant => {}
-            Class::Header => {
-                included.insert(file.clone());
-            }
-            Class::Source if units.contains(file) => {
+        match finder.find(file, *change) {
+            Found::Nothing(why) => out.account.enter(file, Role::Nothing, why),
+            Found::Refused(why) => refusals.push(Refusal::new(file, why)),
+            Found::Fixed(fixed) => {
                 if *change == Change::Removed {
                     refusals.push(Refusal::new(file, "is removed from the kernel"));
                 }
-                out.builtin.insert(file.clone());
+                out.account.enter(file, Role::Fixed, fixed.why);
+                out.fixed.insert(file.clone(), fixed);
+                included.insert(file.clone());
             }
-            Class::Source => {
+            Found::Source if units.contains(file) => {
+                if *change == Change::Removed {
+                    refusals.push(Refusal::new(file, "is removed from the kernel"));
+                }
+                out.account.enter(file, Role::Compiled, "");
+                out.builtin.insert(file.clone());
+                included.insert(file.clone());
+            }
+            Found::Source => {
                 // Of a module, of nothing, or included by another file.
+                out.account.enter(file, Role::Compiled, "");
                 out.elsewhere.insert(file.clone());
                 included.insert(file.clone());
             }
-            Class::Other => refusals.push(Refusal::new(
-                file,
-                "is neither C nor a header, so that its effect cannot be told",
-            )),
+            Found::Header => {
+                out.account
+                    .enter(file, Role::Compiled, why_unread(kernel, patches, file)?);
+                included.insert(file.clone());
+            }
         }
     }
+    if !refusals.is_empty() {
+        return Err(Ending::CannotPatch(refusals).into());
+    }
+    drop(finder);
+    let reverse = includes.reverse();
+    for file in &included {
+        let by = reverse.includers(&BTreeSet::from([file.clone()]));
+        out.account
+            .may_include(file, by.iter().filter(|f| *f != file).count());
+        let mut readers: BTreeSet<String> = inputs
+            .readers(file)
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
+        // A program of the build that includes it.
+        let programs = by.iter().filter(|f| inputs.program(f).is_some());
+        readers.extend(programs.cloned());
+        if !readers.is_empty() {
+            out.read.insert(file.clone(), readers);
+        }
+    }
+    // A C file that nobody includes needs no looking for.
+    included.retain(|file| {
+        let alone = |entry: &Entry| entry.may_include == 0;
+        !(file.ends_with(".c") && out.account.get(file).is_some_and(alone))
+    });
     if !included.is_empty() {
-        let found = by_include(kernel, patches, &included)?;
+        let found = by_include(kernel, patches, &included, &includes, files)?;
         for file in found {
-            if patches.files.contains_key(&file) {
+            // What Rust sees of C is in its bindings, whatever it includes.
+            if patches.files.contains_key(&file)
+                || file.ends_with(".rs")
+                || inputs.program(&file).is_some()
+            {
                 continue;
             }
-            if units.contains(&file) {
+            if let Some(fixed) = fixed(&file, units) {
+                out.fixed.insert(file, fixed);
+            } else if units.contains(&file) {
                 out.by_header.insert(file.clone());
                 out.builtin.insert(file);
             } else {
@@ -138,36 +481,16 @@ pub fn affected(kernel: &Kernel, patches: &Patches, units: &BTreeSet<String>) ->
             }
         }
     }
-    let all: Vec<String> = out.builtin.iter().chain(&out.elsewhere).cloned().collect();
-    for file in all {
-        let starts = |list: &[&str]| list.iter().any(|p| file.starts_with(p));
-        let why = if starts(&EMBEDDED) {
-            "is part of an image inside the kernel (boot code, vDSO)"
-        } else if generator(&file) {
-            "other code is generated from it"
-        } else if file.ends_with(".rs") {
-            "is Rust code that the change may reach"
-        } else if file.ends_with(".S") || file.ends_with(".lds") {
-            "is assembly that the change reaches"
-        } else {
-            continue;
-        };
-        // The build makes these in its usual way, so that it can be seen whether they change.
-        let ordinary = file.ends_with(".S") || (starts(&EMBEDDED) && file.ends_with(".c"));
-        if !patches.files.contains_key(&file) && (ordinary || generator(&file)) {
-            // Linker scripts have no commands of their own, and are refused therefore.
-            let script = file.ends_with(".lds.S");
-            let part = out.builtin.remove(&file) || generator(&file) || starts(&EMBEDDED) || script;
-            out.by_header.remove(&file);
-            out.elsewhere.remove(&file);
-            out.fixed.insert(file, Fixed { why, part });
-        } else {
-            refusals.push(Refusal::new(file, why));
-        }
+    if out.account.any_compiled() {
+        let computed = reverse.computed().into_iter().filter(|file| {
+            let known = out.builtin.contains(file) || out.elsewhere.contains(file);
+            file.ends_with(".c") && !known && !out.fixed.contains_key(file)
+        });
+        out.computed = computed.collect();
+        let rust = includes.files().filter(|f| f.ends_with(".rs"));
+        out.rust = rust.map(str::to_owned).collect();
     }
-    if !refusals.is_empty() {
-        return Err(Ending::CannotPatch(refusals).into());
-    }
+    out.inputs = inputs;
     Ok(out)
 }
 
@@ -176,11 +499,10 @@ fn by_include(
     kernel: &Kernel,
     patches: &Patches,
     targets: &BTreeSet<String>,
+    includes: &Includes,
+    files: Vec<String>,
 ) -> Result<BTreeSet<String>> {
     let (source, build) = (kernel.source(), kernel.build());
-    let mut includes = Includes::read(&source, &build, &kernel.dir.join("kcare-includes"))?;
-    let files: Vec<String> = includes.files().map(str::to_owned).collect();
-    includes.apply(patches)?;
 
     let is_unit = |file: &str| matches!(file.rsplit_once('.'), Some((_, "c" | "S" | "rs" | "lds")));
     // To look at what the compiler sees in a few units is exact, and takes less time than to look for names.
@@ -369,11 +691,28 @@ mod tests {
         assert_eq!(classify("arch/x86/mm/fault.c"), Class::Source);
         assert_eq!(classify("arch/arm64/mm/fault.c"), Class::Irrelevant);
         assert_eq!(classify("include/net/ip.h"), Class::Header);
-        assert_eq!(classify("tools/testing/selftests/x.c"), Class::Irrelevant);
+        assert_eq!(classify("arch/x86/um/mem_64.c"), Class::Irrelevant);
+        assert_eq!(classify("tools/lib/bpf/relo_core.c"), Class::Source);
         assert_eq!(classify("Documentation/x.rst"), Class::Irrelevant);
         assert_eq!(classify("net/Kconfig"), Class::Other);
         assert_eq!(classify("fs/Makefile"), Class::Other);
         assert_eq!(classify("arch/x86/entry/entry_64.S"), Class::Other);
         assert_eq!(classify("rust/kernel/lib.rs"), Class::Other);
+    }
+
+    #[test]
+    fn images_are_told_from_the_code_beside_them() {
+        let units = BTreeSet::from(["arch/x86/entry/vdso/vma.c".to_owned()]);
+        assert_eq!(image("arch/x86/entry/vdso/vma.c", &units), None);
+        let vdso = image("arch/x86/entry/vdso/common/vclock_gettime.c", &units);
+        assert_eq!(vdso, Some(Image::Inside));
+        assert_eq!(
+            image("arch/x86/boot/compressed/misc.c", &units),
+            Some(Image::Boot)
+        );
+        assert!(fixed("arch/x86/boot/header.S", &units).is_some_and(|f| f.boot));
+        assert!(fixed("arch/x86/lib/getuser.S", &units).is_some_and(|f| !f.boot && !f.part));
+        assert!(fixed("kernel/sched/rq-offsets.c", &units).is_some());
+        assert!(fixed("fs/pipe.c", &units).is_none());
     }
 }
