@@ -20,7 +20,7 @@ use crate::emit::{emit, About};
 use crate::image::{ImageId, Images, VMLINUX};
 use crate::inputs::{generated, Generated};
 use crate::kernel::Kernel;
-use crate::obj::{Layout, Obj};
+use crate::obj::{Kind, Layout, Obj};
 use crate::patch::Patches;
 use crate::plain;
 use crate::preimage::preimage;
@@ -305,7 +305,9 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
     let selection = &selector.selection;
     notes.extend(selection.notes.iter().cloned());
     let mut explanation = account_of_files(request, &account);
+    let compared: Vec<String> = states.iter().map(what_was_compared).collect();
     if request.explain {
+        explanation.extend(compared.iter().map(|line| format!("unit {line}")));
         explanation.extend(explain(&states, &selector));
     }
     if !selection.refusals.is_empty() {
@@ -316,7 +318,8 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
         explanation.iter().for_each(|line| eprintln!("{line}"));
         // The account has those remarks already that it makes itself.
         notes.retain(|note| !account.remarks().contains(note));
-        return Err(Ending::NothingChanged(with_notes(account.nothing(true), &notes)).into());
+        let text = with_notes(account.nothing(true), &compared);
+        return Err(Ending::NothingChanged(with_notes(text, &notes)).into());
     }
     structs.check_replaced(&states, selection)?;
     notes.extend(structs.remarks);
@@ -811,6 +814,32 @@ fn build_time(patches: &Patches) -> Result<u64> {
             .with_context(|| format!("SOURCE_DATE_EPOCH is `{text}`")),
         Err(_) => Ok(patches.time),
     }
+}
+
+/// What was compared of a unit, and how much of it differs.
+fn what_was_compared(state: &UnitState) -> String {
+    let count = |kind: Kind, test: &dyn Fn(&Verdict) -> bool| {
+        let all = state.diff.verdicts.iter();
+        all.filter(|(id, verdict)| state.new.items[**id].kind == kind && test(verdict))
+            .count()
+    };
+    let differs = |verdict: &Verdict| matches!(verdict, Verdict::Changed(_));
+    let new = |verdict: &Verdict| *verdict == Verdict::New;
+    let of = |kind: Kind| {
+        let (differ, new) = (count(kind, &differs), count(kind, &new));
+        format!(
+            "{differ} differ and {new} are new of {}",
+            count(kind, &|_| true)
+        )
+    };
+    format!(
+        "{}: {} functions, {} variables and constants; {} are gone; as it was shipped, {} differ",
+        state.source,
+        of(Kind::Func),
+        of(Kind::Data),
+        state.diff.gone.len(),
+        state.shipped_changes.len(),
+    )
 }
 
 /// One line for each symbol: what became of it and why.
