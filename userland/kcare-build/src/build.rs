@@ -160,25 +160,27 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
     let mut notes = Vec::new();
     let mut images = Images::from(vmlinux);
     let names = images.vmlinux.unit_names(&kernel.source())?;
-    let (mut units, included, mut affected) = progress.step("find the affected units", || {
-        let mut affected = units::affected(kernel, &patches, &names)?;
-        patches.link_tree(&kernel.source(), compiler.tree(), &BTreeSet::new())?;
-        let compiled: BTreeSet<String> = affected.account.compiled().map(str::to_owned).collect();
-        let more = computed::reading(kernel, &compiler, &affected.computed, &names, &compiled)?;
-        for file in more {
-            match names.contains(&file) {
-                true => affected.builtin.insert(file),
-                false => affected.elsewhere.insert(file),
-            };
-        }
-        let modular = modules(kernel, &affected.elsewhere)?;
-        let all: BTreeSet<String> = affected.builtin.union(&modular).cloned().collect();
-        let (named, included) = compiler
-            .units(&all)?
-            .into_iter()
-            .partition::<Vec<_>, _>(|u| patches.files.contains_key(&u.source));
-        Ok((named, included, affected))
-    })?;
+    let (mut units, mut included, mut affected) =
+        progress.step("find the affected units", || {
+            let mut affected = units::affected(kernel, &patches, &names, progress)?;
+            patches.link_tree(&kernel.source(), compiler.tree(), &BTreeSet::new())?;
+            let compiled: BTreeSet<String> =
+                affected.account.compiled().map(str::to_owned).collect();
+            let more = computed::reading(kernel, &compiler, &affected.computed, &names, &compiled)?;
+            for file in more {
+                match names.contains(&file) {
+                    true => affected.builtin.insert(file),
+                    false => affected.elsewhere.insert(file),
+                };
+            }
+            let modular = modules(kernel, &affected.elsewhere)?;
+            let all: BTreeSet<String> = affected.builtin.union(&modular).cloned().collect();
+            let (named, included) = compiler
+                .units(&all)?
+                .into_iter()
+                .partition::<Vec<_>, _>(|u| patches.files.contains_key(&u.source));
+            Ok((named, included, affected))
+        })?;
     let building = Building {
         compiler: &compiler,
         patches: &patches,
@@ -203,14 +205,20 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
     if !included.is_empty() {
         let label = format!("look through {} unit(s) that include", included.len());
         seeing = progress.step(&label, || {
-            let looked = included.clone();
-            let seeing = building.with_another_text(included)?;
-            building.account(&looked, &mut affected.account)?;
-            if let Some(first) = seeing.first() {
-                let first = std::slice::from_ref(first);
-                building.compile(first, &[Flavour::Split, Flavour::Patched])?;
-                // Only the refusal matters here.
-                Structs::new(&request.layouts).check(&compiler, first)?;
+            // If a layout changes, a few units tell as much as thousands.
+            let rest = included.split_off(included.len().min(FIRST));
+            let mut seeing = Vec::new();
+            for part in [included, rest] {
+                let looked = part.clone();
+                let more = building.with_another_text(part)?;
+                building.account(&looked, &mut affected.account)?;
+                if let Some(first) = more.first().filter(|_| seeing.is_empty()) {
+                    let first = std::slice::from_ref(first);
+                    building.compile(first, &[Flavour::Split, Flavour::Patched])?;
+                    // Only the refusal matters here.
+                    Structs::new(&request.layouts).check(&compiler, first)?;
+                }
+                seeing.extend(more);
             }
             Ok(seeing)
         })?;
@@ -234,13 +242,17 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
     }
     if !seeing.is_empty() {
         let label = format!("compare {} unit(s) that see the change", seeing.len());
-        let more = progress.step(&label, || building.with_another_object(seeing))?;
+        let all = seeing.len();
+        let more = progress.step(&label, || {
+            building.with_another_object(seeing, request.max_units)
+        })?;
         if more.len() > request.max_units {
-            let count = more.len();
+            let most = request.max_units;
             return Err(refuse(
                 "header fan-out",
                 format!(
-                    "{count} units that include change; --max-units {count} lets them be built"
+                    "more than {most} units that include change, of {all} that see the change; \
+                     --max-units {all} lets them be built"
                 ),
             ));
         }
@@ -593,6 +605,12 @@ fn changed_exports(state: &UnitState) -> Vec<String> {
     added.chain(removed).collect()
 }
 
+/// So many units are looked at before it is asked whether a layout changes.
+const FIRST: usize = 16;
+
+/// So many units are compiled before they are compared.
+const PART: usize = 16;
+
 /// What it takes to compile units before and after the patches.
 struct Building<'a> {
     compiler: &'a Compiler<'a>,
@@ -672,7 +690,9 @@ impl Building<'_> {
 
     /// Leaves units out whose object cannot differ, by the text that they see before and after.
     fn with_another_text(&self, units: Vec<Unit>) -> Result<Vec<Unit>> {
-        self.only("preprocessed", units, |unit| {
+        let count = Count::new(self.progress, "preprocessed", units.len());
+        self.only(units, |unit| {
+            count.one();
             let new = self.compiler.preprocess(unit, Flavour::ExactPatched)?;
             // What leaves the tree of links shows the old text.
             if self.unpatched_include(&new.deps)? {
@@ -693,26 +713,41 @@ impl Building<'_> {
         })
     }
 
-    /// Leaves units out that compile to the same as they were shipped.
-    fn with_another_object(&self, units: Vec<Unit>) -> Result<Vec<Unit>> {
-        self.compile(&units, &[Flavour::Exact, Flavour::ExactPatched])?;
-        self.only("compared", units, |unit| {
-            let object = |flavour| fs::read(self.compiler.object(unit, flavour));
-            if object(Flavour::Exact)? == object(Flavour::ExactPatched)? {
-                return Ok(false);
+    /// Leaves units out that compile to the same as they were shipped; stops when more than `most` do not.
+    fn with_another_object(&self, units: Vec<Unit>, most: usize) -> Result<Vec<Unit>> {
+        let count = Count::new(self.progress, "compiled and compared", units.len());
+        let mut out = Vec::new();
+        for part in units.chunks(PART) {
+            self.compile(part, &[Flavour::Exact, Flavour::ExactPatched])?;
+            out.extend(self.only(part.to_vec(), |unit| {
+                let another = self.another_object(unit)?;
+                count.one();
+                Ok(another)
+            })?);
+            if out.len() > most {
+                break;
             }
-            if generator(&unit.source) {
-                return Ok(true);
-            }
-            // Names of source files may be all that differs.
-            let read = |flavour| self.compiler.read(unit, flavour, Layout::Joint);
-            let (old, new) = (read(Flavour::Exact)?, read(Flavour::ExactPatched)?);
-            let renames = Renames::default();
-            let specials = (Special::read(&old)?, Special::read(&new)?);
-            let diff = compare(&old, &specials.0, &new, &specials.1, &renames)?;
-            let same = diff.verdicts.values().all(|v| *v == Verdict::Same);
-            Ok(!(same && diff.gone.is_empty() && diff.sections.is_empty()))
-        })
+        }
+        Ok(out)
+    }
+
+    /// Whether a unit that was compiled before and after is another one.
+    fn another_object(&self, unit: &Unit) -> Result<bool> {
+        let object = |flavour| fs::read(self.compiler.object(unit, flavour));
+        if object(Flavour::Exact)? == object(Flavour::ExactPatched)? {
+            return Ok(false);
+        }
+        if generator(&unit.source) {
+            return Ok(true);
+        }
+        // Names of source files may be all that differs.
+        let read = |flavour| self.compiler.read(unit, flavour, Layout::Joint);
+        let (old, new) = (read(Flavour::Exact)?, read(Flavour::ExactPatched)?);
+        let renames = Renames::default();
+        let specials = (Special::read(&old)?, Special::read(&new)?);
+        let diff = compare(&old, &specials.0, &new, &specials.1, &renames)?;
+        let same = diff.verdicts.values().all(|v| *v == Verdict::Same);
+        Ok(!(same && diff.gone.is_empty() && diff.sections.is_empty()))
     }
 
     /// Whether a unit that is no part of vmlinux or a module compiles to another code than it did.
@@ -751,21 +786,18 @@ impl Building<'_> {
         Ok(())
     }
 
-    /// The units of which something is true; `done` says what was done with those that have been looked at.
+    /// The units of which something is true.
     fn only(
         &self,
-        done: &str,
         units: Vec<Unit>,
         test: impl Fn(&Unit) -> Result<bool> + Sync,
     ) -> Result<Vec<Unit>> {
         let found = Mutex::new(BTreeSet::new());
-        let count = Count::new(self.progress, done, units.len());
         parallel(&units, |unit| {
             if test(unit)? {
                 let mut found = found.lock().unwrap_or_else(|e| e.into_inner());
                 found.insert(unit.source.clone());
             }
-            count.one();
             Ok(())
         })?;
         let found = found.into_inner().unwrap_or_else(|e| e.into_inner());

@@ -2,10 +2,9 @@
 
 //! Just enough of C to tell which names a changed header defines, and who mentions a name.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use crate::diff::matches;
-use crate::words::{in_word, PASTE};
 
 /// A token; comments and white space are gone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -208,6 +207,9 @@ struct Splitter {
 impl Splitter {
     fn text(&mut self, all: Vec<Token>) {
         for token in all {
+            if self.depth == 0 && token.name().is_some() && is_macro_call(&self.tokens) {
+                self.end();
+            }
             if token.is("{") || token.is("(") || token.is("[") {
                 if self.depth == 0 && token.is("{") {
                     self.function = looks_like_function(&self.tokens);
@@ -271,6 +273,32 @@ impl Splitter {
     }
 }
 
+/// Whether this is a macro with its arguments and nothing else, `DEFINE_GUARD(a, b)`: what follows without a `;`
+/// between them is something of its own.
+fn is_macro_call(tokens: &[Token]) -> bool {
+    let (Some(Token::Name(name)), Some(open), Some(last)) =
+        (tokens.first(), tokens.get(1), tokens.last())
+    else {
+        return false;
+    };
+    let upper = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    let mut depth = 0usize;
+    // The parentheses are closed by the last token, and not before.
+    let closes = tokens.iter().skip(1).position(|token| {
+        if token.is("(") {
+            depth += 1;
+        } else if token.is(")") {
+            depth = depth.saturating_sub(1);
+        }
+        depth == 0
+    });
+    name.starts_with(|c: char| c.is_ascii_uppercase())
+        && name.chars().all(upper)
+        && open.is("(")
+        && last.is(")")
+        && closes == Some(tokens.len() - 2)
+}
+
 /// Whether what stands in front of a `{` is a function's head.
 fn looks_like_function(tokens: &[Token]) -> bool {
     let typed = |t: &Token| matches!(t.name(), Some("struct" | "union" | "enum" | "typedef"));
@@ -311,6 +339,153 @@ fn has_type(tokens: &[Token]) -> bool {
     names.any(|n| !SPECIFIERS.contains(&n) && !ANNOTATIONS.contains(&n))
 }
 
+/// The tag and the names of `enum tag { A, B = 1 }`.
+fn enumerators(all: &[Token]) -> Option<BTreeSet<String>> {
+    let (tag, list) = enumeration(all)?;
+    let names = list.into_iter().map(|(name, _)| name.to_owned());
+    Some(names.chain(tag.map(str::to_owned)).collect())
+}
+
+/// The tag of an enumeration, if it has one, and its names with the tokens of their values.
+type Enumeration<'a> = (Option<&'a str>, Vec<(&'a str, &'a [Token])>);
+
+fn enumeration(all: &[Token]) -> Option<Enumeration<'_>> {
+    let (tag, rest) = match all {
+        [Token::Name(word), Token::Name(tag), rest @ ..] if word == "enum" => (Some(tag), rest),
+        [Token::Name(word), rest @ ..] if word == "enum" => (None, rest),
+        _ => return None,
+    };
+    let (open, list) = rest.split_first()?;
+    let (close, list) = list.split_last()?;
+    if !open.is("{") || !close.is("}") {
+        return None;
+    }
+    let mut names = Vec::new();
+    let mut start = 0;
+    let mut depth = 0usize;
+    for end in 0..=list.len() {
+        match list.get(end) {
+            Some(token) if token.is("(") || token.is("{") || token.is("[") => depth += 1,
+            Some(token) if token.is(")") || token.is("}") || token.is("]") => {
+                depth = depth.checked_sub(1)?;
+            }
+            Some(token) if depth == 0 && token.is(",") => {}
+            Some(_) => {}
+            None if depth == 0 => {}
+            None => return None,
+        }
+        if end < list.len() && (depth > 0 || !list[end].is(",")) {
+            continue;
+        }
+        match &list[start..end] {
+            [] if end == list.len() => {}
+            [Token::Name(name)] => names.push((name.as_str(), &list[end..end])),
+            [Token::Name(name), equals, value @ ..] if equals.is("=") => {
+                names.push((name.as_str(), value));
+            }
+            _ => return None,
+        }
+        start = end + 1;
+    }
+    Some((tag.map(String::as_str), names))
+}
+
+/// What differs between two forms of one enumeration: the names from the first that differs on, and the tag if the type
+/// of the values may be another one.
+fn renumbered(old: &[Token], new: &[Token]) -> Option<BTreeSet<String>> {
+    let ((tag, old), (new_tag, new)) = (enumeration(old)?, enumeration(new)?);
+    if tag.is_none() || tag != new_tag {
+        return None;
+    }
+    let kept = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
+    // Small numbers, given or counted, are of type unsigned int.
+    let small = |value: &[Token]| match value {
+        [] => true,
+        [Token::Other(number)] => number.len() <= 5 && number.bytes().all(|b| b.is_ascii_digit()),
+        _ => false,
+    };
+    let plain = old.iter().chain(&new).all(|(_, value)| small(value));
+    let names = old[kept..]
+        .iter()
+        .chain(&new[kept..])
+        .map(|(name, _)| *name);
+    let tag = tag.filter(|_| !plain);
+    Some(names.chain(tag).map(str::to_owned).collect())
+}
+
+/// What a difference changes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Names of what differs, each of which has to be mentioned to have an effect.
+    pub names: BTreeSet<String>,
+    /// Of these, names of enumerations; if one is a macro, it may stand for others.
+    pub enumerators: BTreeSet<String>,
+    /// Whether something without such names differs.
+    pub more: bool,
+}
+
+/// Names what the chunks of a difference define, those of the old text and of the new one.
+pub fn changes(chunks: &[Chunk]) -> Changes {
+    let mut out = Changes::default();
+    let body = |chunk: &Chunk| match chunk.tokens.split_last() {
+        Some((last, all)) if !chunk.directive && !chunk.torn && last.is(";") => Some(all.to_vec()),
+        _ => None,
+    };
+    let forms: Vec<Option<Vec<Token>>> = chunks.iter().map(body).collect();
+    for (n, chunk) in chunks.iter().enumerate() {
+        let this = forms[n].as_deref().filter(|all| enumeration(all).is_some());
+        let Some(this) = this else {
+            match chunk.defines() {
+                Defines::Names(names) => out.names.extend(names),
+                Defines::Unknown => out.more = true,
+            }
+            continue;
+        };
+        // Its other form, if there is one other with this tag.
+        let tag = enumeration(this).and_then(|(tag, _)| tag);
+        let others: Vec<&[Token]> = forms
+            .iter()
+            .enumerate()
+            .filter(|(m, _)| *m != n)
+            .filter_map(|(_, form)| form.as_deref())
+            .filter(|form| enumeration(form).is_some_and(|(other, _)| other == tag))
+            .collect();
+        let names = match others.as_slice() {
+            [other] => renumbered(this, other),
+            _ => None,
+        };
+        let names = names.or_else(|| enumerators(this)).unwrap_or_default();
+        out.enumerators.extend(
+            enumeration(this)
+                .into_iter()
+                .flat_map(|(_, list)| list.into_iter().map(|(name, _)| name.to_owned())),
+        );
+        out.names.extend(names);
+    }
+    out
+}
+
+/// Whether these tokens are a type and nothing else: words of C, a tag or one other name, and asterisks.
+fn plain_type(tokens: &[Token]) -> bool {
+    const WORDS: [&str; 12] = [
+        "bool", "char", "const", "double", "float", "int", "long", "short", "signed", "unsigned",
+        "void", "volatile",
+    ];
+    let (mut basic, mut named, mut tag) = (false, false, false);
+    for token in tokens {
+        match token.name() {
+            Some("struct" | "union" | "enum") if !basic && !named => tag = true,
+            Some("const" | "volatile") => {}
+            Some(_) if tag => (tag, named) = (false, true),
+            Some(word) if WORDS.contains(&word) && !named => basic = true,
+            Some(_) if !basic && !named => named = true,
+            None if token.is("*") && (basic || named) => {}
+            _ => return false,
+        }
+    }
+    (basic || named) && !tag
+}
+
 /// Annotations that stand in front of parentheses and are no function's name.
 const ANNOTATIONS: [&str; 20] = [
     "__acquires",
@@ -343,6 +518,9 @@ impl Chunk {
         }
         if self.torn {
             return Defines::Unknown;
+        }
+        if let Some(names) = self.declared() {
+            return Defines::Names(names);
         }
         let last = self.tokens.last();
         let body = last.is_some_and(|t| t.is("}"));
@@ -396,6 +574,50 @@ impl Chunk {
         (plain && end >= 2).then_some(name)
     }
 
+    /// The names of a type without members, of an enumeration, or of a variable of this file that has a value.
+    ///
+    /// Each word in it is one of C, the name of a type, or one of these: another one might be a macro for an attribute
+    /// that gives it an effect of its own.
+    fn declared(&self) -> Option<BTreeSet<String>> {
+        let (last, all) = self.tokens.split_last()?;
+        if !last.is(";") {
+            return None;
+        }
+        let word = |i: usize| all.get(i).and_then(Token::name);
+        match (word(0)?, word(1)) {
+            ("struct" | "union", Some(tag)) if all.len() == 2 => {
+                Some(BTreeSet::from([tag.to_owned()]))
+            }
+            ("enum", _) => enumerators(all),
+            ("typedef", _) => {
+                let (name, kind) = all.split_last()?;
+                (plain_type(kind.get(1..)?) && !all[1..].iter().any(|t| t.is(",")))
+                    .then_some(BTreeSet::from([name.name()?.to_owned()]))
+            }
+            ("static", _) => {
+                let end = all.iter().position(|t| t.is("=") || t.is("["))?;
+                let value = all.iter().position(|t| t.is("="))?;
+                // What follows the value may be another variable.
+                let mut depth = 0usize;
+                for token in &all[value..] {
+                    if token.is("{") || token.is("(") || token.is("[") {
+                        depth += 1;
+                    } else if token.is("}") || token.is(")") || token.is("]") {
+                        depth = depth.checked_sub(1)?;
+                    } else if depth == 0 && token.is(",") {
+                        return None;
+                    }
+                }
+                let (name, kind) = all[..end].split_last()?;
+                let size = all.get(end..value)?;
+                let whole = size.is_empty() || (size[0].is("[") && size[size.len() - 1].is("]"));
+                (whole && plain_type(kind.get(1..)?))
+                    .then_some(BTreeSet::from([name.name()?.to_owned()]))
+            }
+            _ => None,
+        }
+    }
+
     fn directive_defines(&self) -> Defines {
         match (self.tokens.get(1).and_then(Token::name), self.tokens.get(2)) {
             (Some("define" | "undef"), Some(Token::Name(name))) => {
@@ -405,275 +627,19 @@ impl Chunk {
         }
     }
 
-    /// Whether it mentions one of the names, or may make one up by `##`.
-    pub fn mentions(&self, wanted: &Wanted) -> bool {
-        let all: HashSet<&str> = self.texts().collect();
-        all.iter().any(|text| wanted.names.contains(*text)) || wanted.made_of(&all)
+    /// Whether it mentions one of the names.
+    pub fn mentions(&self, names: &BTreeSet<String>) -> bool {
+        let mut own = self.tokens.iter().filter_map(Token::name);
+        own.any(|name| names.contains(name))
     }
 
-    fn texts(&self) -> impl Iterator<Item = &str> {
-        self.tokens.iter().map(|token| match token {
+    /// Its words and punctuators, with blanks between them.
+    pub fn text(&self) -> String {
+        let texts = self.tokens.iter().map(|token| match token {
             Token::Name(text) | Token::Other(text) => text.as_str(),
-        })
+        });
+        texts.collect::<Vec<_>>().join(" ")
     }
-
-    /// The words beside `##`, and the macro's own name, if it is a macro with that operator.
-    fn pasted(&self) -> Option<(String, Vec<&str>)> {
-        let Defines::Names(names) = self.directive_defines() else {
-            return None;
-        };
-        let texts: Vec<&str> = self.texts().collect();
-        // What stands for an argument is not written by the macro.
-        let parameters: HashSet<&str> = match texts.get(3) {
-            Some(&"(") => texts
-                .iter()
-                .skip(4)
-                .take_while(|t| **t != ")")
-                .copied()
-                .collect(),
-            _ => HashSet::new(),
-        };
-        let beside = texts
-            .iter()
-            .enumerate()
-            .filter(|(_, t)| **t == "##")
-            .flat_map(|(i, _)| [i.checked_sub(1), Some(i + 1)])
-            .filter_map(|i| texts.get(i?).copied())
-            .filter(|text| !parameters.contains(text))
-            .collect();
-        Some((names.into_iter().next()?, beside))
-    }
-}
-
-/// Words of the source tree that are looked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Words {
-    /// Those that occur at all.
-    pub all: BTreeSet<String>,
-    /// Those that stand beside `##`, with the macros that paste them and the macros that use these.
-    pub pasted: BTreeMap<String, BTreeSet<String>>,
-}
-
-impl Words {
-    /// Takes the words of others in.
-    pub fn extend(&mut self, other: Words) {
-        self.all.extend(other.all);
-        for (word, macros) in other.pasted {
-            self.pasted.entry(word).or_default().extend(macros);
-        }
-    }
-}
-
-/// Names to look for, and the pieces from which `##` can make them.
-#[derive(Debug, Default)]
-pub struct Wanted {
-    names: BTreeSet<String>,
-    /// Pieces that make a name where they stand together.
-    together: Vec<Vec<String>>,
-    /// A piece that makes a name where it is given to one of the macros.
-    given: Vec<(String, BTreeSet<String>)>,
-    /// Pieces written in macros that may be given the rest of a name.
-    tracked: HashSet<String>,
-    /// What was found so far.
-    found: Words,
-    /// Names, and every piece that a name may be made of.
-    words: HashSet<Vec<u8>>,
-    longest: usize,
-    /// First bytes of the words.
-    first: Vec<bool>,
-}
-
-impl Wanted {
-    /// Looks for these names; `found` is what [`Wanted::in_text`] found for the same names before.
-    ///
-    /// `ip_##x` makes a name only where `x` is given the rest of it, and the rest then stands there as a
-    /// word. Pieces that nobody has written make no name.
-    pub fn new(names: &BTreeSet<String>, found: &Words) -> Self {
-        let mut words = HashSet::new();
-        let mut together = Vec::new();
-        let mut given = Vec::new();
-        let mut tracked = HashSet::new();
-        for name in names {
-            words.insert(name.clone().into_bytes());
-            for parting in partings(name) {
-                words.extend(parting.iter().map(|p| p.clone().into_bytes()));
-                if !parting.iter().all(|p| found.all.contains(p)) {
-                    continue;
-                }
-                // Any of the pieces may be written in the macro, and the others be given to it.
-                for mask in 0..1usize << parting.len() {
-                    let (mut own, mut rest) = (Vec::new(), Vec::new());
-                    for (i, piece) in parting.iter().enumerate() {
-                        if mask & 1 << i != 0 {
-                            own.push(piece);
-                        } else {
-                            rest.push(piece.clone());
-                        }
-                    }
-                    // An underscore between two pieces is in too many macros to tell anything.
-                    own.retain(|p| *p != "_");
-                    let macros: Option<Vec<_>> = own.iter().map(|p| found.pasted.get(*p)).collect();
-                    match (macros, rest.as_slice()) {
-                        (Some(macros), [one]) => {
-                            tracked.extend(own.into_iter().cloned());
-                            let macros = macros.into_iter().flatten().cloned().collect();
-                            given.push((one.clone(), macros));
-                        }
-                        (Some(_), [_, _, ..]) => together.push(rest),
-                        _ => {}
-                    }
-                }
-            }
-        }
-        let macros = found
-            .pasted
-            .iter()
-            .filter(|(word, _)| tracked.contains(*word));
-        words.extend(macros.flat_map(|(_, m)| m).map(|m| m.clone().into_bytes()));
-        let mut first = vec![false; 256];
-        for word in &words {
-            first[usize::from(word[0])] = true;
-        }
-        Wanted {
-            names: names.clone(),
-            together,
-            given,
-            tracked,
-            found: found.clone(),
-            longest: words.iter().map(Vec::len).max().unwrap_or(0),
-            words,
-            first,
-        }
-    }
-
-    /// Everything that is looked for, pieces included.
-    pub fn words(&self) -> impl Iterator<Item = &[u8]> {
-        self.words.iter().map(Vec::as_slice)
-    }
-
-    /// Whether both look for the same.
-    pub fn same(&self, other: &Wanted) -> bool {
-        (&self.names, &self.together, &self.given) == (&other.names, &other.together, &other.given)
-    }
-
-    /// Whether a name can be made of these words.
-    fn made_of(&self, all: &HashSet<&str>) -> bool {
-        self.together
-            .iter()
-            .any(|pieces| pieces.iter().all(|p| all.contains(p.as_str())))
-            || self.given.iter().any(|(piece, macros)| {
-                all.contains(piece.as_str()) && macros.iter().any(|m| all.contains(m.as_str()))
-            })
-    }
-
-    /// Adds the words of a text that are looked for, names and pieces of names, to `found`.
-    ///
-    /// Returns whether the text may mention a name.
-    pub fn in_text(&self, text: &[u8], found: &mut Words) -> bool {
-        let mut here = BTreeSet::new();
-        let mut i = 0;
-        while i < text.len() {
-            if !in_word(text[i]) {
-                i += 1;
-                continue;
-            }
-            let start = i;
-            while i < text.len() && in_word(text[i]) {
-                i += 1;
-            }
-            let word = &text[start..i];
-            if word.len() <= self.longest
-                && self.first[usize::from(word[0])]
-                && self.words.contains(word)
-            {
-                here.insert(String::from_utf8_lossy(word).into_owned());
-            }
-        }
-        let all: HashSet<&str> = here.iter().map(String::as_str).collect();
-        let matters = self.matters(&all);
-        if self.may_paste(&all, text.windows(2).any(|w| w == PASTE)) {
-            self.find_macros(&String::from_utf8_lossy(text), &here, found);
-        }
-        found.all.append(&mut here);
-        matters
-    }
-
-    /// Whether a text with these words may mention a name.
-    pub fn matters(&self, words: &HashSet<&str>) -> bool {
-        words.iter().any(|word| self.names.contains(*word)) || self.made_of(words)
-    }
-
-    /// Whether a text with these words, and with `##` or not, may have a macro that pastes one of them,
-    /// or that uses such a macro.
-    pub fn may_paste(&self, words: &HashSet<&str>, operator: bool) -> bool {
-        !words.is_empty()
-            && (operator
-                || self
-                    .found
-                    .pasted
-                    .values()
-                    .flatten()
-                    .any(|m| words.contains(m.as_str())))
-    }
-
-    /// Finds the macros that paste one of the words, or use a macro that does.
-    fn find_macros(&self, text: &str, here: &BTreeSet<String>, found: &mut Words) {
-        for chunk in chunks(text).iter().filter(|c| c.directive) {
-            let Some((name, beside)) = chunk.pasted() else {
-                continue;
-            };
-            for word in beside
-                .into_iter()
-                .filter(|w| *w != "_" && here.contains(*w))
-            {
-                found
-                    .pasted
-                    .entry(word.to_owned())
-                    .or_default()
-                    .insert(name.clone());
-            }
-            // Who uses such a macro matters only if there is a name to be made with it.
-            let tracked = self
-                .found
-                .pasted
-                .iter()
-                .filter(|(word, _)| self.tracked.contains(*word));
-            for (word, macros) in tracked {
-                if chunk.texts().any(|t| macros.contains(t)) {
-                    found
-                        .pasted
-                        .entry(word.clone())
-                        .or_default()
-                        .insert(name.clone());
-                }
-            }
-        }
-    }
-}
-
-/// The ways to part a name into two or three pieces, at underscores and in front of numbers.
-fn partings(name: &str) -> Vec<Vec<String>> {
-    let bytes = name.as_bytes();
-    let mut cuts: Vec<usize> = (1..bytes.len())
-        .filter(|&i| {
-            bytes[i] == b'_'
-                || bytes[i - 1] == b'_'
-                || (bytes[i].is_ascii_digit() != bytes[i - 1].is_ascii_digit())
-        })
-        .collect();
-    cuts.dedup();
-    let mut out = Vec::new();
-    for (i, &a) in cuts.iter().enumerate() {
-        out.push(vec![name[..a].to_owned(), name[a..].to_owned()]);
-        for &b in &cuts[i + 1..] {
-            out.push(vec![
-                name[..a].to_owned(),
-                name[a..b].to_owned(),
-                name[b..].to_owned(),
-            ]);
-        }
-    }
-    out
 }
 
 /// The chunks that only one of two files has, or that the two have under other conditions. A condition itself is
@@ -769,15 +735,63 @@ mod tests {
         for text in [
             "struct s { int a; };",
             "typedef int (*f)(void);",
-            "static int x = f(1);",
             "int y;",
             "#if defined(X)",
             "#include <a.h>",
-            "enum e { A, B };",
-            "static const struct s t = { .f = g(1) };",
+            "enum e { LIST(ENTRY) };",
+            "enum e { A, LIST };\nint x;",
+            "enum e { A } __packed;",
+            "static const struct s t __used = { .f = g(1) };",
+            "static __initconst int t[] = { 1 };",
+            "static int a = 1, b;",
+            "static int x;",
+            "typedef int a, b;",
         ] {
+            let text = text.split_once('\n').map_or(text, |(first, _)| first);
+            if text == "enum e { A, LIST };" {
+                // A macro without arguments may stand for several, as may each name of a declaration.
+                continue;
+            }
             assert_eq!(names(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn types_enumerations_and_constants_define_names() {
+        let all = |text: &str| names(text).unwrap_or_default().join(" ");
+        assert_eq!(all("struct s;"), "s");
+        assert_eq!(all("enum e { A, B = 1 << 2, C, };"), "A B C e");
+        assert_eq!(all("enum { A = sizeof(int) };"), "A");
+        assert_eq!(all("typedef struct s *ref;"), "ref");
+        assert_eq!(all("typedef unsigned long T;"), "T");
+        assert_eq!(
+            all("static const char * const v[] = { LIST(STRING) };"),
+            "v"
+        );
+        assert_eq!(all("static const struct s t = { .f = g(1, 2) };"), "t");
+        assert_eq!(all("static u8 w[2][3] = { 1, 2 };"), "w");
+        assert_eq!(all("static int x = f(1);"), "x");
+    }
+
+    #[test]
+    fn a_macro_without_an_end_is_something_of_its_own() {
+        let text = "DEFINE_GUARD(a, f(b), c)\nextern int f(void);\nDECLARE_X(y)\nDECLARE_X(z);\n\
+                    SYSCALL_DEFINE1(a, int, b)\n{\n\treturn 0;\n}\n";
+        let all: Vec<String> = chunks(text).iter().map(Chunk::text).collect();
+        assert_eq!(
+            all,
+            [
+                "DEFINE_GUARD ( a , f ( b ) , c )",
+                "extern int f ( void ) ;",
+                "DECLARE_X ( y )",
+                "DECLARE_X ( z ) ;",
+                "SYSCALL_DEFINE1 ( a , int , b ) { return 0 ; }",
+            ]
+        );
+        assert_eq!(
+            names("__printf(1, 2) int p(const char *s, ...);"),
+            Some(vec!["p".to_owned()])
+        );
     }
 
     #[test]
@@ -788,6 +802,26 @@ mod tests {
         let diff = difference(old, new);
         assert_eq!(diff.len(), 3);
         assert_eq!(difference(old, old), []);
+    }
+
+    #[test]
+    fn of_an_enumeration_the_names_with_other_values_change() {
+        let between = |old: &str, new: &str| {
+            let all = changes(&difference(old, new));
+            assert!(!all.more);
+            all.names.into_iter().collect::<Vec<_>>().join(" ")
+        };
+        let old = "enum e { A, B, C };";
+        assert_eq!(between(old, "enum e { A, B, C, D };"), "D");
+        assert_eq!(between(old, "enum e { A, X, B, C };"), "B C X");
+        assert_eq!(between(old, "enum e { A, B = 7, C };"), "B C");
+        // The type of the values may become another one.
+        assert_eq!(between(old, "enum e { A, B, C, D = -1 };"), "D e");
+        assert_eq!(between(old, "enum e { A, B, C = 70000000000 };"), "C e");
+        assert_eq!(between("", old), "A B C e");
+        assert_eq!(between("enum { A, B };", "enum { A, X, B };"), "A B X");
+        assert!(changes(&difference(old, "enum e { A, LIST(X) };")).more);
+        assert!(changes(&difference(old, "enum e { A, B } __packed;")).more);
     }
 
     /// What the changed chunks define, or `None` if nobody can tell.
@@ -828,7 +862,7 @@ mod tests {
         let text = "static inline int f(int x)\n{\n#if A\n\tif (x) {\n\t\tg(x);\n\t}\n#else\n\th();\n#endif\n\treturn 0;\n}\n";
         assert_eq!(chunks(text).len(), 1);
         assert_eq!(names(text), Some(vec!["f".to_owned()]));
-        assert!(chunks(text)[0].mentions(&wanted(&set(&["A"]), "")));
+        assert!(chunks(text)[0].mentions(&set(&["A"])));
         // Its end is in a branch, or a branch opens more than the other.
         for torn in [
             "int f(int x)\n{\n#if A\n\treturn 1; }\n#else\n\treturn 0; }\n#endif\n",
@@ -844,44 +878,6 @@ mod tests {
         let text = "int f(void)\n{\n#define M 1\n\treturn M;\n}\n";
         assert!(chunks(text).iter().any(|c| c.directive));
         assert_eq!(changed("", text), None);
-    }
-
-    /// Reads a text until nothing new turns up.
-    fn wanted(names: &BTreeSet<String>, text: &str) -> Wanted {
-        let mut found = Words::default();
-        for _ in 0..5 {
-            let wanted = Wanted::new(names, &found);
-            wanted.in_text(text.as_bytes(), &mut found);
-        }
-        Wanted::new(names, &found)
-    }
-
-    #[test]
-    fn pasted_names_are_mentions() {
-        let chunk = |text: &str| chunks(text).remove(0);
-        let text =
-            "#define CALL(x) ip_ ## x()\n#define TWICE(x) CALL(x) + CALL(x)\nTWICE(do_it);\n";
-        let wanted = wanted(&set(&["ip_do_it"]), text);
-        assert!(wanted.in_text(text.as_bytes(), &mut Words::default()));
-        assert!(chunk("int x(void) { return ip_do_it(); }").mentions(&wanted));
-        assert!(chunk("CALL(do_it);").mentions(&wanted));
-        assert!(chunk("TWICE(do_it);").mentions(&wanted));
-        assert!(chunk("int PASTE(ip_, do_it)(void);").mentions(&wanted));
-        assert!(!chunk("int x(void) { return ip_do(); }").mentions(&wanted));
-        assert!(!chunk("CALL(something);").mentions(&wanted));
-        assert!(!chunk("OTHER(do_it);").mentions(&wanted));
-    }
-
-    #[test]
-    fn pieces_that_nobody_wrote_make_no_name() {
-        let text = "#define BEGIN(x) x##_start\nBEGIN(ip_);\nint check;\n";
-        let wanted = wanted(&set(&["ip_check_start"]), text);
-        assert!(!chunks("BEGIN(ip_);")[0].mentions(&wanted));
-        assert!(!chunks("BEGIN(check);")[0].mentions(&wanted));
-        assert!(
-            chunks("BEGIN(ip_##check);")[0].mentions(&wanted),
-            "both in one place"
-        );
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub mod layout;
 pub mod module;
 pub mod obj;
 pub mod padding;
+mod pastes;
 pub mod patch;
 pub mod plain;
 pub mod preimage;

@@ -15,13 +15,15 @@ use anyhow::Result;
 
 use crate::account::{Account, Entry, Role};
 use crate::compile::parallel;
-use crate::ctext::{chunks, difference, Defines, Wanted, Words};
+use crate::ctext::{changes, chunks, difference, Chunk, Defines};
 use crate::includes::{outside, Includes, CACHE};
 use crate::inputs::Inputs;
 use crate::kernel::Kernel;
+use crate::pastes::Pastes;
 use crate::patch::{Change, Patches};
+use crate::progress::Progress;
 use crate::refuse::{Ending, Refusal};
-use crate::words::{Index, PASTE};
+use crate::words::Index;
 
 /// What a changed file is to the kernel's code, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -385,7 +387,12 @@ fn foreign(path: &str) -> bool {
 }
 
 /// Finds the units that the patches may affect; `units` are those of vmlinux.
-pub fn affected(kernel: &Kernel, patches: &Patches, units: &BTreeSet<String>) -> Result<Affected> {
+pub fn affected(
+    kernel: &Kernel,
+    patches: &Patches,
+    units: &BTreeSet<String>,
+    progress: &Progress,
+) -> Result<Affected> {
     let cache = kernel.dir.join(CACHE);
     let mut includes = Includes::read(&kernel.source(), &kernel.build(), &cache)?;
     let files: Vec<String> = includes.files().map(str::to_owned).collect();
@@ -462,7 +469,7 @@ pub fn affected(kernel: &Kernel, patches: &Patches, units: &BTreeSet<String>) ->
         !(file.ends_with(".c") && out.account.get(file).is_some_and(alone))
     });
     if !included.is_empty() {
-        let found = by_include(kernel, patches, &included, &includes, files)?;
+        let found = by_include(kernel, patches, &included, &includes, files, progress)?;
         for file in found {
             // What Rust sees of C is in its bindings, whatever it includes.
             if patches.files.contains_key(&file)
@@ -501,6 +508,7 @@ fn by_include(
     targets: &BTreeSet<String>,
     includes: &Includes,
     files: Vec<String>,
+    progress: &Progress,
 ) -> Result<BTreeSet<String>> {
     let (source, build) = (kernel.source(), kernel.build());
 
@@ -508,34 +516,39 @@ fn by_include(
     // To look at what the compiler sees in a few units is exact, and takes less time than to look for names.
     let seeing = includes.includers(targets);
     let few: BTreeSet<String> = seeing.iter().filter(|f| is_unit(f)).cloned().collect();
-    if few.len() <= FEW && !seeing.iter().any(|file| file.starts_with("rust/")) {
+    if few.len() <= FEW {
         return Ok(few);
     }
 
     let mut names = BTreeSet::new();
     // Files all of whose includers may be affected.
     let mut whole = BTreeSet::new();
+    let mut all_changed = Vec::new();
+    let mut enumerators = BTreeMap::new();
     for file in targets {
         let old = fs::read(source.join(file)).unwrap_or_default();
         let new = patches.patched(file)?.unwrap_or_default();
         let changed = difference(&String::from_utf8_lossy(&old), &new);
-        for chunk in &changed {
-            match chunk.defines() {
-                Defines::Names(more) if file.ends_with(".h") => names.extend(more),
-                _ => {
-                    whole.insert(file.clone());
-                }
-            }
+        let found = changes(&changed);
+        if found.more || !file.ends_with(".h") {
+            whole.insert(file.clone());
         }
+        names.extend(found.names);
+        enumerators.extend(
+            found
+                .enumerators
+                .into_iter()
+                .map(|name| (name, file.clone())),
+        );
+        all_changed.extend(changed.into_iter().map(|chunk| (file.clone(), chunk)));
     }
 
-    let mut out: BTreeSet<String> = includes
-        .includers(&whole)
-        .into_iter()
-        .filter(|f| is_unit(f))
-        .collect();
+    let units_of = |files: &BTreeSet<String>| -> BTreeSet<String> {
+        let all = includes.includers(files).into_iter();
+        all.filter(|f| is_unit(f)).collect()
+    };
     if names.is_empty() {
-        return Ok(out);
+        return Ok(units_of(&whole));
     }
 
     // Who mentions a name that changed; a header's mention is as good as a change of what mentions it.
@@ -544,36 +557,37 @@ fn by_include(
         build,
         files,
         patches,
+        changed: all_changed,
     };
-    let index = text.index(&kernel.dir.join("kcare-words"))?;
+    let (words, pastes) = (
+        kernel.dir.join("kcare-words"),
+        kernel.dir.join("kcare-pastes"),
+    );
+    if !words.exists() || !pastes.exists() {
+        progress.note("  reads all of the source for indices of its words, once for this kernel");
+    }
+    let (index, pastes) = (text.index(&words)?, text.pastes(&pastes)?);
+    // A macro may stand for several names of an enumeration.
+    for name in text.macros(&index, enumerators.keys())? {
+        whole.extend(enumerators.get(&name).cloned());
+    }
+    let mut out = units_of(&whole);
     let mut more = BTreeSet::new();
     let mut mentioned = BTreeSet::new();
-    let mut wanted = Wanted::new(&names, &Words::default());
-    loop {
-        let found = text.mentions(&index, &wanted)?;
+    let mut next = names.clone();
+    while !next.is_empty() {
+        progress.note(&format!("  looks for who mentions {}", some(&next)));
+        let found = text.mentions(&index, &pastes, &next)?;
         mentioned.extend(found.units);
         more.extend(found.whole);
-        names.extend(found.names);
-        let next = Wanted::new(&names, &found.words);
-        if next.same(&wanted) {
-            break;
-        }
-        wanted = next;
+        next = found.names.difference(&names).cloned().collect();
+        names.extend(next.iter().cloned());
         if names.len() > MAX_NAMES {
             // Too much hangs on it to tell who does not.
-            return Ok(includes
-                .includers(targets)
-                .into_iter()
-                .filter(|f| is_unit(f))
-                .collect());
+            return Ok(seeing.into_iter().filter(|f| is_unit(f)).collect());
         }
     }
-    // Rust sees C through bindings, whatever it includes.
-    out.extend(
-        mentioned
-            .into_iter()
-            .filter(|f| seeing.contains(f) || f.ends_with(".rs")),
-    );
+    out.extend(mentioned.into_iter().filter(|f| seeing.contains(f)));
     out.extend(
         includes
             .includers(&more)
@@ -585,6 +599,15 @@ fn by_include(
 
 /// Most files that include a changed one, for which it is not worth while to look for names.
 const FEW: usize = 150;
+
+/// The first of some names, and how many more there are.
+fn some(names: &BTreeSet<String>) -> String {
+    let first: Vec<&str> = names.iter().take(4).map(String::as_str).collect();
+    match names.len() - first.len() {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
 
 /// Most names to follow through headers.
 const MAX_NAMES: usize = 500;
@@ -598,8 +621,19 @@ struct Mentions {
     whole: BTreeSet<String>,
     /// Units that mention one.
     units: BTreeSet<String>,
-    /// Which names and pieces of names occur at all.
-    words: Words,
+}
+
+impl Mentions {
+    /// Takes in what stands in a file and mentions a name; `defines` are its names, if they are known.
+    fn add(&mut self, file: &str, defines: Option<impl IntoIterator<Item = String>>) {
+        if matches!(file.rsplit_once('.'), Some((_, "c" | "S" | "rs" | "lds"))) {
+            self.units.insert(file.to_owned());
+        } else if let Some(names) = defines {
+            self.names.extend(names);
+        } else {
+            self.whole.insert(file.to_owned());
+        }
+    }
 }
 
 /// All text that the kernel may be made of.
@@ -609,6 +643,8 @@ struct SourceText<'a> {
     /// The files of the unpatched tree.
     files: Vec<String>,
     patches: &'a Patches,
+    /// What differs in the changed files that others include.
+    changed: Vec<(String, Chunk)>,
 }
 
 impl SourceText<'_> {
@@ -619,65 +655,113 @@ impl SourceText<'_> {
         }
     }
 
-    fn index(&self, cache: &Path) -> Result<Index> {
-        let paths: Vec<PathBuf> = self.files.iter().map(|file| self.path(file)).collect();
-        Index::read(&paths, cache)
+    fn paths(&self) -> Vec<PathBuf> {
+        self.files.iter().map(|file| self.path(file)).collect()
     }
 
-    /// Looks through all files that may have one of the words.
-    fn mentions(&self, index: &Index, wanted: &Wanted) -> Result<Mentions> {
-        let mut found = Mentions::default();
-        let mut files: BTreeSet<&str> = self.patches.files.keys().map(String::as_str).collect();
-        let words = wanted.words().chain([PASTE]);
-        for (number, words) in index.files_with(words) {
-            let operator = words.contains(&PASTE);
-            let words = words.into_iter().filter(|w| *w != PASTE);
-            let words: HashSet<&str> = words.filter_map(|w| std::str::from_utf8(w).ok()).collect();
-            if wanted.matters(&words) || wanted.may_paste(&words, operator) {
-                files.insert(&self.files[number]);
+    fn index(&self, cache: &Path) -> Result<Index> {
+        Index::read(&self.paths(), cache)
+    }
+
+    fn pastes(&self, cache: &Path) -> Result<Pastes> {
+        Pastes::read(&self.files, &self.paths(), cache)
+    }
+
+    /// Which of the names are macros that do not stand for themselves.
+    fn macros<'n>(
+        &self,
+        index: &Index,
+        names: impl Iterator<Item = &'n String>,
+    ) -> Result<BTreeSet<String>> {
+        let names: BTreeSet<&str> = names.map(String::as_str).collect();
+        let words = names.iter().map(|name| name.as_bytes());
+        let numbers: Vec<usize> = index
+            .files_with(words)
+            .into_iter()
+            .map(|(n, _)| n)
+            .collect();
+        let mut files: BTreeSet<&str> = numbers.iter().map(|&n| self.files[n].as_str()).collect();
+        files.extend(self.patches.files.keys().map(String::as_str));
+        let mut out = BTreeSet::new();
+        for file in files {
+            let old = fs::read(self.path(file)).unwrap_or_default();
+            let new = self.patches.patched(file)?.unwrap_or_default();
+            for text in [String::from_utf8_lossy(&old).as_ref(), &new] {
+                for (name, value) in objects(text) {
+                    if names.contains(name) && name != value {
+                        out.insert(name.to_owned());
+                    }
+                }
             }
-            found.words.all.extend(words.into_iter().map(str::to_owned));
         }
+        Ok(out)
+    }
+
+    /// Looks through all files that have one of the names, and for those that `##` can make.
+    fn mentions(
+        &self,
+        index: &Index,
+        pastes: &Pastes,
+        names: &BTreeSet<String>,
+    ) -> Result<Mentions> {
+        let mut found = Mentions::default();
+        let made = pastes.making(names);
+        found.names.extend(made.macros);
+        for (number, defines) in made.places {
+            found.add(&self.files[number], defines);
+        }
+        // What the patches add is in no index.
+        for (file, chunk) in &self.changed {
+            if pastes.may_make(&chunk.text(), names) {
+                add_chunk(&mut found, file, chunk);
+            }
+        }
+        let mut files: BTreeSet<&str> = self.patches.files.keys().map(String::as_str).collect();
+        let words = names.iter().map(String::as_bytes);
+        let numbers = index.files_with(words).into_iter().map(|(n, _)| n);
+        files.extend(numbers.map(|n| self.files[n].as_str()));
         let files: Vec<&str> = files.into_iter().collect();
         let results = Mutex::new(found);
         parallel(&files, |file| {
-            let mut local = Mentions::default();
             // What the patches add is only in the patched tree.
             let mut text = fs::read(self.path(file)).unwrap_or_default();
             if let Some(patched) = self.patches.patched(file)? {
                 text.push(b'\n');
                 text.extend_from_slice(patched.as_bytes());
             }
-            if wanted.in_text(&text, &mut local.words) {
-                look(file, &String::from_utf8_lossy(&text), wanted, &mut local);
+            let mut local = Mentions::default();
+            for chunk in chunks(&String::from_utf8_lossy(&text)) {
+                if chunk.mentions(names) {
+                    add_chunk(&mut local, file, &chunk);
+                }
             }
             let mut all = results.lock().unwrap_or_else(|e| e.into_inner());
             all.names.extend(local.names);
             all.whole.extend(local.whole);
             all.units.extend(local.units);
-            all.words.extend(local.words);
             Ok(())
         })?;
         Ok(results.into_inner().unwrap_or_else(|e| e.into_inner()))
     }
 }
 
-fn look(file: &str, text: &str, wanted: &Wanted, out: &mut Mentions) {
-    let header = !matches!(file.rsplit_once('.'), Some((_, "c" | "S" | "rs" | "lds")));
-    for chunk in chunks(text) {
-        if !chunk.mentions(wanted) {
-            continue;
-        }
-        if !header {
-            out.units.insert(file.to_owned());
-            return;
-        }
-        match chunk.defines() {
-            Defines::Names(more) => out.names.extend(more),
-            Defines::Unknown => {
-                out.whole.insert(file.to_owned());
-            }
-        }
+/// The macros without arguments that a text defines, and what they stand for.
+fn objects(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines().filter_map(|line| {
+        let rest = line.trim_start().strip_prefix('#')?.trim_start();
+        let rest = rest.strip_prefix("define")?.trim_start();
+        let end = rest
+            .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+            .unwrap_or(rest.len());
+        let (name, value) = rest.split_at(end);
+        Some((name, value.trim()))
+    })
+}
+
+fn add_chunk(found: &mut Mentions, file: &str, chunk: &Chunk) {
+    match chunk.defines() {
+        Defines::Names(names) => found.add(file, Some(names)),
+        Defines::Unknown => found.add(file, None::<Vec<String>>),
     }
 }
 

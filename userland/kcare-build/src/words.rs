@@ -31,14 +31,11 @@ pub fn in_word(byte: u8) -> bool {
 }
 
 /// FNV-1a.
-fn hash(word: &[u8]) -> u32 {
+pub fn hash(word: &[u8]) -> u32 {
     word.iter().fold(0x811c_9dc5, |h, &b| {
         (h ^ u32::from(b)).wrapping_mul(0x0100_0193)
     })
 }
-
-/// A word of the index for a text that has the operator `##`.
-pub const PASTE: &[u8] = b"##";
 
 /// The hashes of the words of a text, ascending, each once.
 fn hashes(text: &[u8]) -> Vec<u32> {
@@ -47,9 +44,6 @@ fn hashes(text: &[u8]) -> Vec<u32> {
         .filter(|w| !w.is_empty())
         .map(hash)
         .collect();
-    if text.windows(2).any(|w| w == PASTE) {
-        out.push(hash(PASTE));
-    }
     out.sort_unstable();
     out.dedup();
     out
@@ -163,7 +157,6 @@ mod tests {
             assert_eq!(files(&index, "foo_1"), [0, 2]);
             assert_eq!(files(&index, "bar"), [2]);
             assert!(files(&index, "foo").is_empty());
-            assert_eq!(files(&index, "##"), [0]);
         }
         // A damaged cache is made again.
         fs::write(&cache, b"kcar").unwrap();
