@@ -23,8 +23,8 @@ kbuild = $(in_root) make -s -C $(kernels)/$(KERNEL)/build M=$(CURDIR) MO=$(kmod)
 debug_kernel = $(KERNEL:%-cloud-amd64=%-debug-amd64)
 # Without callbacks-module, whose tun wants all of INET, which that kernel leaves out.
 debug_tests := basic blocked bpf callbacks faults insmod levels modules redirect shadow soak state stress
-.PHONY: all help kernel keys kmod user test lint cargo-test kinds-test vm-test soak debug-kernel test-debug bench \
-	differential demo fmt fmt-kmod clean
+.PHONY: all help kernel keys kmod user test lint cargo-test kinds-test account-test vm-test test-all soak \
+	debug-kernel test-debug bench differential demo fmt fmt-kmod clean
 
 all: kmod user ## Build the module and the programs
 
@@ -58,13 +58,17 @@ cargo-test: all ## Only the unit and property tests
 kinds-test: all ## Only the patches for each kind of change
 	@scripts/test $(KERNEL) kinds
 
+account-test: all ## Only changes at random places of the source, each looked for in what is built
+	@scripts/test $(KERNEL) account
+
 vm-test: all ## Only the selftests in a virtual machine
 	@scripts/test $(KERNEL) vm
 
-# In several machines: emulation ends one now and then (status 206 of scripts/vm), which then begins anew.
+test-all: all ## What `test` does, and what takes hours: all random changes, the whole corpus, differential, soak
+	@scripts/test $(KERNEL) lint cargo kinds account-all corpus corpus-all vm differential soak
+
 soak: all ## Apply and unload 200 times under load (SOAK_CYCLES), and do 4 x 500 operations at random (STRESS_OPERATIONS)
-	@tests/run --kernel $(KERNEL) --slow 2 soak
-	@STRESS_OPERATIONS=$${STRESS_OPERATIONS:-500} tests/run --kernel $(KERNEL) --slow 5 --times 4 stress
+	@scripts/test $(KERNEL) soak
 
 debug-kernel: ## Build a kernel from the same source with the kernel's own checkers
 	@scripts/kernel prepare $(debug_kernel)
@@ -92,4 +96,4 @@ fmt-kmod: kernel
 
 clean: ## Remove what was built, but neither kernels nor build roots
 	rm -rf $(target)/kmod $(target)/release $(target)/debug $(target)/payloads $(target)/tests $(target)/bench \
-		$(target)/differential
+		$(target)/differential $(target)/account
