@@ -455,6 +455,14 @@ fn check_fixed(
     };
     let mut files = modules(kernel, &others)?;
     files.extend(parts);
+    // What is only ever included, as no Makefile names its object, changes what includes it.
+    files.retain(|file| {
+        let (folder, name) = file.rsplit_once('/').unwrap_or(("", file));
+        let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+        let entry = affected.account.get(file);
+        entry.is_none_or(|entry| entry.may_include == 0)
+            || affected.inputs.may_build(folder, stem).is_some()
+    });
     // What needs files that only a whole build makes (arch/x86/boot/compressed/misc.c) cannot be told.
     let mut untold = Vec::new();
     let units = match building.compiler.units(&files) {
@@ -471,11 +479,6 @@ fn check_fixed(
             units
         }
     };
-    // What is only ever included changes what includes it.
-    untold.retain(|file| {
-        let entry = affected.account.get(file);
-        entry.is_none_or(|entry| entry.may_include == 0)
-    });
     let mut told = Vec::new();
     for unit in units.into_iter().map(Unit::only_compared) {
         match building.compiler.preprocess(&unit, Flavour::Exact) {

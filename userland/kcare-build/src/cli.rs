@@ -77,7 +77,7 @@ struct BuildArgs {
     /// Do not sign.
     #[arg(long, conflicts_with_all = ["key", "cert"])]
     unsigned: bool,
-    /// Tell for every symbol what became of it and why.
+    /// Tell for every changed file what it is, and for every symbol what became of it and why.
     #[arg(long)]
     explain: bool,
     /// Refuse a changed header that changes more units than this.

@@ -174,10 +174,14 @@ impl<'a> Compiler<'a> {
             .collect()
     }
 
-    /// What the kernel's build would do to make a folder, as `make -n` prints it.
-    pub fn plan_of_folder(&self, folder: &str) -> Result<String> {
+    /// What the kernel's build would do to make a folder if these files were new, as `make -n` prints it.
+    pub fn plan_of_folder(&self, folder: &str, new: &BTreeSet<String>) -> Result<String> {
         let mut make = make(self.kernel);
-        let output = make.args(["-n", "-k"]).arg(format!("{folder}/")).output();
+        make.args(["-n", "-k"]);
+        for file in new {
+            make.arg("-W").arg(file);
+        }
+        let output = make.arg(format!("{folder}/")).output();
         let output = output.context("cannot enter the build root")?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }

@@ -386,7 +386,7 @@ fn made_by(
     let mut rules = match folder {
         // Whole architectures and the top are no folders to ask for.
         "" | "arch/x86" => recorded_below(kernel, "arch/x86/include/generated")?,
-        _ => rules(kernel, compiler, folder)?,
+        _ => rules(kernel, compiler, reader, file)?,
     };
     let text = fs::read_to_string(kernel.source().join(reader)).unwrap_or_default();
     for (makefile, line, target, command) in CHECKED {
@@ -412,10 +412,17 @@ fn made_by(
             of_source.as_deref() == Some(file) || program == Some(path)
         })
     };
-    let of_program = |rule: &Rule| rule.targets.iter().any(|t| Some(t.as_str()) == program);
+    // Objects are compared elsewhere.
+    let other = |rule: &Rule| {
+        let object = |t: &String| matches!(extension(t), "o" | "s" | "a" | "ko" | "so" | "i");
+        let targets = &rule.targets;
+        targets
+            .iter()
+            .any(|t| Some(t.as_str()) == program || object(t))
+    };
     let users: Vec<&Rule> = rules
         .iter()
-        .filter(|rule| reads(rule) && !of_program(rule))
+        .filter(|rule| reads(rule) && !other(rule))
         .collect();
     if users.is_empty() && text.contains("$(call filechk,") {
         // Such rules are seen neither in the build's records nor in its plans.
@@ -478,17 +485,24 @@ fn recorded_below(kernel: &Kernel, folder: &str) -> Result<Vec<Rule>> {
 }
 
 /// The rules by which the build makes the files of a folder that are not objects: those that it ran, and those that it
-/// would run.
-fn rules(kernel: &Kernel, compiler: &Compiler<'_>, folder: &str) -> Result<Vec<Rule>> {
+/// would run if `file` were new, which `makefile` of that folder may name.
+fn rules(
+    kernel: &Kernel,
+    compiler: &Compiler<'_>,
+    makefile: &str,
+    file: &str,
+) -> Result<Vec<Rule>> {
+    let folder = folder_of(makefile);
     let mut rules = recorded(&kernel.build().join(folder))?;
     // Asking the build takes seconds.
-    let kept = kernel
-        .dir
-        .join(format!("kcare-rules/{}", folder.replace('/', "-")));
+    let name = format!("{folder}--{file}").replace('/', "-");
+    let kept = kernel.dir.join("kcare-rules").join(name);
     let text = match fs::read_to_string(&kept) {
         Ok(text) => text,
         Err(_) => {
-            let plan = compiler.plan_of_folder(folder)?;
+            let text = fs::read_to_string(kernel.source().join(makefile)).unwrap_or_default();
+            let new = spellings(&kernel.source(), makefile, &text, file);
+            let plan = compiler.plan_of_folder(folder, &new)?;
             let lines = plan.lines().filter(|line| !planned(line).is_empty());
             let text = lines.fold(String::new(), |text, line| text + line + "\n");
             let temporary = kept.with_extension(std::process::id().to_string());
@@ -525,7 +539,7 @@ fn read_by_program(
     if let Some(files) = known.get(program) {
         return Ok(files.clone());
     }
-    let rules = rules(kernel, compiler, folder_of(program))?;
+    let rules = rules(kernel, compiler, program, program)?;
     let stem = program.strip_suffix(".c").unwrap_or(program);
     let object = format!("{stem}.o");
     let makes = |rule: &&Rule| rule.targets.iter().any(|t| *t == object || t == stem);
@@ -544,6 +558,23 @@ fn read_by_program(
     known.insert(program.to_owned(), files.clone());
     computed::save(&cache, &known);
     Ok(files)
+}
+
+/// The names under which a Makefile may know a file of the source tree, absolute: as it is, and as it is spelled there.
+fn spellings(source: &Path, makefile: &str, text: &str, file: &str) -> BTreeSet<String> {
+    let source = source.display();
+    let folder = folder_of(makefile);
+    let base = file.rsplit('/').next().unwrap_or(file);
+    let mut found = BTreeSet::from([format!("{source}/{file}")]);
+    let apart = |c: char| c.is_whitespace() || "=:;,\"'`|<>&)".contains(c);
+    for word in text.split(apart).filter(|word| word.ends_with(base)) {
+        // `$(src)/../x.h` has been parted behind the variable.
+        let rest = word.trim_start_matches('/');
+        if within(folder, rest) == file {
+            found.insert(format!("{source}/{folder}/{rest}"));
+        }
+    }
+    found
 }
 
 /// The rules that the build ran in a folder of the output tree.
@@ -887,6 +918,14 @@ mod tests {
         assert_eq!(rules[0].targets, ["a/f.h", "a/g.h"]);
         assert_eq!(rules[0].command, "a/gen a/f.h a/g.h");
         assert_eq!(rules[1].command, "sh mk.sh c.c");
+    }
+
+    #[test]
+    fn a_file_has_the_names_that_a_makefile_gives_it() {
+        let text = "f = $(src)/../include/f.h\ng := $(srctree)/a/include/f.h other/f.h\n";
+        let names = spellings(Path::new("/s"), "a/cpu/Makefile", text, "a/include/f.h");
+        let wanted = ["/s/a/cpu/../include/f.h", "/s/a/include/f.h"];
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), wanted);
     }
 
     #[test]

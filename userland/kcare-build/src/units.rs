@@ -469,7 +469,11 @@ pub fn affected(
         !(file.ends_with(".c") && out.account.get(file).is_some_and(alone))
     });
     if !included.is_empty() {
-        let found = by_include(kernel, patches, &included, &includes, files, progress)?;
+        let mut found = by_include(kernel, patches, &included, &includes, files, progress)?;
+        // What a C file mentions is in each unit that includes it.
+        let code = |file: &String| file.ends_with(".c") || file.ends_with(".S");
+        let parts: BTreeSet<String> = found.iter().filter(|f| code(f)).cloned().collect();
+        found.extend(reverse.includers(&parts).into_iter().filter(code));
         for file in found {
             // What Rust sees of C is in its bindings, whatever it includes.
             if patches.files.contains_key(&file)
