@@ -16,6 +16,7 @@ use kcare_build::includes::Includes;
 use kcare_build::kernel::Kernel;
 use kcare_build::obj::Layout;
 use kcare_build::patch::Patches;
+use kcare_build::renames::Renames;
 use kcare_build::seen::may_differ;
 use kcare_build::special::Special;
 use kcare_build::vmlinux::Vmlinux;
@@ -91,9 +92,24 @@ fn look(compiler: &Compiler<'_>, unit: &Unit) -> Result<&'static str> {
     // Not byte by byte: the objects name their sources, which are in another folder.
     let read = |flavour| compiler.read(unit, flavour, Layout::Joint);
     let (old, new) = (read(Flavour::Exact)?, read(Flavour::ExactPatched)?);
-    let diff = compare(&old, &Special::read(&old)?, &new, &Special::read(&new)?)?;
-    let same = diff.verdicts.values().all(|v| *v == Verdict::Same);
-    let differs = !(same && diff.gone.is_empty() && diff.sections.is_empty());
+    let specials = (Special::read(&old)?, Special::read(&new)?);
+    let diff = compare(&old, &specials.0, &new, &specials.1, &Renames::default())?;
+    let changed = |v: &Verdict| matches!(v, Verdict::Changed(_));
+    // The number that the compiler appends to a name is not always enough to tell which is which.
+    let plain = |name: &str| {
+        name.trim_end_matches(|c: char| c == '.' || c.is_ascii_digit())
+            .to_owned()
+    };
+    let mut gone: Vec<String> = diff
+        .gone
+        .iter()
+        .map(|&id| plain(&old.items[id].name))
+        .collect();
+    let fresh = diff.verdicts.iter().filter(|(_, v)| **v == Verdict::New);
+    let mut fresh: Vec<String> = fresh.map(|(&id, _)| plain(&new.items[id].name)).collect();
+    gone.sort();
+    fresh.sort();
+    let differs = diff.verdicts.values().any(changed) || gone != fresh || !diff.sections.is_empty();
     Ok(match (may, differs) {
         (false, true) => WRONG,
         (false, false) => "cannot differ",

@@ -435,7 +435,7 @@ pub fn changes(chunks: &[Chunk]) -> Changes {
     for (n, chunk) in chunks.iter().enumerate() {
         let this = forms[n].as_deref().filter(|all| enumeration(all).is_some());
         let Some(this) = this else {
-            match chunk.defines() {
+            match chunk.declares() {
                 Defines::Names(names) => out.names.extend(names),
                 Defines::Unknown => out.more = true,
             }
@@ -511,16 +511,25 @@ const ANNOTATIONS: [&str; 20] = [
 ];
 
 impl Chunk {
-    /// What it defines or declares.
+    /// What it defines or declares, the names of types and of variables of this file included: what they are like is in
+    /// the chunk from its start to its end, and not in what stands in front of a `{`.
+    pub fn declares(&self) -> Defines {
+        if self.directive || self.torn {
+            return self.defines();
+        }
+        match self.declared() {
+            Some(names) => Defines::Names(names),
+            None => self.defines(),
+        }
+    }
+
+    /// What it defines or declares, if that is functions, variables of others, and macros.
     pub fn defines(&self) -> Defines {
         if self.directive {
             return self.directive_defines();
         }
         if self.torn {
             return Defines::Unknown;
-        }
-        if let Some(names) = self.declared() {
-            return Defines::Names(names);
         }
         let last = self.tokens.last();
         let body = last.is_some_and(|t| t.is("}"));
@@ -692,7 +701,7 @@ mod tests {
     fn names(text: &str) -> Option<Vec<String>> {
         let chunks = chunks(text);
         assert_eq!(chunks.len(), 1, "{chunks:?}");
-        match chunks[0].defines() {
+        match chunks[0].declares() {
             Defines::Names(names) => Some(names.into_iter().collect()),
             Defines::Unknown => None,
         }

@@ -19,7 +19,7 @@ use crate::ctext::{chunks, tokens_of, Chunk, Defines, Token};
 use crate::words::hash;
 
 /// First words of the index file; others if its format or contents change.
-const MAGIC: [u32; 2] = [0x6b63_6170, 2];
+const MAGIC: [u32; 2] = [0x6b63_6170, 3];
 
 /// Name of the parameter for `...`.
 const VARIADIC: &str = "__VA_ARGS__";
@@ -70,7 +70,7 @@ impl Definition {
     }
 }
 
-/// The macros that a text defines, but for those whose bodies have no words.
+/// The macros that a text defines, but for those that only stand for numbers.
 fn definitions(text: &str) -> Vec<Definition> {
     let mut out = Vec::new();
     let mut lines = text.lines();
@@ -114,9 +114,9 @@ fn definition(text: &str) -> Option<Definition> {
         }
         None => (None, rest),
     };
-    let words = body.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-    let name_like = |w: &str| w.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    if name.is_empty() || !(words.into_iter().any(name_like) || body.contains("##")) {
+    let mut words = body.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let only_numbers = words.all(|word| word.is_empty() || is_number(word.as_bytes()));
+    if name.is_empty() || (only_numbers && !body.contains("##")) {
         return None;
     }
     Some(Definition {
@@ -161,6 +161,16 @@ fn arguments(tokens: &[Token], at: usize) -> Vec<std::ops::Range<usize>> {
     out
 }
 
+/// What may be a piece of a name: a word, or a number such as `64bit`.
+fn piece(token: &Token) -> Option<&str> {
+    match token {
+        Token::Name(text) => Some(text),
+        Token::Other(text) => text
+            .starts_with(|c: char| c.is_ascii_digit())
+            .then_some(text),
+    }
+}
+
 /// What some text, or the body of a macro, gives to the operator.
 #[derive(Debug, Default)]
 struct Given {
@@ -201,7 +211,7 @@ impl<'a> Walk<'a> {
     /// These tokens reach the operator.
     fn give(&mut self, range: std::ops::Range<usize>) {
         for i in range {
-            match (self.parameter(i), self.tokens.get(i).and_then(Token::name)) {
+            match (self.parameter(i), self.tokens.get(i).and_then(piece)) {
                 (Some(parameter), _) => self.given.flow.hot |= bit(parameter),
                 (None, Some(name)) => {
                     self.given.own.insert(name.to_owned());
@@ -214,7 +224,7 @@ impl<'a> Walk<'a> {
     /// These tokens reach the operator if a parameter names a macro that leads them there.
     fn give_by_call(&mut self, call: usize, range: std::ops::Range<usize>) {
         for i in range {
-            match (self.parameter(i), self.tokens.get(i).and_then(Token::name)) {
+            match (self.parameter(i), self.tokens.get(i).and_then(piece)) {
                 (Some(parameter), _) => {
                     *self.given.flow.by_call.entry(call).or_default() |= bit(parameter);
                 }
@@ -331,13 +341,11 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// What the definitions of a macro give to the operator by themselves, and the macros that they use.
+type Gifts = BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)>;
+
 /// Finds what each macro gives to the operator.
-fn flows(
-    all: &[Definition],
-) -> (
-    HashMap<String, Flow>,
-    BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)>,
-) {
+fn flows(all: &[Definition]) -> (HashMap<String, Flow>, Gifts) {
     let mut users: HashMap<&str, Vec<usize>> = HashMap::new();
     let mut queue: BTreeSet<usize> = BTreeSet::new();
     for (n, definition) in all.iter().enumerate() {
@@ -357,7 +365,7 @@ fn flows(
         }
     }
     let mut known: HashMap<String, Flow> = HashMap::new();
-    let mut given: BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> = BTreeMap::new();
+    let mut given = Gifts::new();
     while let Some(n) = queue.pop_first() {
         let definition = &all[n];
         let result = Walk::run(&definition.body, Some(definition), &known);
@@ -645,7 +653,7 @@ impl Pastes {
 /// What a chunk of a file defines, if that is known; of a unit nobody asks.
 fn defined(file: &str, chunk: &Chunk) -> Option<Vec<String>> {
     let unit = matches!(file.rsplit_once('.'), Some((_, "c" | "S" | "rs" | "lds")));
-    match chunk.defines() {
+    match chunk.declares() {
         Defines::Names(names) if !unit => Some(names.into_iter().collect()),
         _ => None,
     }
@@ -670,7 +678,7 @@ fn carried(own: &BTreeSet<String>, bodies: &HashMap<&str, Vec<&Definition>>) -> 
             queue.extend(
                 names
                     .filter(|t| definition.parameter(t).is_none())
-                    .filter_map(Token::name),
+                    .filter_map(piece),
             );
         }
     }
@@ -707,7 +715,7 @@ impl<'a> Pieces<'a> {
                     if to - from < name.len() {
                         let piece = (n as u16, from as u8, to as u8);
                         by_hash
-                            .entry(hash(name[from..to].as_bytes()))
+                            .entry(hash(&name.as_bytes()[from..to]))
                             .or_default()
                             .push(piece);
                     }
@@ -735,9 +743,11 @@ impl<'a> Pieces<'a> {
             }
             // Numbers are everywhere.
             for at in 0..name.len() {
-                if name[at].is_ascii_digit() {
-                    of_name.push((at, at + 1));
-                }
+                let ends = at + 1..=name.len();
+                of_name.extend(
+                    ends.filter(|&to| is_number(&name[at..to]))
+                        .map(|to| (at, to)),
+                );
             }
             of_name.sort_unstable();
             for (from, to) in of_name {
@@ -751,6 +761,21 @@ impl<'a> Pieces<'a> {
         }
         false
     }
+}
+
+/// Whether this is a number as macros stand for it: `17`, `0x11UL`.
+fn is_number(text: &[u8]) -> bool {
+    let hexadecimal = text.strip_prefix(b"0x").or(text.strip_prefix(b"0X"));
+    let digits = hexadecimal.unwrap_or(text);
+    let end = digits
+        .iter()
+        .position(|b| match hexadecimal {
+            Some(_) => !b.is_ascii_hexdigit(),
+            None => !b.is_ascii_digit(),
+        })
+        .unwrap_or(digits.len());
+    let suffix = &digits[end..];
+    (end > 0 || hexadecimal.is_some()) && suffix.iter().all(|b| b"uUlL".contains(b))
 }
 
 #[derive(Default)]
@@ -807,11 +832,15 @@ impl In<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     /// The index of some files, and where it says that a name can be made.
     fn making(files: &[(&str, &str)], name: &str) -> String {
-        let dir = std::env::temp_dir().join(format!("kcare-pastes-{}-{name}", std::process::id()));
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("kcare-pastes-{}-{next}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         let names: Vec<String> = files.iter().map(|(name, _)| (*name).to_owned()).collect();
         let paths: Vec<PathBuf> = names.iter().map(|name| dir.join(name)).collect();
@@ -868,7 +897,18 @@ mod tests {
         );
         assert_eq!(at("int THREE(node, type);", "node_type"), "b.c");
         assert_eq!(at("int NUMBER(node);", "node12"), "b.c");
+        assert_eq!(at("int PASTE(node, 64bit);", "node64bit"), "b.c");
         assert_eq!(at("int THREE(node, other), type;", "node_type"), "");
+    }
+
+    #[test]
+    fn numbers_are_known() {
+        for text in ["1", "17", "17UL", "0x", "0x1f", "0x1Full"] {
+            assert!(is_number(text.as_bytes()), "{text}");
+        }
+        for text in ["", "x", "ul", "64bit", "1_", "0x1g"] {
+            assert!(!is_number(text.as_bytes()), "{text}");
+        }
     }
 
     #[test]

@@ -734,8 +734,15 @@ impl SourceText<'_> {
                 text.extend_from_slice(patched.as_bytes());
             }
             let mut local = Mentions::default();
+            // What differs is named already.
+            let changed: HashSet<&Chunk> = self
+                .changed
+                .iter()
+                .filter(|(of, _)| of == file)
+                .map(|(_, chunk)| chunk)
+                .collect();
             for chunk in chunks(&String::from_utf8_lossy(&text)) {
-                if chunk.mentions(names) {
+                if chunk.mentions(names) && !changed.contains(&chunk) {
                     add_chunk(&mut local, file, &chunk);
                 }
             }
@@ -763,7 +770,7 @@ fn objects(text: &str) -> impl Iterator<Item = (&str, &str)> {
 }
 
 fn add_chunk(found: &mut Mentions, file: &str, chunk: &Chunk) {
-    match chunk.defines() {
+    match chunk.declares() {
         Defines::Names(names) => found.add(file, Some(names)),
         Defines::Unknown => found.add(file, None::<Vec<String>>),
     }
