@@ -544,8 +544,10 @@ fn read_by_program(
     let object = format!("{stem}.o");
     let makes = |rule: &&Rule| rule.targets.iter().any(|t| *t == object || t == stem);
     let mut files = BTreeSet::new();
-    for rule in rules.iter().filter(makes) {
-        let out = work.join("programs");
+    for (number, rule) in rules.iter().filter(makes).enumerate() {
+        // A folder for each, as the trees of links in it are made once.
+        let name = format!("{}-{number}", program.replace('/', "-"));
+        let out = work.join("programs").join(name);
         let runner = Runner::new(kernel, &rules, patches, out.clone())?;
         runner.run(rule, false)?;
         // What links objects has no list.

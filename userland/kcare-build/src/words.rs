@@ -23,7 +23,7 @@ pub struct Index {
 }
 
 /// First words of the index file; others if its format changes.
-const MAGIC: [u32; 2] = [0x6b63_6172, 2];
+const MAGIC: [u32; 2] = [0x6b63_6172, 3];
 
 /// Whether a byte is part of a word.
 pub fn in_word(byte: u8) -> bool {
