@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::{Context, Result};
@@ -17,13 +17,24 @@ use crate::compile::parallel;
 /// The index; files are numbered.
 #[derive(Debug)]
 pub struct Index {
-    /// For each file: how many hashes, and then the hashes, ascending.
+    /// The head, and for each file: how many hashes, and then the hashes, ascending.
     data: Vec<u32>,
     files: usize,
 }
 
 /// First words of the index file; others if its format changes.
-const MAGIC: [u32; 2] = [0x6b63_6172, 3];
+const MAGIC: [u32; 2] = [0x6b63_6172, 4];
+
+/// How many words the head has.
+const HEAD: usize = 3;
+
+/// What an index begins with: the format, and of which files, in which order, it is.
+fn head(paths: &[PathBuf]) -> [u32; HEAD] {
+    let names = paths.iter().fold(hash(b""), |h, path| {
+        h.rotate_left(5) ^ hash(path.as_os_str().as_encoded_bytes())
+    });
+    [MAGIC[0], MAGIC[1], names]
+}
 
 /// Whether a byte is part of a word.
 pub fn in_word(byte: u8) -> bool {
@@ -51,13 +62,13 @@ fn hashes(text: &[u8]) -> Vec<u32> {
 
 impl Index {
     /// Reads the index from `cache`, or makes it from the files `paths`.
-    pub fn read(paths: &[std::path::PathBuf], cache: &Path) -> Result<Self> {
+    pub fn read(paths: &[PathBuf], cache: &Path) -> Result<Self> {
         if let Ok(bytes) = fs::read(cache) {
             let data: Vec<u32> = bytes
                 .chunks_exact(4)
                 .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
                 .collect();
-            if let Some(index) = Self::parse(data, paths.len()) {
+            if let Some(index) = Self::parse(data, paths) {
                 return Ok(index);
             }
         }
@@ -69,7 +80,7 @@ impl Index {
             *results[n].lock().unwrap_or_else(|e| e.into_inner()) = hashes(&text);
             Ok(())
         })?;
-        let mut data = MAGIC.to_vec();
+        let mut data = head(paths).to_vec();
         for list in results {
             let list = list.into_inner().unwrap_or_else(|e| e.into_inner());
             data.push(u32::try_from(list.len())?);
@@ -84,17 +95,21 @@ impl Index {
         {
             let _ = fs::remove_file(&temporary);
         }
-        Self::parse(data, paths.len()).context("malformed index")
+        Self::parse(data, paths).context("malformed index")
     }
 
-    /// Checks that the data has exactly `files` lists.
-    fn parse(data: Vec<u32>, files: usize) -> Option<Self> {
-        let mut rest = data.strip_prefix(&MAGIC)?;
-        for _ in 0..files {
+    /// Checks that the data has the head of these files, and exactly one list for each.
+    fn parse(data: Vec<u32>, paths: &[PathBuf]) -> Option<Self> {
+        let head = head(paths);
+        let mut rest = data.strip_prefix(&head)?;
+        for _ in paths {
             let (&count, tail) = rest.split_first()?;
             rest = tail.get(count as usize..)?;
         }
-        rest.is_empty().then_some(Index { data, files })
+        rest.is_empty().then_some(Index {
+            files: paths.len(),
+            data,
+        })
     }
 
     /// The files that may have some of the words, ascending, and which of them.
@@ -113,7 +128,7 @@ impl Index {
         }
         let may = |h: u32| bits[(h >> 22) as usize] & 1 << ((h >> 16) & 63) != 0;
         let mut out = Vec::new();
-        let mut rest = &self.data[MAGIC.len()..];
+        let mut rest = &self.data[HEAD..];
         for file in 0..self.files {
             let (list, tail) = rest[1..].split_at(rest[0] as usize);
             let hits = list
@@ -158,7 +173,10 @@ mod tests {
             assert_eq!(files(&index, "bar"), [2]);
             assert!(files(&index, "foo").is_empty());
         }
-        // A damaged cache is made again.
+        // One of other files, or a damaged one, is made again.
+        let others = [dir.join("c"), dir.join("b"), dir.join("a")];
+        let index = Index::read(&others, &cache).unwrap();
+        assert_eq!(files(&index, "bar"), [0]);
         fs::write(&cache, b"kcar").unwrap();
         let index = Index::read(&paths, &cache).unwrap();
         assert_eq!(files(&index, "x"), [0, 2]);
