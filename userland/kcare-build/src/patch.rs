@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure, Context, Result};
 
-use self::forms::{Found, Section, Step};
+use self::forms::{Found, Hunk, Section, Step};
 use crate::diff::matches;
 use crate::kernel::Kernel;
 use crate::refuse::Ending;
@@ -293,6 +293,68 @@ fn answer(said: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// The lines of a text, without line ends.
+fn lines(text: &str) -> Vec<&str> {
+    text.split('\n')
+        .map(|line| line.strip_suffix('\r').unwrap_or(line))
+        .collect()
+}
+
+/// Makes sure that no hunk could as well belong to another place of the file.
+///
+/// `places` are the first lines of the hunks in the new text, and `text` is the old one. A hunk that fits in several
+/// places has to be where it says, or as far from there as the hunks around it, each of which fits in one place only.
+fn check_places(path: &str, hunks: &[Hunk], places: &[usize], text: &[&str]) -> Result<()> {
+    // How far the hunks that fit in one place only are from where they say, and the fits of the others.
+    let mut sure: BTreeMap<usize, i128> = BTreeMap::new();
+    let mut open: Vec<(usize, i128, Vec<i128>)> = Vec::new();
+    let mut shift = 0;
+    for (number, (hunk, &place)) in hunks.iter().zip(places).enumerate() {
+        let offset = place as i128 - shift - i128::from(hunk.start());
+        shift += hunk.new.len() as i128 - hunk.old.len() as i128;
+        if hunk.old.is_empty() {
+            // Of an insertion without context nobody can tell where it belongs, but in front of all.
+            ensure!(
+                hunk.start() == 0 || text.iter().all(|line| line.is_empty()),
+                "line {}: the hunk of {path} has no line of context; make the patch again with context",
+                hunk.line
+            );
+            continue;
+        }
+        let fits = text.windows(hunk.old.len()).enumerate();
+        let fits = fits.filter(|(_, there)| hunk.old.iter().zip(*there).all(|(a, b)| a == b));
+        let fits: Vec<i128> = fits
+            .map(|(at, _)| at as i128 + 1 - i128::from(hunk.start()))
+            .collect();
+        if fits.len() > 1 {
+            open.push((number, offset, fits));
+        } else if !hunk.new.is_empty() {
+            sure.insert(number, offset);
+        }
+    }
+    for (number, offset, fits) in open {
+        let before = sure.range(..number).next_back();
+        let behind = sure.range(number..).next();
+        let mut likely: BTreeSet<i128> =
+            before.into_iter().chain(behind).map(|(_, &o)| o).collect();
+        if likely.is_empty() {
+            likely.insert(0);
+        }
+        let hunk = &hunks[number];
+        let at = |offset: i128| (offset + i128::from(hunk.start())).to_string();
+        ensure!(
+            likely.contains(&offset) && fits.iter().filter(|fit| likely.contains(fit)).count() == 1,
+            "line {}: the hunk fits in {} places of {path}, from lines {}, and it says line {}: nobody can tell which is \
+             meant; make the patch for this version, with more context",
+            hunk.line,
+            fits.len(),
+            fits.iter().take(4).map(|&fit| at(fit)).collect::<Vec<_>>().join(", "),
+            hunk.start()
+        );
+    }
+    Ok(())
+}
+
 /// Makes sure that patch(1) did what the diffs were taken for, and nothing else; no file is twice in them.
 fn check_applied(
     sections: &[Section],
@@ -337,10 +399,14 @@ fn check_applied(
             "line {line}: patch(1) left {path}, and the patch removes it; {AGAIN}"
         );
         let text = String::from_utf8_lossy(text);
-        let text: Vec<&str> = text
-            .split('\n')
-            .map(|line| line.strip_suffix('\r').unwrap_or(line))
-            .collect();
+        let text = lines(&text);
+        let old = before.get(path).map(|text| String::from_utf8_lossy(text));
+        check_places(
+            path,
+            &section.hunks,
+            places,
+            &lines(&old.unwrap_or_default()),
+        )?;
         for (hunk, place) in section.hunks.iter().zip(places) {
             let there = text.get(place.saturating_sub(1)..).unwrap_or_default();
             ensure!(

@@ -35,9 +35,18 @@ pub struct Hunk {
     pub line: usize,
     /// How many more lines of context are at one end than at the other.
     pub uneven: usize,
+    /// All that is there before: context and removed lines, without line ends.
+    pub old: Vec<String>,
     /// All that is there afterwards: context and added lines, without line ends.
     pub new: Vec<String>,
     ranges: (Range, Range),
+}
+
+impl Hunk {
+    /// Where its old lines are, as it says, from 1.
+    pub fn start(&self) -> u64 {
+        self.ranges.0 .0
+    }
 }
 
 /// What a header of git says about a file.
@@ -318,7 +327,7 @@ impl<'a> Reader<'a> {
             format!("line {number}: malformed hunk header `{header}`; make the patch again")
         })?;
         let (mut before, mut after) = (old.1, new.1);
-        let mut text = Vec::new();
+        let mut texts = (Vec::new(), Vec::new());
         // Lines of context in front of the first change, and behind the last.
         let (mut front, mut behind) = (None, 0usize);
         self.at += 1;
@@ -348,10 +357,10 @@ impl<'a> Reader<'a> {
             );
             before -= takes;
             after -= gives;
-            if gives == 1 {
-                let line = line.strip_prefix([' ', '+']).unwrap_or(line);
-                text.push(line.strip_suffix('\r').unwrap_or(line).to_owned());
-            }
+            let plain = line.strip_prefix([' ', '+', '-']).unwrap_or(line);
+            let plain = plain.strip_suffix('\r').unwrap_or(plain);
+            texts.0.extend((takes == 1).then(|| plain.to_owned()));
+            texts.1.extend((gives == 1).then(|| plain.to_owned()));
             match takes == gives {
                 true => behind += takes as usize,
                 false => {
@@ -373,7 +382,8 @@ impl<'a> Reader<'a> {
         Ok(Hunk {
             line: number,
             uneven: front.map_or(0, |front| front.abs_diff(behind)),
-            new: text,
+            old: texts.0,
+            new: texts.1,
             ranges: (old, new),
         })
     }

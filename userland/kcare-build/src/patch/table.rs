@@ -125,6 +125,55 @@ impl Tree {
     }
 }
 
+/// A hunk that fits in several places is where it says, or where the hunks around it are.
+#[test]
+fn the_place_of_a_hunk_is_certain() {
+    let tree = Tree::new("places");
+    // `same` three times: from lines 2, 6 and 10.
+    let text = "a\n{\nsame\n}\nb\n{\nsame\n}\nc\n{\nsame\n}\nend\n";
+    fs::write(tree.0.dir.join("source/x/same.c"), text).unwrap();
+    let head = "--- a/x/same.c\n+++ b/x/same.c\n";
+    let hunk =
+        |old: usize, new: usize| format!("@@ -{old},3 +{new},3 @@\n {{\n-same\n+other\n }}\n");
+    let unique = |line: usize| format!("@@ -{line} +{line} @@\n-b\n+B\n");
+    const SECOND: &str = "a\n{\nsame\n}\nb\n{\nother\n}\nc\n{\nsame\n}\nend\n";
+    const BESIDE: &str = "a\n{\nsame\n}\nB\n{\nother\n}\nc\n{\nsame\n}\nend\n";
+    const UNSURE: &str =
+        "the hunk fits in 3 places of x/same.c, from lines 2, 6, 10, and it says line";
+    for (name, hunks, wanted) in [
+        (
+            "where it says",
+            hunk(6, 6),
+            Takes(&[('M', "x/same.c", SECOND)]),
+        ),
+        ("nowhere near", hunk(7, 7), Fails(UNSURE)),
+        ("far away", hunk(600, 600), Fails(UNSURE)),
+        (
+            "as its neighbour",
+            unique(15) + &hunk(16, 16),
+            Takes(&[('M', "x/same.c", BESIDE)]),
+        ),
+        (
+            "not as its neighbour",
+            unique(15) + &hunk(18, 18),
+            Fails(UNSURE),
+        ),
+        (
+            "two hunks of one shift, neither of them sure",
+            hunk(4, 4) + &hunk(8, 8),
+            Fails(UNSURE),
+        ),
+        (
+            "no context at all",
+            "@@ -6,0 +7 @@\n+more\n".into(),
+            Fails("line 3: the hunk of x/same.c has no line of context"),
+        ),
+    ] {
+        let diff = format!("{head}{hunks}");
+        tree.check(name, &[diff.as_bytes()], &wanted);
+    }
+}
+
 #[test]
 fn forms_of_one_file() {
     let tree = Tree::new("forms");
