@@ -3,7 +3,7 @@
 //! Compares the original and the patched object, item by item. The bias: never miss a change.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use anyhow::Result;
 use object::elf::{SHF_MERGE, SHF_STRINGS, SHF_WRITE, SHT_NOBITS};
@@ -38,6 +38,9 @@ pub struct Diff {
     pub verdicts: BTreeMap<ItemId, Verdict>,
     /// Functions and variables of the original object that are gone.
     pub gone: Vec<ItemId>,
+    /// Variables of the original object that the patched one takes from elsewhere under the same name. That they are the
+    /// same variables is only supposed; whoever uses the difference has to check it.
+    pub moved: BTreeSet<ItemId>,
     /// Sections that differ although no item tells what for.
     pub sections: Vec<String>,
 }
@@ -60,6 +63,10 @@ struct Comparer<'a> {
     open: RefCell<HashSet<(ItemId, ItemId)>>,
     /// Whether the item that is compared is init code or data, which only calls what it needs before it is freed.
     init: Cell<bool>,
+    /// What the author says of names.
+    renames: &'a Renames,
+    /// [`Diff::moved`].
+    moved: RefCell<BTreeSet<ItemId>>,
 }
 
 /// Compares two objects of a unit.
@@ -127,6 +134,7 @@ fn compare_with(
         pairs: comparer.pairs,
         verdicts,
         gone,
+        moved: comparer.moved.into_inner(),
         sections,
     })
 }
@@ -144,7 +152,7 @@ impl<'a> Comparer<'a> {
         old_special: &'a Special,
         new: &'a Obj,
         new_special: &'a Special,
-        renames: &Renames,
+        renames: &'a Renames,
         codes: Option<(Codes, Codes)>,
     ) -> Result<Self> {
         let mut comparer = Self {
@@ -160,6 +168,8 @@ impl<'a> Comparer<'a> {
             codes,
             open: RefCell::default(),
             init: Cell::new(false),
+            renames,
+            moved: RefCell::default(),
         };
         comparer.pair_open(renames)?;
         Ok(comparer)
@@ -428,6 +438,13 @@ impl<'a> Comparer<'a> {
             }
             (Target::Abs, Target::Abs) => return Ok(o.addend == n.addend),
             (Target::Item(a), Target::Item(b)) => (a, b),
+            (Target::Item(a), Target::Undef(b)) => {
+                let same = o.reach() == n.reach() && self.has_moved(a, b);
+                if same {
+                    self.moved.borrow_mut().insert(a);
+                }
+                return Ok(same);
+            }
             _ => return Ok(false),
         };
         let (ia, ib) = (&self.old.obj.items[a], &self.new.obj.items[b]);
@@ -466,6 +483,19 @@ impl<'a> Comparer<'a> {
         let difference = self.difference(a, b, open, weak);
         self.open.borrow_mut().remove(&(a, b));
         Ok(difference?.is_none())
+    }
+
+    /// Whether a variable of the original may be what the patched object takes from another one.
+    fn has_moved(&self, a: ItemId, b: usize) -> bool {
+        let (obj, name) = (self.old.obj, &self.new.obj.undefs[b]);
+        let item = &obj.items[a];
+        let renamed = self.renames.new_name(&item.name);
+        item.kind == Kind::Data
+            && renamed.as_ref().unwrap_or(&item.name) == name
+            && obj.secs[item.sec].life() == Life::Kept
+            && self.pairs.new_of(a).is_none()
+            && !self.renames.is_gone(name)
+            && !self.renames.is_fresh(name)
     }
 
     /// Compares what the kernel's tables say about two functions.

@@ -115,6 +115,15 @@ const HINTS: &[(&str, &str)] = &[
          go on with the old one",
     ),
     (
+        "only a function that stays in its file can be redirected",
+        "leave the function in its file, where it may call the new one; or --renamed OLD= if objects that exist may go on \
+         with the old one",
+    ),
+    (
+        "nothing shows that it is the same variable",
+        "leave it where it is; or say --renamed =NEW if the other one is something else, and --renamed OLD= for the gone one",
+    ),
+    (
         "is gone: if they are one thing",
         "say so with --renamed OLD=NEW, and the patched code uses the running kernel's; or --renamed =NEW if it is \
          something else",

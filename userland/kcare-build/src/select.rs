@@ -157,6 +157,7 @@ impl<'a> Selector<'a> {
         for u in 0..units.len() {
             this.check_rest(u);
             this.check_new_names(u);
+            this.check_moved(u);
             this.check_gone_functions(u);
         }
         this.check_gone_variables();

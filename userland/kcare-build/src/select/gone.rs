@@ -8,8 +8,11 @@ use std::collections::BTreeSet;
 use super::{Goal, Key, Selector};
 use crate::compare::Verdict;
 use crate::correlate::{base_name, keeps_state, lock_class};
+use crate::image::ImageId;
 use crate::obj::{ItemId, Kind, Life, Obj, Target};
+use crate::refuse::Refusal;
 use crate::special::{is_discarded, is_table};
+use crate::unit::UnitState;
 
 impl Selector<'_> {
     /// Refuses new global things whose names the running kernel has: it would go on with its own.
@@ -57,7 +60,35 @@ impl Selector<'_> {
         }
     }
 
+    /// Refuses variables that a file took elsewhere under the same name, unless they are the running kernel's still.
+    pub(super) fn check_moved(&mut self, u: usize) {
+        self.at = u;
+        let unit = &self.units[u];
+        for &id in &unit.diff.moved {
+            let name = &unit.old.items[id].name;
+            let name = &self.renames.new_name(name).unwrap_or_else(|| name.clone());
+            let key = self.globals.get(&(unit.image, name.clone())).copied();
+            let running = key.and_then(|key| self.running_variable(key));
+            let own = unit
+                .shipped
+                .get(&id)
+                .and_then(|name| unit.placement.addr.get(name));
+            let same = matches!((running, own), (Some(Goal::Outside(_, image, at)), Some(&(own, _))) if image == unit.image && at == own);
+            if !same {
+                self.refuse(
+                    name,
+                    format!(
+                        "is gone from {}, which uses one of this name from elsewhere; nothing shows that it is the same variable",
+                        unit.source
+                    ),
+                );
+            }
+        }
+    }
+
     /// The running kernel's variable that a new one is, moved from another file of the image with its initial value.
+    ///
+    /// It may have been static there, if no other one of this name is gone.
     pub(super) fn running_variable(&self, (u, id): Key) -> Option<Goal> {
         let unit = &self.units[u];
         let item = &unit.new.items[id];
@@ -65,14 +96,20 @@ impl Selector<'_> {
         if item.kind != Kind::Data || !item.exported || item.weak {
             return None;
         }
-        let moved = self.units.iter().filter(|state| state.image == unit.image);
-        let moved = moved.flat_map(|state| state.diff.gone.iter().map(move |&id| (&state.old, id)));
+        let known = self.units.iter().filter(|state| state.image == unit.image);
+        let gone = known.flat_map(|state| state.diff.gone.iter().map(move |&id| (state, id)));
+        let new_name = |old: &String| self.renames.new_name(old);
+        let mut named = gone.filter(|(state, o)| {
+            let old = &state.old.items[*o].name;
+            new_name(old).as_ref().unwrap_or(old) == &item.name
+        });
+        let ((state, o), None) = (named.next()?, named.next()) else {
+            return None;
+        };
         let same = |(old, o): (&Obj, ItemId)| {
             let (was, was_sec) = (&old.items[o], &old.secs[old.items[o].sec]);
             let zeros = |obj: &Obj, id: ItemId| obj.bytes(id).iter().all(|&b| b == 0);
             was.kind == Kind::Data
-                && was.exported
-                && was.name == item.name
                 && was.size == item.size
                 && was_sec.life() == sec.life()
                 && was_sec.writable() == sec.writable()
@@ -82,10 +119,17 @@ impl Selector<'_> {
                 && unit.new.rels(id).is_empty()
                 && (old.bytes(o) == unit.new.bytes(id) || (zeros(old, o) && zeros(&unit.new, id)))
         };
-        moved
-            .into_iter()
-            .any(same)
-            .then(|| self.outside(unit.image, &item.name).ok())?
+        if !same((&state.old, o)) {
+            return None;
+        }
+        let was = &state.old.items[o];
+        self.renames.paired(&was.name);
+        if was.exported {
+            return self.outside(unit.image, &was.name).ok();
+        }
+        let name = state.shipped.get(&o)?;
+        let &(addr, _) = state.placement.addr.get(name)?;
+        self.kept(name, unit.image, addr).ok()
     }
 
     /// Refuses functions that are gone although objects of the running kernel may call them.
@@ -104,6 +148,19 @@ impl Selector<'_> {
             if self.renames.is_gone(&item.name) {
                 continue;
             }
+            let new_name = self.renames.new_name(&item.name);
+            if let Some((file, name)) = new_name.and_then(|new| self.new_function(unit.image, new))
+            {
+                self.renames.paired(&item.name);
+                self.refuse(
+                    &item.name,
+                    format!(
+                        "is to be `{name}` of {file} now, and objects of the running kernel call it here: only a function that \
+                         stays in its file can be redirected"
+                    ),
+                );
+                continue;
+            }
             self.refuse(
                 &item.name,
                 format!(
@@ -111,6 +168,18 @@ impl Selector<'_> {
                 ),
             );
         }
+    }
+
+    /// Where an image gets a new function of a name from.
+    fn new_function(&self, image: ImageId, name: String) -> Option<(String, String)> {
+        let mut units = self.units.iter().filter(|state| state.image == image);
+        let new = |state: &&UnitState| {
+            let id = state.new.by_name(&name)?;
+            let new = state.diff.verdicts.get(&id) == Some(&Verdict::New);
+            (new && state.new.items[id].kind == Kind::Func).then_some(())
+        };
+        let found = units.find(|state| new(state).is_some())?;
+        Some((found.source.clone(), name))
     }
 
     /// What takes the address of a function of an original object, in whatever unit.
@@ -147,7 +216,10 @@ impl Selector<'_> {
     }
 
     /// Refuses new variables that may be the running kernel's under another name or in another file.
+    ///
+    /// As long as that is open only they are refused: what refers to them differs only if they are not the same.
     pub(super) fn check_gone_variables(&mut self) {
+        let others = std::mem::take(&mut self.selection.refusals);
         let mut lost: Vec<Key> = Vec::new();
         for (u, unit) in self.units.iter().enumerate() {
             let kept = unit.diff.gone.iter().filter(|&&id| {
@@ -204,6 +276,13 @@ impl Selector<'_> {
                 ));
             }
         }
+        let open: BTreeSet<String> = (self.selection.refusals.iter())
+            .map(|refusal| refusal.name.clone())
+            .collect();
+        let about = |refusal: &Refusal| open.is_empty() || open.contains(&refusal.name);
+        self.selection
+            .refusals
+            .extend(others.into_iter().filter(about));
     }
 }
 
