@@ -17,6 +17,8 @@ pub(crate) use kernel::bindings::{
     key,
     miscdevice,
     module,
+    proc_dir_entry,
+    seq_file,
     task_struct, //
 };
 
@@ -291,6 +293,10 @@ extern "C" {
     ) -> c_int;
 
     pub(crate) static mut kcare_sysfs_groups: [*const attribute_group; 2];
+
+    pub(crate) fn kcare_proc_create(data: *const c_void) -> *mut proc_dir_entry;
+    pub(crate) fn kcare_proc_remove(dir: *mut proc_dir_entry);
+    pub(crate) fn kcare_seq_write(m: *mut seq_file, data: *const c_void, size: usize);
 
     pub(crate) static kcare_cert_start: u8;
     pub(crate) static kcare_cert_end: u8;

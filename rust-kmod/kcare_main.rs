@@ -39,6 +39,7 @@ use kapi::{
     oom,
     oops,
     parking,
+    proc,
     resident, //
 };
 use redirect::Choice;
@@ -79,6 +80,7 @@ module! {
 struct Kcare {
     #[pin]
     device: DeviceRegistration,
+    _proc: proc::Folder,
     _watch: Watch<Core>,
     _oom: oom::Watch<Core>,
     _oops: oops::Watch,
@@ -126,6 +128,7 @@ impl kernel::InPlaceModule for Kcare {
             _oops: oops::Watch::start()?,
             // Modules are watched before a level can be applied.
             _watch: Watch::start(core.clone()?)?,
+            _proc: proc::Folder::new(core.clone()?)?,
             device <- DeviceRegistration::register(c"kcare", module, core?),
             _: {
                 pr_info!("registered device with node 10:{}\n", device.minor());

@@ -299,7 +299,58 @@ impl Status {
     }
 }
 
+/// A file in /proc/kcare; the numbers are those of `enum kcare_page` in `shim/shim.h`.
+#[derive(Clone, Copy)]
+enum Page {
+    Status,
+    EffectiveVersion,
+    Cvelist,
+}
+
+impl Page {
+    const ALL: [Self; 3] = [Self::Status, Self::EffectiveVersion, Self::Cvelist];
+}
+
+impl Status {
+    /// The content of file number `page` in /proc/kcare; `build_id` is the running vmlinux's.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    pub(crate) fn show_page(
+        &self,
+        page: u32,
+        build_id: [u8; 20],
+        out: &mut dyn Write,
+    ) -> fmt::Result {
+        let live = self.live.as_deref();
+        let page = usize::try_from(page).ok().and_then(|i| Page::ALL.get(i));
+        match page.ok_or(fmt::Error)? {
+            Page::Status => {
+                out.write_str("kernel-build-id: ")?;
+                build_id
+                    .iter()
+                    .try_for_each(|byte| write!(out, "{byte:02x}"))?;
+                out.write_str("\n")?;
+                self.print(out)
+            }
+            Page::EffectiveVersion => match live.and_then(About::effective_version) {
+                Some(version) => writeln!(out, "{version}"),
+                None => Ok(()),
+            },
+            Page::Cvelist => live.map_or(Ok(()), |about| about.print_cves(out)),
+        }
+    }
+}
+
 impl About {
+    /// The version of the kernel's package that the level is as good as, as its description says: `9;7.2.12-1`.
+    fn effective_version(&self) -> Option<&str> {
+        let (level, version) = unpadded(&self.description).split_once(';')?;
+        let fits = level.parse() == Ok(self.level) && !version.contains(char::is_whitespace);
+        (fits && !version.is_empty()).then_some(version)
+    }
+
     /// One line for each fix that has an id.
     fn print_cves(&self, out: &mut dyn Write) -> fmt::Result {
         let lines = core::str::from_utf8(&self.fixes).unwrap_or_default();

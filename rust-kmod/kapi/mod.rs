@@ -13,6 +13,7 @@ pub(crate) mod module;
 pub(crate) mod oom;
 pub(crate) mod oops;
 pub(crate) mod parking;
+pub(crate) mod proc;
 pub(crate) mod resident;
 pub(crate) mod stop_machine;
 pub(crate) mod system;

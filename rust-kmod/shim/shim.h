@@ -302,6 +302,27 @@ extern const struct attribute_group *kcare_sysfs_groups[];
 /* In Rust: writes a file's content to @buf and returns its length, or a negative error. */
 ssize_t kcare_sysfs_show(struct miscdevice *misc, unsigned int view, char *buf, size_t size);
 
+/* ---- proc.c ---- */
+
+/* The files, in the order of status::Page. */
+#define KCARE_PAGES(X) X(status) X(effective_version) X(cvelist)
+
+#define KCARE_PAGE_ENUM(name) KCARE_PAGE_##name,
+enum kcare_page { KCARE_PAGES(KCARE_PAGE_ENUM) KCARE_NR_PAGES };
+#undef KCARE_PAGE_ENUM
+
+struct proc_dir_entry;
+struct seq_file;
+
+/* Makes /proc/kcare, whose files are shown with @data; NULL if that fails. Sleeps. */
+struct proc_dir_entry *kcare_proc_create(const void *data);
+/* Takes it away; no file is being shown then. Sleeps. */
+void kcare_proc_remove(struct proc_dir_entry *dir);
+void kcare_seq_write(struct seq_file *m, const void *data, size_t size);
+
+/* In Rust: writes a file's content. */
+void kcare_proc_show(const void *data, unsigned int page, struct seq_file *m);
+
 /* ---- cert.S ---- */
 
 extern const u8 kcare_cert_start[];
