@@ -29,7 +29,7 @@ if libc.syscall(176, sys.argv[1].encode(), flags):
 }
 
 start_test "nothing applied"
-succeeds kcarectl --info
+fails 1 kcarectl --info
 is "info" "$out" "kpatch-state: no patch applied"
 fails 1 kcarectl --status
 fails 4 kcarectl --unload
@@ -53,7 +53,9 @@ is "description" "$(sed -n 4p <<<"$out")" "kpatch-description: 1;test"
 succeeds kcarectl --status
 like "status" "$out" '^Protected: patch level 1 is applied'
 succeeds kcarectl --patch-info
-like "fix" "$out" 'CVE-2026-4243.*a test shows itself in /proc/cmdline'
+like "name of the fix" "$out" 'kpatch-name: a test shows itself in /proc/cmdline'
+like "its number" "$out" 'kpatch-cve: CVE-2026-4243'
+is "the kernel's package" "$(sed -n 2p <<<"$out")" "kernel: linux-$(sed -n 's/.* Debian \([^ ]*\) (.*/\1/p' /proc/version)"
 is "level" "$(grep -E '^(state|level|functions|fixes|failures) ' <<<"$(kpush info)" | xargs)" \
 	"state 1 level 1 functions 1 fixes 1 failures 1"
 is "build-id" "$(kpush info | sed -n 's/^build-id //p')" \
@@ -69,6 +71,13 @@ is "rights" "$(cd "$VIEWS" && stat -c '%A %U %n' state level previous_level desc
 is "values" "$(values)" "state applied level 1 previous_level 0 description 1;test cves CVE-2026-4243 failures 1"
 is "to nobody" "$(setpriv --reuid nobody --clear-groups cat "$VIEWS/level")" 1
 like "stop" "$(cat "$VIEWS"/stop_{last,max}_ns | uniq)" '^[1-9][0-9]*$'
+is "rights of /proc/kcare" "$(stat -c '%A %U %n' /proc/kcare/* | xargs)" \
+	"-r--r--r-- root /proc/kcare/cvelist -r--r--r-- root /proc/kcare/effective_version -r--r--r-- root /proc/kcare/status"
+is "CVEs" "$(setpriv --reuid nobody --clear-groups cat /proc/kcare/cvelist)" CVE-2026-4243
+is "effective version" "$(</proc/kcare/effective_version)" test
+is "scanners" "$(setpriv --reuid nobody --clear-groups kcarectl --uname)" test
+is "the same" "$(kcare-uname -r)" test
+is "status" "$(tail -n +2 /proc/kcare/status)" "$(</dev/kcare)"
 is "/dev/kcare says the same" "$(sed -n 's/^stop-max-ns: //p' /dev/kcare)" "$(<"$VIEWS/stop_max_ns")"
 check_result ""
 
@@ -155,7 +164,8 @@ patch refused (too-large): the payload is larger than 64 MiB"
 start_test "no privilege, no patch"
 fails 4 setpriv --reuid=1 --clear-groups -- kcare-push "$(payload cmdline)"
 like "another user" "$out" '^kcare-push: .*root'
-fails 4 setpriv --reuid=1 --clear-groups -- kcarectl --info
+fails 4 setpriv --reuid=1 --clear-groups -- kcarectl --unload
+succeeds setpriv --reuid=1 --clear-groups -- kcarectl --patch-info
 # The device's mode lets root in; CAP_SYS_MODULE is still asked for.
 without=(setpriv --bounding-set=-sys_module --inh-caps=-sys_module -- kpush)
 is "apply" "$("${without[@]}" apply "$(payload cmdline)" | cut -f2)" EPERM

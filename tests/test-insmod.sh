@@ -23,7 +23,7 @@ traces() {
 	echo "modules: $(cut -d' ' -f1 /proc/modules | sort | xargs)"
 	echo "symbols: $(grep -c '\[kcare' /proc/kallsyms)"
 	echo "misc: $(grep -c ' kcare$' /proc/misc)"
-	echo "nodes: $(stat -c %n /dev/kcare /sys/class/misc/kcare /sys/module/kcare 2>/dev/null | xargs)"
+	echo "nodes: $(stat -c %n /dev/kcare /proc/kcare /sys/class/misc/kcare /sys/module/kcare 2>/dev/null | xargs)"
 	echo "keys: $(grep -cE '\.kcare|kcare development key' /proc/keys)"
 	echo "probes: $(grep -c . /sys/kernel/debug/kprobes/list)"
 	echo "redirected: $(redirected)"

@@ -13,7 +13,7 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 use clap_mangen::roff::{bold, roman, Roff};
 use clap_mangen::Man;
-use kcare::cli::{KcarePush, Kcarectl, Program};
+use kcare::cli::{KcarePush, KcareUname, Kcarectl, Program};
 
 /// What the fields of `kcare::state::State` and `kcare::error::Failure` are.
 pub const JSON: &str = "\
@@ -42,9 +42,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes everything for both programs below `directory`.
+/// Writes everything for the programs below `directory`.
 pub fn write_all(directory: &Path) -> io::Result<()> {
-    write::<Kcarectl>(directory, "kcare-push(8)")?;
+    write::<Kcarectl>(directory, "kcare-push(8), kcare-uname(8)")?;
+    write::<KcareUname>(directory, "kcarectl(8)")?;
     write::<KcarePush>(directory, "kcarectl(8)")
 }
 
@@ -106,6 +107,11 @@ fn man_page<P: Program + CommandFactory>(see_also: &str) -> io::Result<Vec<u8>> 
         .text([bold(kcare::device::DEFAULT_PATH)])
         .text([roman(
             "The device of the kcare kernel module, for root only.",
+        )]);
+    rest.control("TP", [])
+        .text([bold("/proc/kcare/status")])
+        .text([roman(
+            "What the module tells, for everybody; beside it cvelist and effective_version.",
         )]);
     rest.control("SH", ["SEE ALSO"]);
     rest.text([roman(see_also)]);

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser};
 use kcare_payload::uapi::UNLOAD_FORCE;
 
-use crate::commands::{forget, history, info, patch_info, push, rollback, status, unload};
+use crate::commands::{forget, history, info, patch_info, push, rollback, status, uname, unload};
 use crate::device::DEFAULT_PATH;
 use crate::error::{Kind, Result};
-use crate::Answer;
+use crate::{Answer, System};
 
 /// A program of the agent.
 pub trait Program: Parser {
@@ -52,11 +52,25 @@ pub struct Common {
     /// Use another device node; for tests
     #[arg(long, value_name = "PATH", default_value = DEFAULT_PATH, hide = true)]
     pub device: PathBuf,
+
+    /// Read and keep files below another folder; for tests
+    #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+    pub root: PathBuf,
+}
+
+impl Common {
+    fn system(&self) -> System {
+        System {
+            root: self.root.clone(),
+            device: self.device.clone(),
+        }
+    }
 }
 
 /// Show, roll back and remove the live patch of the running kernel
 ///
-/// Works on this machine alone: it asks the kcare module in the running kernel.
+/// Works on this machine alone: it asks the kcare module in the running kernel. What it only shows,
+/// everybody may see.
 ///
 /// The patch level that was replaced last stays in memory for --rollback, until --unload or
 /// --forget, or until the kernel would have to end a process for lack of memory.
@@ -76,6 +90,8 @@ pub struct Kcarectl {
     #[command(flatten)]
     status: status::Status,
     #[command(flatten)]
+    uname: uname::Uname,
+    #[command(flatten)]
     unload: unload::Unload,
     #[command(flatten)]
     rollback: rollback::Rollback,
@@ -87,7 +103,7 @@ pub struct Kcarectl {
     /// With --unload and --rollback: switch in the end though tasks are inside functions that change
     ///
     /// This may crash them or the kernel, and the memory of the patch level is never freed.
-    #[arg(long, conflicts_with_all = ["info", "patch_info", "status", "forget", "history"])]
+    #[arg(long, conflicts_with_all = ["info", "patch_info", "status", "uname", "forget", "history"])]
     force: bool,
 
     #[command(flatten)]
@@ -98,9 +114,12 @@ impl Program for Kcarectl {
     const NAME: &'static str = "kcarectl";
 
     const ANSWERS: &'static [(u8, &'static str)] = &[
-        (0, "done; with --status: a patch is applied"),
-        (1, "with --status: nothing is applied"),
-        (3, "with --status: the kcare module is not loaded"),
+        (0, "done; with --info and --status: a patch is applied"),
+        (1, "with --info and --status: nothing is applied"),
+        (
+            3,
+            "with --info and --status: the kcare module is not loaded",
+        ),
     ];
 
     fn common(&self) -> &Common {
@@ -108,16 +127,17 @@ impl Program for Kcarectl {
     }
 
     fn run(&self) -> Result<Answer> {
-        let device = &self.common.device;
+        let system = &self.common.system();
         let flags = if self.force { UNLOAD_FORCE } else { 0 };
         match () {
-            () if self.info.info => info::run(device),
-            () if self.patch_info.patch_info => patch_info::run(device),
-            () if self.status.status => status::run(device),
-            () if self.unload.unload => unload::run(device, flags),
-            () if self.rollback.rollback => rollback::run(device, flags),
-            () if self.forget.forget => forget::run(device),
-            () if self.history.history => history::run(device),
+            () if self.info.info => info::run(system),
+            () if self.patch_info.patch_info => patch_info::run(system),
+            () if self.status.status => status::run(system),
+            () if self.uname.uname => uname::run(system),
+            () if self.unload.unload => unload::run(system, flags),
+            () if self.rollback.rollback => rollback::run(system, flags),
+            () if self.forget.forget => forget::run(system),
+            () if self.history.history => history::run(system),
             // PANIC: clap has made sure that one of the group is there.
             () => unreachable!("a command is required"),
         }
@@ -148,7 +168,34 @@ impl Program for KcarePush {
     }
 
     fn run(&self) -> Result<Answer> {
-        push::run(&self.common.device, &self.push)
+        push::run(&self.common.system(), &self.push)
+    }
+}
+
+/// Print the version of the kernel's package whose fixes are all in
+///
+/// It is that of the applied patch level, or else that of the running kernel's package.
+#[derive(Parser)]
+#[command(name = Self::NAME, version, max_term_width = 100, after_help = Self::exit_help())]
+pub struct KcareUname {
+    /// Print it; the only thing that there is to print
+    #[arg(short, long)]
+    release: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Program for KcareUname {
+    const NAME: &'static str = "kcare-uname";
+
+    const ANSWERS: &'static [(u8, &'static str)] = &[(0, "it is printed")];
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn run(&self) -> Result<Answer> {
+        uname::run(&self.common.system())
     }
 }
 
@@ -161,11 +208,16 @@ mod tests {
     fn the_definitions_are_sound() {
         Kcarectl::command().debug_assert();
         KcarePush::command().debug_assert();
+        KcareUname::command().debug_assert();
     }
 
     #[test]
     fn exit_codes_ascend_without_a_clash() {
-        for codes in [Kcarectl::exit_codes(), KcarePush::exit_codes()] {
+        for codes in [
+            Kcarectl::exit_codes(),
+            KcarePush::exit_codes(),
+            KcareUname::exit_codes(),
+        ] {
             assert!(codes.is_sorted_by(|a, b| a.0 < b.0), "{codes:?}");
         }
     }

@@ -10,15 +10,15 @@ use std::path::{Path, PathBuf};
 
 use kcare_payload::error::Reason;
 use kcare_payload::uapi::{
-    self, Apply, History, Info, Unload, ABI, IOCTL_APPLY, IOCTL_FORGET, IOCTL_HISTORY, IOCTL_INFO,
-    IOCTL_ROLLBACK, IOCTL_UNLOAD, MAX_EVENTS, STATE_APPLIED, STATE_NONE,
+    Apply, Info, Unload, ABI, IOCTL_APPLY, IOCTL_FORGET, IOCTL_INFO, IOCTL_ROLLBACK, IOCTL_UNLOAD,
+    STATE_APPLIED, STATE_NONE,
 };
 use rustix::io::Errno;
 use rustix::ioctl::{ioctl, Opcode, Updater};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::state::Event;
+use crate::state::not_loaded;
 use crate::{kernel, text};
 
 /// Where the kcare module puts its device node.
@@ -82,20 +82,20 @@ impl Device {
         }
     }
 
-    /// [`Device::find`], with an error if the kcare module is not loaded.
+    /// [`Device::find`], with an error if the kcare module is not loaded, or is not of this interface version.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::find(path)?.ok_or_else(|| {
-            Error::config("the kcare module is not loaded.")
-                .hint("load it with `modprobe kcare`, or `insmod kcare.ko` where it was built.")
-        })
+        let device = Self::find(path)?.ok_or_else(not_loaded)?;
+        // Asked first, so that a device that is not kcare's is never told to change something.
+        device.check()?;
+        Ok(device)
     }
 
-    /// Tells what is applied.
+    /// Makes sure that this is a kcare module of this interface version.
     ///
     /// # Errors
     ///
     /// `User` without CAP_SYS_MODULE, `Config` if this is not a kcare module of this interface version.
-    pub fn info(&self) -> Result<Info> {
+    pub fn check(&self) -> Result<()> {
         let mut record = [0; Info::SIZE];
         // SAFETY: `Info` is the record of this number and holds no address.
         unsafe { update::<IOCTL_INFO, { Info::SIZE }>(&self.file, &mut record) }.map_err(|e| {
@@ -118,44 +118,8 @@ impl Device {
             head if !matches!(head.state, STATE_NONE | STATE_APPLIED) => Err(self
                 .stranger()
                 .detail(format!("unknown state {}", head.state))),
-            _ => Ok(info),
+            _ => Ok(()),
         }
-    }
-
-    /// The status text, which has one line `fix: ID title` for each fix of the live level.
-    ///
-    /// # Errors
-    ///
-    /// `Config` if it cannot be read.
-    pub fn text(&self) -> Result<String> {
-        // Opened anew, because the file that we have stays at its end once it has been read.
-        let bytes = std::fs::read(&self.path).map_err(|e| {
-            Error::config(format!("cannot read {}.", self.path.display())).caused_by(e)
-        })?;
-        Ok(text::from_kernel(&bytes))
-    }
-
-    /// What has happened since the module was loaded, the oldest first.
-    ///
-    /// # Errors
-    ///
-    /// `Config` if this is not a kcare module of this interface version.
-    pub fn history(&self) -> Result<Vec<Event>> {
-        let mut events = [0; MAX_EVENTS * uapi::Event::SIZE];
-        let mut record = History {
-            events: events.as_mut_ptr().expose_provenance() as u64,
-            count: MAX_EVENTS as u32,
-            ..History::default()
-        }
-        .encode();
-        // SAFETY: `History` is the record of this number; `events` outlives the call, and the kernel writes at most
-        // `count` events to it.
-        unsafe { update::<IOCTL_HISTORY, { History::SIZE }>(&self.file, &mut record) }
-            .map_err(|e| self.stranger().caused_by(io::Error::from(e)))?;
-        let count = History::decode(&record).count as usize;
-        let events = events.chunks_exact(uapi::Event::SIZE).take(count);
-        let events = events.filter_map(|bytes| Some(uapi::Event::decode(bytes.try_into().ok()?)));
-        Ok(events.map(Event::from).collect())
     }
 
     /// Applies a payload; `flags` are `kcare_payload::uapi::APPLY_…`.
@@ -293,7 +257,7 @@ mod tests {
     #[test]
     fn another_device_is_recognised() {
         let device = Device::find(Path::new("/dev/null")).unwrap().unwrap();
-        let failure = Failure::from(&device.info().unwrap_err());
+        let failure = Failure::from(&device.check().unwrap_err());
         assert_eq!(failure.kind, Kind::Config);
         assert_eq!(
             failure.message,

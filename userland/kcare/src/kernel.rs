@@ -41,6 +41,18 @@ impl Kernel {
     }
 }
 
+impl Kernel {
+    /// Version of the package that the running kernel came in, `7.2.12-1`, as Debian's kernels say in /proc/version.
+    pub fn package_version(&self) -> Option<&str> {
+        let (_, build) = self.version.split_once("#")?;
+        let (_, rest) = build.split_once(" Debian ")?;
+        let version = rest.split(' ').next()?;
+        version
+            .starts_with(|c: char| c.is_ascii_digit())
+            .then_some(version)
+    }
+}
+
 /// `uname -r`.
 pub fn release() -> String {
     rustix::system::uname()
@@ -86,6 +98,27 @@ mod tests {
             kernel.version
         );
         assert!(!kernel.version.ends_with('\n'));
+    }
+
+    #[test]
+    fn the_version_of_the_package() {
+        let of = |version: &str| {
+            let kernel = Kernel {
+                release: String::new(),
+                version: version.to_owned(),
+                build_id: None,
+            };
+            kernel.package_version().map(str::to_owned)
+        };
+        let debian = "Linux version 7.2.12+deb13-cloud-amd64 (x@y) (gcc-14 (Debian 14.2.0-19) 14.2.0) #1 SMP \
+                      PREEMPT_DYNAMIC Debian 7.2.12-1~bpo13+1 (2026-11-12)";
+        assert_eq!(of(debian).as_deref(), Some("7.2.12-1~bpo13+1"));
+        // The compiler's version is not meant, and other kernels do not tell.
+        assert_eq!(
+            of("Linux version 6.1 (gcc (Debian 14.2.0-19) 14.2.0) #1 SMP"),
+            None
+        );
+        assert_eq!(of(""), None);
     }
 
     #[test]

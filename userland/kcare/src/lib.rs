@@ -10,11 +10,13 @@
 
 pub mod cli;
 pub mod commands;
+pub mod config;
 pub mod device;
 pub mod error;
 pub mod explain;
 pub mod file;
 pub mod kernel;
+pub mod os;
 #[cfg(test)]
 mod sample;
 pub mod signer;
@@ -22,10 +24,20 @@ pub mod state;
 pub mod text;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cli::Program;
 use error::{Error, Failure, Kind};
+
+/// The machine that a command works on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct System {
+    /// Where its files are, `/`.
+    pub root: PathBuf,
+    /// The node of the kcare module.
+    pub device: PathBuf,
+}
 
 /// What a command has to say when it succeeded.
 pub struct Answer {

@@ -2,16 +2,13 @@
 
 //! What is applied: the one struct that every command answers with.
 
-use std::path::Path;
+use std::io::ErrorKind;
 
-use kcare_payload::error::Reason;
-use kcare_payload::uapi::{self, Info, STATE_APPLIED};
 use serde::{Deserialize, Serialize};
 
-use crate::device::Device;
-use crate::error::Result;
-use crate::kernel::Kernel;
-use crate::text;
+use crate::error::{Error, Result};
+use crate::kernel::{self, Kernel};
+use crate::{text, System};
 
 /// The state of this machine; `--json` prints it as it stands here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,24 +43,18 @@ pub struct Event {
     pub refused: Option<String>,
 }
 
-impl From<uapi::Event> for Event {
-    fn from(event: uapi::Event) -> Self {
-        let what = uapi::What::from_number(event.what).map_or("?", uapi::What::name);
-        let refused = match event.reason {
-            0 => None,
-            reason => Some(
-                Reason::try_from(reason)
-                    .map_or("?", Reason::name)
-                    .to_owned(),
-            ),
-        };
-        Self {
-            time: event.time,
-            what: what.to_owned(),
-            level: event.level,
-            before: event.before,
-            refused,
-        }
+impl Event {
+    /// Reads what follows `event: `: time, what, level before, level behind, reason or `ok`.
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split(' ');
+        let mut next = || words.next();
+        Some(Self {
+            time: next()?.parse().ok()?,
+            what: next()?.to_owned(),
+            before: next()?.parse().ok()?,
+            level: next()?.parse().ok()?,
+            refused: Some(next()?.to_owned()).filter(|reason| reason != "ok"),
+        })
     }
 }
 
@@ -149,67 +140,118 @@ pub struct Module {
 }
 
 impl State {
-    /// Asks the kernel; a module that is not loaded is an answer, not an error.
-    pub fn gather(path: &Path) -> Result<Self> {
-        match Device::find(path)? {
-            Some(device) => Self::of(&device),
-            None => Ok(Self {
+    /// Version of the kernel's package whose fixes are all in: what the live level says, or else the running kernel's.
+    ///
+    /// A level says so in its description, `9;7.2.12-1`, which its vendor has signed.
+    pub fn effective_version(&self) -> Option<&str> {
+        fn said(patch: &Patch) -> Option<&str> {
+            let (level, version) = patch.description.split_once(';')?;
+            let fits = level.parse() == Ok(patch.level) && !version.contains(char::is_whitespace);
+            (fits && !version.is_empty()).then_some(version)
+        }
+        let said = self.patch.as_ref().and_then(said);
+        said.or_else(|| self.kernel.package_version())
+    }
+}
+
+/// Where the kcare module tells what is applied, for everybody; below the root of the system.
+const STATUS: &str = "proc/kcare/status";
+
+impl State {
+    /// Reads what the kcare module tells; a module that is not loaded is an answer, not an error.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Config`](crate::error::Kind) if a module is loaded that does not tell it as this version's does.
+    pub fn gather(system: &System) -> Result<Self> {
+        let path = system.root.join(STATUS);
+        let running = Kernel::running()?;
+        match std::fs::read(&path) {
+            Ok(bytes) => Self::parse(running, &text::from_kernel(&bytes)).ok_or_else(stranger),
+            Err(e) if e.kind() == ErrorKind::NotFound && !kernel::module_is_loaded() => Ok(Self {
                 protected: false,
-                kernel: Kernel::running()?,
+                kernel: running,
                 patch: None,
                 module: None,
                 history: None,
             }),
+            Err(e) => Err(stranger().caused_by(e)),
         }
     }
 
-    /// Asks the module behind an open device.
-    pub fn of(device: &Device) -> Result<Self> {
-        Ok(Self::new(
-            Kernel::running()?,
-            &device.info()?,
-            &device.text()?,
-        ))
+    /// [`State::gather`], with what has happened.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`State::gather`], and [`Kind::Config`](crate::error::Kind) if no module is loaded.
+    pub fn with_history(system: &System) -> Result<Self> {
+        let state = Self::gather(system)?;
+        match state.module {
+            Some(_) => Ok(state),
+            None => Err(not_loaded()),
+        }
     }
 
-    /// `text` is what the device prints; only the fixes and the modules are taken from it.
-    fn new(kernel: Kernel, info: &Info, text: &str) -> Self {
-        let head = &info.head;
-        let patch = (head.state == STATE_APPLIED).then(|| Patch {
-            level: head.level,
-            previous_level: (head.previous != 0).then_some(head.previous),
-            release: text::from_kernel(&info.release),
-            description: text::from_kernel(&info.description),
-            build_time: head.build_time,
-            applied_time: head.applied_time,
-            functions: head.nr_funcs,
-            fixes: text
-                .lines()
-                .filter_map(|line| line.strip_prefix("fix: "))
-                .map(Fix::parse)
-                .collect(),
-            memory: head.memory,
-            modules: text
-                .lines()
-                .filter_map(|line| line.strip_prefix("module: "))
-                .filter_map(PatchedModule::parse)
-                .collect(),
-        });
-        Self {
-            protected: patch.is_some(),
+    /// Reads the text; lines of a name that is not known here are left out.
+    fn parse(kernel: Kernel, text: &str) -> Option<Self> {
+        let lines: Vec<(&str, &str)> = text.lines().filter_map(|l| l.split_once(": ")).collect();
+        let all = |name: &'static str| {
+            let of_name = lines.iter().filter(move |(n, _)| *n == name);
+            of_name.map(|(_, value)| *value)
+        };
+        // Without a value there is no blank behind the colon.
+        let one = |name| all(name).next().unwrap_or_default();
+        let number = |name| one(name).parse::<u64>().ok();
+        let small = |name| one(name).parse::<u32>().ok();
+        let applied = match one("state") {
+            "applied" => true,
+            "none" => false,
+            _ => return None,
+        };
+        let patch = match applied {
+            false => None,
+            true => Some(Patch {
+                level: small("level")?,
+                previous_level: small("previous-level"),
+                release: one("release").to_owned(),
+                description: one("description").to_owned(),
+                build_time: number("build-time")?,
+                applied_time: number("applied-time")?,
+                functions: small("functions")?,
+                fixes: all("fix").map(Fix::parse).collect(),
+                memory: number("memory")?,
+                modules: all("module").filter_map(PatchedModule::parse).collect(),
+            }),
+        };
+        Some(Self {
+            protected: applied,
             kernel: Kernel {
-                build_id: Some(text::hex(&info.build_id)),
+                build_id: Some(one("kernel-build-id").to_owned()),
                 ..kernel
             },
             patch,
             module: Some(Module {
-                stop_last: head.stop_last,
-                stop_max: head.stop_max,
-                failures: head.failures,
+                stop_last: number("stop-last-ns")?,
+                stop_max: number("stop-max-ns")?,
+                failures: number("failures")?,
             }),
-            history: None,
-        }
+            history: Some(all("event").filter_map(Event::parse).collect()),
+        })
     }
+}
+
+/// The error for a command that needs the module.
+pub fn not_loaded() -> Error {
+    Error::config("the kcare module is not loaded.")
+        .hint("load it with `modprobe kcare`, or `insmod kcare.ko` where it was built.")
+}
+
+/// The error for a module that tells something else, or nothing.
+fn stranger() -> Error {
+    Error::config(format!(
+        "/{STATUS} does not say what the kcare module of this version says."
+    ))
+    .hint("install this program and the kcare module from the same release of kcare.")
 }
 
 #[cfg(test)]
@@ -249,44 +291,9 @@ pub(crate) mod fixtures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kcare_payload::uapi::{InfoHead, ABI, STATE_NONE};
 
-    fn field<const N: usize>(text: &str) -> [u8; N] {
-        let mut field = [0; N];
-        field[..text.len()].copy_from_slice(text.as_bytes());
-        field
-    }
-
-    /// What the device prints in that state, as far as it matters.
-    const TEXT: &str = "level: 9\ndescription: fix: none\nprevious-level: 8\n\
-                        fix: CVE-2026-12345 net: check the length of the option\n\
-                        fix: CVE-2026-12346 ext4: hold the lock over the resize\n\
-                        fix: - x86: keep the flag over a nested fault\n";
-
-    /// The record that the module returns in the state of `applied.json`.
-    fn record() -> Info {
-        Info {
-            head: InfoHead {
-                abi: ABI,
-                state: STATE_APPLIED,
-                level: 9,
-                nr_funcs: 7,
-                nr_fixes: 3,
-                previous: 8,
-                build_time: 1_795_428_720,
-                applied_time: 1_795_515_125,
-                stop_last: 45_049,
-                stop_max: 61_200,
-                memory: 28_672,
-                failures: 0,
-            },
-            build_id: [
-                0x90, 0xab, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17,
-            ],
-            release: field("7.2.12+deb13-cloud-amd64"),
-            description: field("9;7.2.12-1"),
-        }
-    }
+    /// What the module says in the state of `applied.json`.
+    const TEXT: &str = include_str!("../tests/fixtures/applied.proc");
 
     fn kernel(state: &State) -> Kernel {
         Kernel {
@@ -295,35 +302,90 @@ mod tests {
         }
     }
 
+    /// The state without what has happened, which the fixtures leave out.
+    fn parse(expected: &State, text: &str) -> Option<State> {
+        let mut state = State::parse(kernel(expected), text)?;
+        state.history = None;
+        Some(state)
+    }
+
     #[test]
-    fn the_record_of_a_live_level_becomes_the_state() {
-        let info = Info::decode(&record().encode());
+    fn the_text_of_a_live_level_becomes_the_state() {
         let expected = fixtures::applied();
-        assert_eq!(State::new(kernel(&expected), &info, TEXT), expected);
+        assert_eq!(parse(&expected, TEXT), Some(expected.clone()));
+        let events = State::parse(kernel(&expected), TEXT)
+            .unwrap()
+            .history
+            .unwrap();
+        assert_eq!(events.len(), 2);
+        assert_eq!((events[0].before, events[0].level), (8, 9));
+        assert_eq!(events[0].refused, None);
+        assert_eq!(events[1].refused.as_deref(), Some("no-previous"));
+    }
+
+    #[test]
+    fn a_title_cannot_pass_for_another_line() {
+        let text = TEXT.replace("fix: - x86: keep", "fix: - level: 3 state: none keep");
+        let state = State::parse(kernel(&fixtures::applied()), &text).unwrap();
+        assert_eq!(state.patch.unwrap().level, 9);
     }
 
     #[test]
     fn a_level_that_has_replaced_none_has_no_previous_one() {
-        let mut info = record();
-        info.head.previous = 0;
-        let state = State::new(kernel(&fixtures::applied()), &info, TEXT);
+        let text = TEXT.replace("previous-level: 8\n", "");
+        let state = State::parse(kernel(&fixtures::applied()), &text).unwrap();
         assert_eq!(state.patch.unwrap().previous_level, None);
     }
 
     #[test]
     fn without_a_live_level_there_is_no_patch() {
-        let mut info = record();
-        info.head = InfoHead {
-            abi: ABI,
-            state: STATE_NONE,
-            failures: 2,
-            ..InfoHead::default()
-        };
         let expected = fixtures::nothing();
+        let text =
+            "kernel-build-id: 90ab000102030405060708090a0b0c0d0e0f1011\nstate: none\nlevel: 0\n\
+                    stop-last-ns: 0\nstop-max-ns: 0\nfailures: 2\noopses: 0\n";
+        assert_eq!(parse(&expected, text), Some(expected.clone()));
+    }
+
+    #[test]
+    fn another_text_is_no_state() {
+        let kernel = kernel(&fixtures::applied());
+        for text in [
+            "",
+            "state: new\n",
+            "state: applied\nlevel: 9\n",
+            "level: 9\n",
+        ] {
+            assert_eq!(State::parse(kernel.clone(), text), None, "{text}");
+        }
         assert_eq!(
-            State::new(kernel(&expected), &info, "state: none\nlevel: 0\n"),
-            expected
+            State::parse(kernel, &TEXT.replace("level: 9", "level: nine")),
+            None
         );
+    }
+
+    #[test]
+    fn the_effective_version() {
+        let mut state = fixtures::applied();
+        assert_eq!(state.effective_version(), Some("7.2.12-1"));
+        for other in [
+            "",
+            "9",
+            "9;",
+            "8;7.2.13-1",
+            "nine;7.2.13-1",
+            "9;7.2.13 and more",
+        ] {
+            state.patch.as_mut().unwrap().description = other.to_owned();
+            assert_eq!(
+                state.effective_version(),
+                Some("7.2.12-1~bpo13+1"),
+                "{other}"
+            );
+        }
+        let mut state = fixtures::nothing();
+        assert_eq!(state.effective_version(), state.kernel.package_version());
+        state.kernel.version = "Linux version 7.2.12 #1".to_owned();
+        assert_eq!(state.effective_version(), None);
     }
 
     #[test]

@@ -31,6 +31,17 @@ pub fn ctime(seconds: u64) -> String {
         .unwrap_or_else(|| format!("{seconds} s after 1970"))
 }
 
+/// Seconds since 1970 as `2026-11-23 10:12:00`, in UTC.
+///
+/// A number beyond the calendar (year 9999) is printed as it is.
+pub fn date_time(seconds: u64) -> String {
+    i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| Timestamp::from_second(seconds).ok())
+        .and_then(|time| strtime::format("%F %T", time).ok())
+        .unwrap_or_else(|| format!("{seconds} s after 1970"))
+}
+
 /// Bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -51,6 +62,12 @@ mod tests {
         assert_eq!(ctime(1_795_428_720), "Mon Nov 23 10:12:00 2026");
         assert_eq!(ctime(0), "Thu Jan  1 00:00:00 1970");
         assert_eq!(ctime(951_782_400), "Tue Feb 29 00:00:00 2000");
+    }
+
+    #[test]
+    fn date_and_time() {
+        assert_eq!(date_time(1_795_428_720), "2026-11-23 10:12:00");
+        assert_eq!(date_time(u64::MAX), "18446744073709551615 s after 1970");
     }
 
     #[test]

@@ -58,9 +58,7 @@ fn is_root() -> bool {
 #[test]
 fn an_ordinary_user_is_told_to_be_root() {
     for (program, args) in [
-        (KCARECTL, ["--info"].as_slice()),
-        (KCARECTL, &["--status"]),
-        (KCARECTL, &["--unload"]),
+        (KCARECTL, ["--unload"].as_slice()),
         (KCARECTL, &["--rollback"]),
         (KCARE_PUSH, &["fix.kpatch"]),
         (KCARE_PUSH, &["--downgrade", "fix.kpatch"]),
@@ -74,6 +72,48 @@ fn an_ordinary_user_is_told_to_be_root() {
         assert_eq!(text(&output.stdout), "");
         assert_eq!(output.status.code(), Some(4), "{args:?}");
     }
+}
+
+/// A system where level 9 is applied, in the state of the fixtures.
+fn applied() -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("proc/kcare");
+    fs::create_dir_all(&folder).unwrap();
+    fs::set_permissions(root.path(), Permissions::from_mode(0o755)).unwrap();
+    fs::write(folder.join("status"), include_str!("fixtures/applied.proc")).unwrap();
+    root
+}
+
+#[test]
+fn everybody_may_ask() {
+    let root = applied();
+    let root = root.path().to_str().unwrap();
+    for (command, says) in [
+        ("--info", "kpatch-description: 9;7.2.12-1\n"),
+        ("--status", "Protected: patch level 9 is applied\n"),
+        ("--patch-info", "kpatch-cve: CVE-2026-12345\n"),
+        ("--uname", "7.2.12-1\n"),
+        ("--history", "apply     8 -> 9          ok\n"),
+    ] {
+        let output = as_nobody(KCARECTL, &[command, "--root", root]);
+        assert_eq!(text(&output.stderr), "", "{command}");
+        assert!(
+            text(&output.stdout).contains(says),
+            "{command}: {}",
+            text(&output.stdout)
+        );
+        assert_eq!(output.status.code(), Some(0), "{command}");
+    }
+}
+
+#[test]
+fn a_module_that_says_something_else_is_an_error() {
+    let root = applied();
+    fs::write(root.path().join("proc/kcare/status"), "state: unheard of\n").unwrap();
+    let root = root.path().to_str().unwrap();
+    let output = as_nobody(KCARECTL, &["--info", "--root", root]);
+    assert!(text(&output.stderr).contains("/proc/kcare/status does not say what"));
+    assert_eq!(output.status.code(), Some(5));
 }
 
 #[test]
@@ -91,13 +131,13 @@ fn a_broken_pipe_is_success() {
     let (reader, writer) = UnixStream::pair().unwrap();
     drop(reader);
     let output = Command::new(KCARECTL)
-        .args(["--info", "--device", "missing"])
+        .args(["--info", "--root", "missing"])
         .stdout(OwnedFd::from(writer))
         .stderr(Stdio::piped())
         .output()
         .unwrap();
     assert_eq!(text(&output.stderr), "");
-    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.status.code(), Some(3));
 }
 
 /// Runs a program as a shell does behind `>&-`.
@@ -111,8 +151,12 @@ fn with_stdout_closed(program: &str, args: &[&str]) -> Output {
 
 #[test]
 fn a_closed_stdout_is_success() {
-    for args in [["--info"].as_slice(), &["--info", "--json"], &["--help"]] {
-        let output = with_stdout_closed(KCARECTL, &[args, &["--device", "missing"]].concat());
+    for args in [
+        ["--patch-info"].as_slice(),
+        &["--patch-info", "--json"],
+        &["--help"],
+    ] {
+        let output = with_stdout_closed(KCARECTL, &[args, &["--root", "missing"]].concat());
         assert_eq!(text(&output.stderr), "", "{args:?}");
         assert_eq!(output.status.code(), Some(0), "{args:?}");
     }
@@ -135,7 +179,7 @@ fn an_answer_never_goes_into_the_device() {
     // It could be opened as the lowest free descriptor, which is stdout's.
     let device = tempfile::NamedTempFile::new().unwrap();
     let path = device.path().to_str().unwrap();
-    let output = with_stdout_closed(KCARECTL, &["--info", "--json", "--device", path]);
+    let output = with_stdout_closed(KCARECTL, &["--unload", "--json", "--device", path]);
     assert_eq!(output.status.code(), Some(5));
     assert_eq!(fs::read(path).unwrap(), b"");
 }

@@ -2,15 +2,13 @@
 
 //! `kcarectl --forget`.
 
-use std::path::Path;
-
 use clap::Args;
 
 use crate::device::Device;
 use crate::error::Result;
 use crate::explain::explain_take_back;
 use crate::state::State;
-use crate::Answer;
+use crate::{Answer, System};
 
 /// The command's option.
 #[derive(Args)]
@@ -22,14 +20,13 @@ pub struct Forget {
 }
 
 /// Tells the kernel to free it.
-pub fn run(device: &Path) -> Result<Answer> {
-    let device = Device::open(device)?;
-    // Asked first, so that a device that is not kcare's is never told to change something.
-    let before = State::of(&device)?;
+pub fn run(system: &System) -> Result<Answer> {
+    let device = Device::open(&system.device)?;
+    let before = State::gather(system)?;
     device
         .forget()
         .map_err(|refusal| explain_take_back("cannot forget", &refusal, &before))?;
-    let state = State::of(&device)?;
+    let state = State::gather(system)?;
     Ok(Answer {
         text: render(&before),
         state,

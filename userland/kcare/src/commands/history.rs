@@ -2,14 +2,11 @@
 
 //! `kcarectl --history`.
 
-use std::path::Path;
-
 use clap::Args;
 
-use crate::device::Device;
 use crate::error::Result;
 use crate::state::{Event, State};
-use crate::{text, Answer};
+use crate::{text, Answer, System};
 
 /// The command's option.
 #[derive(Args)]
@@ -21,15 +18,11 @@ pub struct History {
 }
 
 /// Asks the kernel.
-pub fn run(device: &Path) -> Result<Answer> {
-    let device = Device::open(device)?;
-    let mut state = State::of(&device)?;
-    let events = device.history()?;
-    let text = render(&events);
-    state.history = Some(events);
+pub fn run(system: &System) -> Result<Answer> {
+    let state = State::with_history(system)?;
     Ok(Answer {
+        text: render(state.history.as_deref().unwrap_or_default()),
         state,
-        text,
         exit_code: 0,
     })
 }

@@ -2,13 +2,11 @@
 
 //! `kcarectl --info`.
 
-use std::path::Path;
-
 use clap::Args;
 
 use crate::error::Result;
 use crate::state::State;
-use crate::{text, Answer};
+use crate::{text, Answer, System};
 
 /// The command's option.
 #[derive(Args)]
@@ -20,12 +18,13 @@ pub struct Info {
 }
 
 /// Asks the kernel.
-pub fn run(device: &Path) -> Result<Answer> {
-    let state = State::gather(device)?;
+pub fn run(system: &System) -> Result<Answer> {
+    let mut state = State::gather(system)?;
+    state.history = None;
     Ok(Answer {
         text: render(&state),
+        exit_code: super::status::exit_code(&state),
         state,
-        exit_code: 0,
     })
 }
 

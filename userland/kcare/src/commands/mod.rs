@@ -9,4 +9,5 @@ pub mod patch_info;
 pub mod push;
 pub mod rollback;
 pub mod status;
+pub mod uname;
 pub mod unload;

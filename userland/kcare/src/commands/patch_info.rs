@@ -2,13 +2,11 @@
 
 //! `kcarectl --patch-info`.
 
-use std::path::Path;
-
 use clap::Args;
 
 use crate::error::Result;
 use crate::state::State;
-use crate::Answer;
+use crate::{os, text, Answer, System};
 
 use super::info;
 
@@ -16,39 +14,56 @@ use super::info;
 #[derive(Args)]
 #[group(skip)]
 pub struct PatchInfo {
-    /// List the fixes of the applied patch, and the level that it has replaced
+    /// List the fixes of the applied patch, in the form that scanners read
     #[arg(long, group = "command")]
     pub patch_info: bool,
 }
 
 /// Asks the kernel.
-pub fn run(device: &Path) -> Result<Answer> {
-    let state = State::gather(device)?;
+pub fn run(system: &System) -> Result<Answer> {
+    let mut state = State::gather(system)?;
+    state.history = None;
     Ok(Answer {
-        text: render(&state),
-        state,
+        text: render(&state, &os::name(&system.root)),
         exit_code: 0,
+        state,
     })
 }
 
-/// What `--info` says, the previous level, and then one paragraph for each fix.
-fn render(state: &State) -> String {
-    let mut text = info::render(state);
+/// What the trade's tools look through for the ids of fixes: a head, and a paragraph for each fix.
+///
+/// It does not change with the clock: `time` is when the level was applied.
+fn render(state: &State, os: &str) -> String {
     let Some(patch) = &state.patch else {
-        return text;
+        return info::render(state);
     };
-    if let Some(previous) = patch.previous_level {
-        text += &format!("kpatch-previous-level: {previous}\n");
-    }
+    let unknown = "N/A";
+    let effective = state.effective_version().unwrap_or(unknown);
+    let mut text = format!(
+        "OS: {os}\nkernel: linux-{}\ntime: {}\nuname: {effective}\n",
+        state
+            .kernel
+            .package_version()
+            .unwrap_or(&state.kernel.release),
+        text::date_time(patch.applied_time),
+    );
     for fix in &patch.fixes {
-        text += "\n";
-        if let Some(id) = &fix.id {
-            text += &format!("kpatch-cve: {id}\n");
-        }
-        text += &format!("kpatch-name: {}\n", fix.title);
+        let id = fix.id.as_deref().unwrap_or(unknown);
+        let url = match &fix.id {
+            Some(id) if id.starts_with("CVE-") => format!("{TRACKER}{id}"),
+            _ => unknown.to_owned(),
+        };
+        text += &format!(
+            "\nkpatch-name: {title}\nkpatch-description: {title}\nkpatch-kernel: linux-{effective}\n\
+             kpatch-cve: {id}\nkpatch-cvss: {unknown}\nkpatch-cve-url: {url}\nkpatch-patch-url: {unknown}\n",
+            title = fix.title,
+        );
     }
     text
 }
+
+/// Where Debian tells of a CVE.
+const TRACKER: &str = "https://security-tracker.debian.org/tracker/";
 
 #[cfg(test)]
 mod tests {
@@ -56,36 +71,17 @@ mod tests {
     use crate::state::fixtures;
 
     #[test]
-    fn the_previous_level_and_the_fixes_follow_the_info() {
-        let state = fixtures::applied();
-        let text = render(&state);
+    fn a_head_and_the_fixes() {
         assert_eq!(
-            text.strip_prefix(&info::render(&state)).unwrap(),
-            "kpatch-previous-level: 8\n\
-             \n\
-             kpatch-cve: CVE-2026-12345\n\
-             kpatch-name: net: check the length of the option\n\
-             \n\
-             kpatch-cve: CVE-2026-12346\n\
-             kpatch-name: ext4: hold the lock over the resize\n\
-             \n\
-             kpatch-name: x86: keep the flag over a nested fault\n"
+            render(&fixtures::applied(), "debian13"),
+            include_str!("../../tests/fixtures/applied.patch-info")
         );
-    }
-
-    #[test]
-    fn a_level_that_has_replaced_none_has_no_previous_one() {
-        let mut state = fixtures::applied();
-        let patch = state.patch.as_mut().unwrap();
-        patch.previous_level = None;
-        patch.fixes.clear();
-        assert_eq!(render(&state), info::render(&state));
     }
 
     #[test]
     fn without_a_patch_there_are_no_fixes() {
         for state in [fixtures::nothing(), fixtures::not_loaded()] {
-            assert_eq!(render(&state), info::render(&state));
+            assert_eq!(render(&state, "debian13"), info::render(&state));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 //! `kcare-push FILE`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use kcare_payload::uapi::{APPLY_DOWNGRADE, APPLY_DRY_RUN, APPLY_FORCE};
@@ -11,7 +11,7 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::explain::explain_apply;
 use crate::state::State;
-use crate::{file, Answer};
+use crate::{file, Answer, System};
 
 /// The program's argument and option.
 #[derive(Args)]
@@ -37,12 +37,11 @@ pub struct Push {
 }
 
 /// Gives a payload to the kernel, which decides.
-pub fn run(device: &Path, push: &Push) -> Result<Answer> {
+pub fn run(system: &System, push: &Push) -> Result<Answer> {
     let path = &push.file;
     let payload = file::read(path)?;
-    let device = Device::open(device)?;
-    // Asked first, so that a device that is not kcare's is never told to change something.
-    let before = State::of(&device)?;
+    let device = Device::open(&system.device)?;
+    let before = State::gather(system)?;
     let flag = |wanted, flag| if wanted { flag } else { 0 };
     let flags = flag(push.downgrade, APPLY_DOWNGRADE)
         | flag(push.dry_run, APPLY_DRY_RUN)
@@ -50,7 +49,7 @@ pub fn run(device: &Path, push: &Push) -> Result<Answer> {
     let said = device
         .apply(&payload, flags)
         .map_err(|refusal| explain_apply(&refusal, path, &payload, &before))?;
-    let state = State::of(&device)?;
+    let state = State::gather(system)?;
     Ok(Answer {
         text: if push.dry_run {
             format!("The patch can be applied; nothing has changed\n{said}\n")

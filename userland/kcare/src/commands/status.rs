@@ -2,13 +2,11 @@
 
 //! `kcarectl --status`.
 
-use std::path::Path;
-
 use clap::Args;
 
 use crate::error::Result;
 use crate::state::{PatchedModule, State};
-use crate::{text, Answer};
+use crate::{text, Answer, System};
 
 /// The command's option.
 #[derive(Args)]
@@ -20,8 +18,9 @@ pub struct Status {
 }
 
 /// Asks the kernel.
-pub fn run(device: &Path) -> Result<Answer> {
-    let state = State::gather(device)?;
+pub fn run(system: &System) -> Result<Answer> {
+    let mut state = State::gather(system)?;
+    state.history = None;
     Ok(Answer {
         text: render(&state),
         exit_code: exit_code(&state),
@@ -29,7 +28,8 @@ pub fn run(device: &Path) -> Result<Answer> {
     })
 }
 
-fn exit_code(state: &State) -> u8 {
+/// Of the commands that tell whether something is applied.
+pub(super) fn exit_code(state: &State) -> u8 {
     match (&state.patch, &state.module) {
         (Some(_), _) => 0,
         (None, Some(_)) => 1,

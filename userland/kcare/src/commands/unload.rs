@@ -2,15 +2,13 @@
 
 //! `kcarectl --unload`.
 
-use std::path::Path;
-
 use clap::Args;
 
 use crate::device::Device;
 use crate::error::Result;
 use crate::explain::explain_take_back;
 use crate::state::State;
-use crate::Answer;
+use crate::{Answer, System};
 
 /// The command's option.
 #[derive(Args)]
@@ -22,14 +20,13 @@ pub struct Unload {
 }
 
 /// Tells the kernel to take the live level back; `flags` are `UNLOAD_…`.
-pub fn run(device: &Path, flags: u32) -> Result<Answer> {
-    let device = Device::open(device)?;
-    // Asked first, so that a device that is not kcare's is never told to change something.
-    let before = State::of(&device)?;
+pub fn run(system: &System, flags: u32) -> Result<Answer> {
+    let device = Device::open(&system.device)?;
+    let before = State::gather(system)?;
     device
         .unload(flags)
         .map_err(|refusal| explain_take_back("cannot unload", &refusal, &before))?;
-    let state = State::of(&device)?;
+    let state = State::gather(system)?;
     let text = "KernelCare protection disabled, kernel might not be safe\n".to_owned();
     Ok(Answer {
         state,
