@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The Update Framework (TUF), specification 1.0, for both sides: the agent, which reads a repository, and the
+//! publisher, which writes one. Metadata is JSON as most implementations of TUF write it.
+//!
+//! A repository is four signed files. `root` names the keys of all roles, `targets` the files that are offered with
+//! their lengths and hashes, `snapshot` the version of `targets`, and `timestamp` the newest `snapshot`. Each has a
+//! version, which never falls, and a time at which it expires.
+//!
+//! | room | what |
+//! |---|---|
+//! | [`metadata`] | the four documents, parsed and written |
+//! | [`key`] | public keys, signatures, and the private keys of a publisher |
+//! | [`client`] | the client workflow, section 5 of the specification |
+//! | [`fetch`], [`store`] | where it asks, and where it keeps what it trusts |
+//! | [`repository`] | signs and writes metadata and target files |
+//! | [`json`] | strict JSON and its canonical form |
+//! | [`error`] | every reason for a refusal |
+//!
+//! Nothing of a document but its JSON is looked at before its signatures have been verified.
+//!
+//! # Not supported
+//!
+//! * Delegations: metadata that has them is accepted, but no delegated role is ever asked.
+//! * Keys other than Ed25519, ECDSA on P-256 and RSA-PSS with SHA-256 and a salt of 32 bytes; a signature of another
+//!   kind does not count. Publishers sign with Ed25519.
+//! * Hashes other than SHA-256 and SHA-512; a file that has no hash of these is refused.
+//! * Envelopes of other forms (DSSE), and whole numbers beyond 64 bits.
+//! * Mirrors and multiple repositories (TAP 4).
+
+pub mod client;
+pub mod error;
+pub mod fetch;
+mod file;
+pub mod json;
+pub mod key;
+pub mod metadata;
+pub mod repository;
+pub mod store;
+pub mod time;
+
+pub use client::{Client, Limits};
+pub use error::{Error, Kind, Malformed, Role};
+pub use time::Time;
