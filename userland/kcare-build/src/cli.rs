@@ -17,6 +17,7 @@ use crate::inspect::Summary;
 use crate::kernel::{upwards, Kernel};
 use crate::module::{Catalogue, Module};
 use crate::progress::Progress;
+use crate::publish::{self, PublishArgs};
 use crate::refuse::Ending;
 use crate::renames::Renames;
 use crate::sign::{body, Signer};
@@ -53,6 +54,7 @@ enum Command {
     Diff(DiffArgs),
     Compare(CompareArgs),
     Where(WhereArgs),
+    Publish(PublishArgs),
 }
 
 /// Build a payload from source patches.
@@ -268,6 +270,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Diff(args) => return run_diff(&args),
         Command::Compare(args) => run_compare(&args)?,
         Command::Where(args) => run_where(args)?,
+        Command::Publish(args) => {
+            if !publish::run(args)? {
+                return Ok(ExitCode::from(FAILED));
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

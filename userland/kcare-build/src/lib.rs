@@ -46,6 +46,7 @@ pub mod patch;
 pub mod plain;
 pub mod preimage;
 pub mod progress;
+pub mod publish;
 pub mod refuse;
 pub mod renames;
 pub mod rust;

@@ -19,7 +19,11 @@ pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
 
 /// Writes a file that is either the old one or the new one, whenever the machine stops. One process at a time may
 /// write to a folder.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+///
+/// What the system says.
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = temporary_name(path)?;
     let mut file = File::create(&temporary)?;
     file.write_all(bytes)?;

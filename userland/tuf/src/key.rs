@@ -4,7 +4,9 @@
 
 use std::path::Path;
 
+use pem_rfc7468::LineEnding;
 use ring::digest::{digest, SHA256, SHA512};
+use ring::rand::SystemRandom;
 use ring::signature::{self, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use serde_json::{json, Map, Value};
 use spki::der::Decode;
@@ -192,6 +194,23 @@ impl Signer {
         } else {
             Self::from_pkcs8(&bytes)
         }
+    }
+
+    /// A new key in PKCS #8 and PEM, for [`Signer::open`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PrivateKey`] if the system has no random numbers.
+    pub fn generate() -> Result<String> {
+        let no_numbers = |_| Error::PrivateKey {
+            reason: "the system gives no random numbers for it",
+        };
+        let pair = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(no_numbers)?;
+        pem_rfc7468::encode_string("PRIVATE KEY", LineEnding::LF, pair.as_ref()).map_err(|_| {
+            Error::PrivateKey {
+                reason: "it cannot be written as PEM",
+            }
+        })
     }
 
     /// Reads PKCS #8 in PEM.

@@ -31,7 +31,7 @@
 pub mod client;
 pub mod error;
 pub mod fetch;
-mod file;
+pub mod file;
 pub mod json;
 pub mod key;
 pub mod metadata;

@@ -2,6 +2,7 @@
 
 //! Where a client keeps the metadata that it trusts.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
@@ -32,6 +33,36 @@ pub trait Store {
     ///
     /// What the system says.
     fn remove(&mut self, role: Role) -> io::Result<()>;
+}
+
+/// A store that is gone with its client: for who only looks at a repository.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    files: BTreeMap<Role, Vec<u8>>,
+}
+
+impl Store for Memory {
+    fn load(&self, role: Role, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        match self.files.get(&role) {
+            Some(bytes) if u64::try_from(bytes.len()).is_ok_and(|length| length > limit) => {
+                Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("it is longer than {limit} bytes"),
+                ))
+            }
+            found => Ok(found.cloned()),
+        }
+    }
+
+    fn save(&mut self, role: Role, bytes: &[u8]) -> io::Result<()> {
+        self.files.insert(role, bytes.to_vec());
+        Ok(())
+    }
+
+    fn remove(&mut self, role: Role) -> io::Result<()> {
+        self.files.remove(&role);
+        Ok(())
+    }
 }
 
 /// A folder with `root.json`, `timestamp.json`, `snapshot.json` and `targets.json`. One process at a time may write.

@@ -26,6 +26,12 @@ impl Time {
         (time.0.year() >= 0).then_some(time)
     }
 
+    /// Seconds since 1970.
+    pub fn unix_seconds(self) -> i64 {
+        let timestamp = TimeZone::UTC.to_timestamp(self.0);
+        timestamp.map_or(i64::MAX, |timestamp| timestamp.as_second())
+    }
+
     fn from_timestamp(timestamp: Timestamp) -> Self {
         let t = TimeZone::UTC.to_datetime(timestamp);
         Self(t.with().subsec_nanosecond(0).build().unwrap_or(t))

@@ -1,0 +1,607 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `kcare-build publish`: the static tree that servers take their levels from.
+//!
+//! A tree has one small TUF repository for each kernel and channel ([`tree`]), signed with the keys of a folder
+//! ([`keys`]): the release key signs what is offered, the online key that it is the newest. [`level`] is what is told of
+//! a level. The changes are here, [`verify`] proves a tree whole, and [`prune`] takes away what nothing names any more.
+
+mod keys;
+mod level;
+mod prune;
+mod tree;
+mod verify;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, ensure, Context, Result};
+use clap::{Args, Subcommand};
+use kcare_tuf::error::Role;
+use kcare_tuf::file;
+use kcare_tuf::metadata::{Common, Target, Targets};
+use kcare_tuf::repository;
+use kcare_tuf::time::Time;
+use sha1::{Digest, Sha1};
+
+use self::keys::{Keys, Name};
+use self::level::{fixes_name, payload_name, read_ids, Fixes, Record};
+use self::tree::{check, check_channel, days, read_offer, Change, Offer, Place, Tree, TARGETS};
+use crate::inspect::Summary;
+use crate::kernel::Kernel;
+use crate::vmlinux::Vmlinux;
+
+/// Publish payloads as a static tree, for any web server.
+///
+/// A tree is changed by one kcare-build at a time, and is whole at any moment: what a client sees is all of a change or
+/// nothing of it.
+#[derive(Debug, Args)]
+pub struct PublishArgs {
+    #[command(subcommand)]
+    command: PublishCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum PublishCommand {
+    /// Make, replace and renew keys
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    Add(AddArgs),
+    Promote(PromoteArgs),
+    Withdraw(WithdrawArgs),
+    Refresh(RefreshArgs),
+    Prune(PruneArgs),
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// Make all keys and the first root; keep root-N.pem away from the machine that publishes
+    Make {
+        /// The folder of keys.
+        folder: PathBuf,
+    },
+    /// Make a new key in place of one that was lost, or that others may have; it cannot sign any more then
+    ///
+    /// Run `refresh` with --targets-key afterwards, so that the trees have the new root and new signatures.
+    Rotate {
+        /// The folder of keys.
+        folder: PathBuf,
+        /// Which key.
+        name: Name,
+    },
+    /// Make a root with the same keys that is good for another year
+    Renew {
+        /// The folder of keys.
+        folder: PathBuf,
+    },
+}
+
+/// What every change needs.
+#[derive(Debug, Args)]
+struct Where {
+    /// The folder of keys.
+    #[arg(long, value_name = "DIR")]
+    keys: PathBuf,
+    /// The folder of the tree.
+    #[arg(value_name = "TREE")]
+    tree: PathBuf,
+}
+
+/// Add a level for a kernel to the fastest channel.
+#[derive(Debug, Args)]
+struct AddArgs {
+    #[command(flatten)]
+    common: Where,
+    /// Kernel release, or the directory of a prepared kernel.
+    #[arg(long)]
+    kernel: String,
+    /// Version of the kernel's package that the level is as good as [default: the kernel's own].
+    #[arg(long, value_name = "VERSION", requires = "between")]
+    effective: Option<String>,
+    /// All security fixes between the kernel's own package and that one, an id a line; the level has to have each.
+    #[arg(long, value_name = "FILE", requires = "effective")]
+    between: Option<PathBuf>,
+    /// The last day on which this kernel gets levels, `2027-06-30`.
+    #[arg(long, value_name = "DAY")]
+    covered_until: Option<String>,
+    /// The signed payload.
+    #[arg(value_name = "FILE.kpatch")]
+    payload: PathBuf,
+}
+
+/// Offer in a slower channel what another one offers; the online key suffices.
+#[derive(Debug, Args)]
+struct PromoteArgs {
+    #[command(flatten)]
+    common: Where,
+    /// The channel to take from [default: the fastest].
+    #[arg(long, default_value = "", hide_default_value = true)]
+    from: String,
+    /// The channel: `12h`, `24h` and the like take only what is that old, any other name takes it at once.
+    #[arg(long)]
+    to: String,
+    /// Only this kernel, by the SHA-1 of its /proc/version.
+    #[arg(long, value_name = "SHA1")]
+    kernel: Option<String>,
+}
+
+/// Take a level back: no client gets it any more, and those that have it are told so.
+#[derive(Debug, Args)]
+struct WithdrawArgs {
+    #[command(flatten)]
+    common: Where,
+    /// The kernel, by the SHA-1 of its /proc/version.
+    #[arg(long, value_name = "SHA1")]
+    kernel: String,
+    /// The level.
+    #[arg(long)]
+    level: u32,
+}
+
+/// Sign again what would expire, and bring new roots into the tree; run it every day.
+#[derive(Debug, Args)]
+struct RefreshArgs {
+    #[command(flatten)]
+    common: Where,
+    /// Sign the targets again, too, which takes the release key.
+    #[arg(long)]
+    targets: bool,
+}
+
+/// Remove files that nothing names any more.
+#[derive(Debug, Args)]
+struct PruneArgs {
+    /// Only those that are older than this many hours: a client may still read them.
+    #[arg(long, default_value_t = 24)]
+    hours: u64,
+    /// The folder of the tree.
+    #[arg(value_name = "TREE")]
+    tree: PathBuf,
+}
+
+/// Prove that a tree is whole: everything that a client may ask for is there, signed and consistent.
+#[derive(Debug, Args)]
+struct VerifyArgs {
+    /// The first root, as clients have it [default: that of each folder].
+    #[arg(long, value_name = "FILE")]
+    root: Option<PathBuf>,
+    /// Print what was found as JSON.
+    #[arg(long)]
+    json: bool,
+    /// The folder of the tree.
+    #[arg(value_name = "TREE")]
+    tree: PathBuf,
+}
+
+/// Runs a sub-command; whether all is well.
+///
+/// # Errors
+///
+/// It could not be done, and why; the tree is as before, or as after the change.
+pub fn run(args: PublishArgs) -> Result<bool> {
+    let now = Time::now();
+    match args.command {
+        PublishCommand::Keys(KeysCommand::Make { folder }) => {
+            let keys = Keys::make(&folder, now)?;
+            println!(
+                "{}: keys and root {}; clients get {}/1.root.json with their package",
+                folder.display(),
+                keys.root.common.version,
+                folder.display()
+            );
+        }
+        PublishCommand::Keys(KeysCommand::Rotate { folder, name }) => {
+            let mut keys = Keys::open(&folder)?;
+            keys.rotate(name, now)?;
+            println!("{}: root {}", folder.display(), keys.root.common.version);
+        }
+        PublishCommand::Keys(KeysCommand::Renew { folder }) => {
+            let mut keys = Keys::open(&folder)?;
+            keys.renew(now)?;
+            println!("{}: root {}", folder.display(), keys.root.common.version);
+        }
+        PublishCommand::Add(args) => add(&args, now)?,
+        PublishCommand::Promote(args) => promote(&args, now)?,
+        PublishCommand::Withdraw(args) => withdraw(&args, now)?,
+        PublishCommand::Refresh(args) => refresh(&args, now)?,
+        PublishCommand::Prune(args) => prune::run(&args.tree, args.hours)?,
+        PublishCommand::Verify(args) => {
+            return verify::run(&args.tree, args.root.as_deref(), args.json, now)
+        }
+    }
+    Ok(true)
+}
+
+/// What the running kernel of a release says in /proc/version, as its vmlinux has it.
+///
+/// # Errors
+///
+/// vmlinux has no such text.
+fn proc_version(kernel: &Kernel) -> Result<Vec<u8>> {
+    let vmlinux = Vmlinux::open(&kernel.vmlinux())?;
+    let banner = vmlinux
+        .global("linux_banner")
+        .context("vmlinux has no linux_banner")?;
+    let mut text = vmlinux.read_addr(banner.addr, banner.size)?;
+    text.truncate(text.iter().position(|&b| b == 0).unwrap_or(text.len()));
+    let expected = format!("Linux version {} (", kernel.release);
+    ensure!(
+        text.starts_with(expected.as_bytes()) && text.ends_with(b"\n"),
+        "linux_banner of {} is `{}`",
+        kernel.release,
+        String::from_utf8_lossy(&text).trim_end()
+    );
+    Ok(text)
+}
+
+/// SHA-1 in hexadecimal digits.
+fn sha1(bytes: &[u8]) -> String {
+    Sha1::digest(bytes)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
+}
+
+/// What is offered now, or nothing if there is no repository yet.
+fn offer(tree: &Tree, place: &Place) -> Result<Option<Offer>> {
+    match tree
+        .folder(place)
+        .join(Role::Timestamp.file_name())
+        .exists()
+    {
+        true => Ok(Some(read_offer(tree.path(), place)?)),
+        false => Ok(None),
+    }
+}
+
+/// The records of the levels that are offered, ascending.
+fn records(targets: &Targets) -> Result<Vec<Record>> {
+    let mut out = Vec::new();
+    for (name, target) in &targets.targets {
+        out.extend(Record::of(name, target)?);
+    }
+    out.sort_by_key(|record| record.level);
+    Ok(out)
+}
+
+fn read_target(tree: &Path, kernel: &str, targets: &Targets, name: &str) -> Result<Vec<u8>> {
+    let target = targets
+        .targets
+        .get(name)
+        .with_context(|| format!("{name} is not offered"))?;
+    let path = tree
+        .join(kernel)
+        .join(TARGETS)
+        .join(tree::file_of(name, target)?);
+    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    target.check(name, &bytes)?;
+    Ok(bytes)
+}
+
+fn fixes_of(tree: &Path, kernel: &str, targets: &Targets, record: &Record) -> Result<Fixes> {
+    let bytes = read_target(tree, kernel, targets, &record.fixes)?;
+    serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", record.fixes))
+}
+
+fn add(args: &AddArgs, now: Time) -> Result<()> {
+    let keys = Keys::open(&args.common.keys)?;
+    let kernel = Kernel::find(&args.kernel, None)?;
+    let bytes = fs::read(&args.payload)
+        .with_context(|| format!("cannot read {}", args.payload.display()))?;
+    let payload = Summary::new(&bytes).with_context(|| format!("in {}", args.payload.display()))?;
+    ensure!(
+        payload.signature.is_some(),
+        "{} is not signed; sign it with `kcare-build sign`",
+        args.payload.display()
+    );
+    ensure!(
+        payload.release == kernel.release && payload.build_id == kernel.build_id,
+        "{} is for {} with build-id {}, and {} has {}",
+        args.payload.display(),
+        payload.release,
+        payload.build_id,
+        kernel.release,
+        kernel.build_id
+    );
+    if let Some(day) = &args.covered_until {
+        Time::parse(&format!("{day}T00:00:00Z"))
+            .with_context(|| format!("--covered-until {day}: write `2027-06-30`"))?;
+    }
+    let between = match &args.between {
+        Some(path) => read_ids(
+            &fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?,
+        ),
+        None => Vec::new(),
+    };
+    let base = kernel.version.clone();
+    let effective = args.effective.clone().unwrap_or_else(|| base.clone());
+    let said = format!("{};{effective}", payload.level);
+    ensure!(
+        payload.description == said,
+        "the payload says `{}`, which the kernel will tell scanners, and is published as `{said}`: build it with \
+         --description '{said}'",
+        payload.description
+    );
+
+    let tree = Tree::open(&args.common.tree)?;
+    let place = Place {
+        channel: String::new(),
+        kernel: sha1(&proc_version(&kernel)?),
+    };
+    let before = offer(&tree, &place)?;
+    let known = before
+        .as_ref()
+        .map_or(Ok(Vec::new()), |offer| records(&offer.targets))?;
+    if let Some(highest) = known.last() {
+        ensure!(
+            payload.level > highest.level,
+            "level {} of {} is published already; a new one has a higher number than {0}",
+            highest.level,
+            kernel.release
+        );
+    }
+    let record = Record {
+        kernel: place.kernel.clone(),
+        level: payload.level,
+        release: kernel.release.clone(),
+        build_id: kernel.build_id.clone(),
+        base,
+        effective,
+        published: now.to_string(),
+        covered_until: args
+            .covered_until
+            .clone()
+            .or_else(|| known.last()?.covered_until.clone()),
+        fixes: fixes_name(payload.level),
+    };
+    let last = match (&before, known.last()) {
+        (Some(offer), Some(last)) => {
+            Some(fixes_of(tree.path(), &place.kernel, &offer.targets, last)?)
+        }
+        _ => None,
+    };
+    let fixes = Fixes::new(&record, &payload, between, last.as_ref());
+    fixes.check_effective()?;
+    let mut list = serde_json::to_vec_pretty(&fixes)?;
+    list.push(b'\n');
+
+    let mut targets = before.map_or_else(BTreeMap::new, |offer| offer.targets.targets);
+    let mut target = Target::of(&bytes);
+    target.custom = Some(serde_json::to_value(&record)?);
+    targets.insert(payload_name(record.level), target);
+    targets.insert(record.fixes.clone(), Target::of(&list));
+    let files = BTreeMap::from([
+        (payload_name(record.level), bytes),
+        (record.fixes.clone(), list),
+    ]);
+    publish(&tree, &keys, &place, targets, files, now)?;
+    let folder = tree.folder(&place).join(record.level.to_string());
+    fs::create_dir_all(&folder)?;
+    file::write(
+        &folder.join("kpatch.info"),
+        fixes.info("debian", &record.published).as_bytes(),
+    )?;
+    println!(
+        "{}: level {} for {}, {} fix(es), as good as {}",
+        tree.folder(&place).display(),
+        record.level,
+        record.release,
+        fixes.fixes.len(),
+        record.effective
+    );
+    Ok(())
+}
+
+/// Offers `targets` in a repository; the release key signs them.
+fn publish(
+    tree: &Tree,
+    keys: &Keys,
+    place: &Place,
+    targets: BTreeMap<String, Target>,
+    files: BTreeMap<String, Vec<u8>>,
+    now: Time,
+) -> Result<()> {
+    let folder = tree.folder(place);
+    let roots = match folder.join(Role::Timestamp.file_name()).exists() {
+        true => keys.roots_for(&folder)?,
+        false => vec![keys.root.clone()],
+    };
+    let signers = keys.signers(Name::Targets, Role::Targets, &roots)?;
+    let version = tree.next_targets(&place.kernel)?;
+    let targets = Targets::new(
+        Common::new(version, now.plus_days(days(Role::Targets))),
+        targets,
+    );
+    let signed = repository::sign(&targets, &signers.iter().collect::<Vec<_>>())?;
+    tree.write(
+        keys,
+        &Change {
+            place,
+            targets: &targets,
+            signed_targets: &signed,
+            files,
+            now,
+        },
+    )?;
+    write_version(tree, place, &targets)
+}
+
+/// Writes the unsigned `version`: the highest level that is offered, or 0.
+fn write_version(tree: &Tree, place: &Place, targets: &Targets) -> Result<()> {
+    let level = records(targets)?.last().map_or(0, |record| record.level);
+    let path = tree.folder(place).join("version");
+    file::write(&path, format!("{level}\n").as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn promote(args: &PromoteArgs, now: Time) -> Result<()> {
+    let keys = Keys::open(&args.common.keys)?;
+    for channel in [&args.from, &args.to] {
+        check_channel(channel)?;
+    }
+    ensure!(
+        !args.to.is_empty(),
+        "--to names a channel: the fastest one has levels from `add`"
+    );
+    ensure!(args.from != args.to, "both channels are the same");
+    let tree = Tree::open(&args.common.tree)?;
+    let places = tree.places()?;
+    let places: Vec<&Place> = places
+        .iter()
+        .filter(|place| place.channel == args.from)
+        .filter(|place| {
+            args.kernel
+                .as_ref()
+                .is_none_or(|kernel| *kernel == place.kernel)
+        })
+        .collect();
+    ensure!(!places.is_empty(), "the channel has no such kernel");
+    for from in places {
+        let to = Place {
+            channel: args.to.clone(),
+            kernel: from.kernel.clone(),
+        };
+        let source = read_offer(tree.path(), from)?;
+        if let Some(seconds) = duration(&args.to) {
+            if let Some(young) = too_young(&source.targets, seconds, now)? {
+                println!(
+                    "{}: level {} was published at {}, less than {} ago",
+                    to.kernel, young.level, young.published, args.to
+                );
+                continue;
+            }
+        }
+        let current = offer(&tree, &to)?;
+        if current
+            .is_some_and(|offer| offer.targets.common.version >= source.targets.common.version)
+        {
+            println!("{}: {} has it already", to.kernel, args.to);
+            continue;
+        }
+        tree.write(
+            &keys,
+            &Change {
+                place: &to,
+                targets: &source.targets,
+                signed_targets: &source.signed_targets,
+                files: BTreeMap::new(),
+                now,
+            },
+        )?;
+        write_version(&tree, &to, &source.targets)?;
+        let levels = records(&source.targets)?;
+        println!(
+            "{}: {} offers level {}",
+            to.kernel,
+            args.to,
+            levels.last().map_or(0, |record| record.level)
+        );
+    }
+    Ok(())
+}
+
+/// A level that was published less than so many seconds ago.
+fn too_young(targets: &Targets, seconds: u64, now: Time) -> Result<Option<Record>> {
+    let since = i64::try_from(seconds)
+        .ok()
+        .and_then(|s| now.unix_seconds().checked_sub(s));
+    let since = since.context("the delay is too long")?;
+    for record in records(targets)? {
+        if Time::parse(&record.published)?.unix_seconds() > since {
+            return Ok(Some(record));
+        }
+    }
+    Ok(None)
+}
+
+/// Seconds of `12h`, `2d`, `30m`; nothing for another name.
+fn duration(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+fn withdraw(args: &WithdrawArgs, now: Time) -> Result<()> {
+    let keys = Keys::open(&args.common.keys)?;
+    let tree = Tree::open(&args.common.tree)?;
+    let mut found = false;
+    for place in tree
+        .places()?
+        .iter()
+        .filter(|place| place.kernel == args.kernel)
+    {
+        let mut targets = read_offer(tree.path(), place)?.targets.targets;
+        if targets.remove(&payload_name(args.level)).is_none() {
+            continue;
+        }
+        targets.remove(&fixes_name(args.level));
+        found = true;
+        publish(&tree, &keys, place, targets, BTreeMap::new(), now)?;
+        println!(
+            "{}: level {} is withdrawn",
+            tree.folder(place).display(),
+            args.level
+        );
+    }
+    if !found {
+        bail!("no channel offers level {} of {}", args.level, args.kernel);
+    }
+    Ok(())
+}
+
+fn refresh(args: &RefreshArgs, now: Time) -> Result<()> {
+    let keys = Keys::open(&args.common.keys)?;
+    let tree = Tree::open(&args.common.tree)?;
+    for place in &tree.places()? {
+        let folder = tree.folder(place);
+        let offer = read_offer(tree.path(), place)?;
+        if args.targets {
+            publish(
+                &tree,
+                &keys,
+                place,
+                offer.targets.targets,
+                BTreeMap::new(),
+                now,
+            )?;
+            println!("{}: targets, snapshot and timestamp", folder.display());
+            continue;
+        }
+        check::<Targets>(std::slice::from_ref(&keys.root), &offer.signed_targets).context(
+            "the release key is another one now: run `refresh --targets`, where that key is",
+        )?;
+        if offer.targets.common.expires < now.plus_days(30) {
+            println!(
+                "{}: the targets expire at {}: run `refresh --targets`, where the release key is",
+                folder.display(),
+                offer.targets.common.expires
+            );
+        }
+        let half = now.plus_days(days(Role::Snapshot) / 2);
+        if offer.root != keys.root || offer.snapshot.common.expires < half {
+            tree.write(
+                &keys,
+                &Change {
+                    place,
+                    targets: &offer.targets,
+                    signed_targets: &offer.signed_targets,
+                    files: BTreeMap::new(),
+                    now,
+                },
+            )?;
+            println!("{}: snapshot and timestamp", folder.display());
+        } else {
+            tree.renew_timestamp(&keys, place, &offer, now)?;
+            println!("{}: timestamp", folder.display());
+        }
+        write_version(&tree, place, &offer.targets)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Proves a tree whole, as a client sees it: each repository is read with the very client that agents have, and
+//! everything that it offers is fetched and compared with what is said of it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{ensure, Context, Result};
+use kcare_tuf::client::{Client, Limits};
+use kcare_tuf::error::Role;
+use kcare_tuf::fetch::Folder;
+use kcare_tuf::metadata::{Document, Target};
+use kcare_tuf::store::Memory;
+use kcare_tuf::time::Time;
+use serde::Serialize;
+
+use super::level::{fixes_name, payload_name, Fixes, Record};
+use super::tree::{self, Place, TARGETS};
+use crate::inspect::Summary;
+
+/// What was found in one repository.
+#[derive(Debug, Serialize)]
+struct Found {
+    /// Channel, empty for the fastest.
+    channel: String,
+    /// SHA-1 of the kernel's /proc/version.
+    kernel: String,
+    /// The levels that are offered, ascending.
+    levels: Vec<u32>,
+    /// When the timestamp expires.
+    expires: Option<String>,
+    /// What a client would be refused.
+    wrong: Vec<String>,
+    /// What is no fault, and should be looked at.
+    notes: Vec<String>,
+}
+
+/// Verifies all repositories of a tree; whether nothing is wrong.
+///
+/// # Errors
+///
+/// There is no tree.
+pub fn run(path: &Path, root: Option<&Path>, json: bool, now: Time) -> Result<bool> {
+    let root = match root {
+        Some(file) => {
+            Some(fs::read(file).with_context(|| format!("cannot read {}", file.display()))?)
+        }
+        None => None,
+    };
+    let places = tree::places(path)?;
+    ensure!(
+        !places.is_empty(),
+        "{} has no repository: no folder with the name of a kernel has a timestamp.json",
+        path.display()
+    );
+    let all: Vec<Found> = places
+        .iter()
+        .map(|place| look(path, place, root.as_deref(), now))
+        .collect();
+    let fine = all.iter().all(|found| found.wrong.is_empty());
+    if json {
+        println!("{}", serde_json::to_string_pretty(&all)?);
+        return Ok(fine);
+    }
+    for (place, found) in places.iter().zip(&all) {
+        let levels: Vec<String> = found.levels.iter().map(u32::to_string).collect();
+        println!(
+            "{}: {}, level(s) {}, good until {}",
+            tree::folder(path, place).display(),
+            if found.wrong.is_empty() {
+                "whole"
+            } else {
+                "NOT WHOLE"
+            },
+            if levels.is_empty() {
+                "none".to_owned()
+            } else {
+                levels.join(", ")
+            },
+            found.expires.as_deref().unwrap_or("?")
+        );
+        for wrong in &found.wrong {
+            println!("  wrong: {wrong}");
+        }
+        for note in &found.notes {
+            println!("  note: {note}");
+        }
+    }
+    Ok(fine)
+}
+
+fn look(path: &Path, place: &Place, root: Option<&[u8]>, now: Time) -> Found {
+    let mut found = Found {
+        channel: place.channel.clone(),
+        kernel: place.kernel.clone(),
+        levels: Vec::new(),
+        expires: None,
+        wrong: Vec::new(),
+        notes: Vec::new(),
+    };
+    if let Err(error) = read(path, place, root, now, &mut found) {
+        found.wrong.push(format!("{error:#}"));
+    }
+    found
+}
+
+fn read(
+    path: &Path,
+    place: &Place,
+    root: Option<&[u8]>,
+    now: Time,
+    found: &mut Found,
+) -> Result<()> {
+    let folder = tree::folder(path, place);
+    let first = match root {
+        Some(root) => root.to_vec(),
+        None => fs::read(folder.join("1.root.json")).context("there is no 1.root.json")?,
+    };
+    let mut client = Client::open(Memory::default(), &first, now, Limits::default())?;
+    client.refresh(&Folder::new(&folder))?;
+    found.expires = client.timestamp().map(|t| t.common.expires.to_string());
+    ensure!(
+        client.root().is_consistent(),
+        "the root does not ask for consistent snapshots"
+    );
+    let (Some(targets), Some(snapshot)) = (client.targets(), client.snapshot()) else {
+        anyhow::bail!("it has no targets");
+    };
+    for (role, expires) in [
+        (Role::Root, client.root().common.expires),
+        (Role::Targets, targets.common.expires),
+        (Role::Snapshot, snapshot.common.expires),
+    ] {
+        let days = if role == Role::Snapshot { 7 } else { 30 };
+        if expires < now.plus_days(days) {
+            found.notes.push(format!("the {role} expires at {expires}"));
+        }
+    }
+
+    let store = Folder::new(path.join(&place.kernel).join(TARGETS));
+    let mut wrong = Vec::new();
+    let mut files = BTreeSet::new();
+    for (name, target) in &targets.targets {
+        let mut one = || -> Result<()> {
+            let bytes = client.download(&store, name)?;
+            files.insert(tree::file_of(name, target)?);
+            check_target(
+                path, place, name, target, &bytes, targets, &client, &store, found,
+            )
+        };
+        if let Err(error) = one() {
+            wrong.push(format!("{name}: {error:#}"));
+        }
+    }
+    found.wrong.extend(wrong);
+    found.levels.sort_unstable();
+
+    let highest = found.levels.last().copied().unwrap_or(0);
+    let version = fs::read_to_string(folder.join("version")).unwrap_or_default();
+    if version != format!("{highest}\n") {
+        found.notes.push(format!(
+            "`version` says `{}` to old clients, and level {highest} is offered: the publisher was stopped; `refresh` \
+             mends it",
+            version.trim_end()
+        ));
+    }
+    for role in [Role::Targets, Role::Snapshot] {
+        let named = match role {
+            Role::Targets => targets.version(),
+            _ => snapshot.version(),
+        };
+        let highest = tree::highest_version(&folder, role)?;
+        if highest > named {
+            found.notes.push(format!(
+                "{} is named by nobody: a publisher was stopped",
+                role.versioned_name(highest)
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Compares a target with what is said of it.
+#[allow(clippy::too_many_arguments)]
+fn check_target(
+    path: &Path,
+    place: &Place,
+    name: &str,
+    target: &Target,
+    bytes: &[u8],
+    targets: &kcare_tuf::metadata::Targets,
+    client: &Client<Memory>,
+    store: &Folder,
+    found: &mut Found,
+) -> Result<()> {
+    let Some(record) = Record::of(name, target)? else {
+        let level = name
+            .strip_suffix(".fixes.json")
+            .and_then(|level| level.parse().ok());
+        let payload = level.map(payload_name);
+        ensure!(
+            payload.is_some_and(|payload| targets.targets.contains_key(&payload)),
+            "it is neither a payload nor the fixes of one"
+        );
+        return Ok(());
+    };
+    ensure!(
+        record.kernel == place.kernel,
+        "it is of the kernel {}",
+        record.kernel
+    );
+    let payload = Summary::new(bytes)?;
+    ensure!(payload.signature.is_some(), "the payload is not signed");
+    ensure!(
+        payload.level == record.level,
+        "the payload is level {}",
+        payload.level
+    );
+    ensure!(
+        payload.release == record.release && payload.build_id == record.build_id,
+        "the payload is for {} with build-id {}",
+        payload.release,
+        payload.build_id
+    );
+    ensure!(
+        payload.description == format!("{};{}", record.level, record.effective),
+        "the payload says `{}`, and the tree that it is as good as {}",
+        payload.description,
+        record.effective
+    );
+    ensure!(
+        record.fixes == fixes_name(record.level),
+        "it names {} as its fixes",
+        record.fixes
+    );
+    let list = client.download(store, &record.fixes)?;
+    let fixes: Fixes = serde_json::from_slice(&list).context("its fixes are damaged")?;
+    let same = fixes.kernel == record.kernel
+        && fixes.level == record.level
+        && fixes.release == record.release
+        && fixes.base == record.base
+        && fixes.effective == record.effective;
+    ensure!(same, "its fixes are those of something else");
+    let listed: Vec<(&str, &str)> = (fixes.fixes.iter())
+        .map(|fix| (fix.id.as_deref().unwrap_or_default(), fix.title.as_str()))
+        .collect();
+    let carried: Vec<(&str, &str)> = (payload.fixes.iter())
+        .map(|fix| (fix.id.as_str(), fix.title.as_str()))
+        .collect();
+    ensure!(
+        listed == carried,
+        "its fixes are not those that the payload has"
+    );
+    fixes.check_effective()?;
+    found.levels.push(record.level);
+
+    let info = path
+        .join(&place.kernel)
+        .join(record.level.to_string())
+        .join("kpatch.info");
+    let text = fixes.info("debian", &record.published);
+    if fs::read_to_string(&info).ok().as_ref() != Some(&text) {
+        found
+            .notes
+            .push(format!("{} does not tell the fixes", info.display()));
+    }
+    Ok(())
+}
