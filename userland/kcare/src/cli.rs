@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser};
 use kcare_payload::uapi::UNLOAD_FORCE;
 
-use crate::commands::{forget, history, info, patch_info, push, rollback, status, uname, unload};
+use crate::commands::{
+    forget, history, info, patch_info, push, rollback, status, uname, unload, update,
+};
 use crate::device::DEFAULT_PATH;
 use crate::error::{Kind, Result};
 use crate::{Answer, System};
@@ -67,10 +69,9 @@ impl Common {
     }
 }
 
-/// Show, roll back and remove the live patch of the running kernel
+/// Update, show, roll back and remove the live patch of the running kernel
 ///
-/// Works on this machine alone: it asks the kcare module in the running kernel. What it only shows,
-/// everybody may see.
+/// --update asks the vendor's server; all else works on this machine alone. What is only shown, everybody may see.
 ///
 /// The patch level that was replaced last stays in memory for --rollback, until --unload or
 /// --forget, or until the kernel would have to end a process for lack of memory.
@@ -83,6 +84,8 @@ impl Common {
     after_help = Self::exit_help(),
 )]
 pub struct Kcarectl {
+    #[command(flatten)]
+    update: update::Update,
     #[command(flatten)]
     info: info::Info,
     #[command(flatten)]
@@ -102,7 +105,8 @@ pub struct Kcarectl {
 
     /// With --unload and --rollback: switch in the end though tasks are inside functions that change
     ///
-    /// This may crash them or the kernel, and the memory of the patch level is never freed.
+    /// This may crash them or the kernel, and the memory of the patch level is never freed. With --update: apply a
+    /// patch level that was live when the machine went down.
     #[arg(long, conflicts_with_all = ["info", "patch_info", "status", "uname", "forget", "history"])]
     force: bool,
 
@@ -114,8 +118,8 @@ impl Program for Kcarectl {
     const NAME: &'static str = "kcarectl";
 
     const ANSWERS: &'static [(u8, &'static str)] = &[
-        (0, "done; with --info and --status: a patch is applied"),
-        (1, "with --info and --status: nothing is applied"),
+        (0, "done; with --info and --status: a patch is applied; with --check: there is a new level"),
+        (1, "with --info and --status: nothing is applied; with --check: there is no new level"),
         (
             3,
             "with --info and --status: the kcare module is not loaded",
@@ -130,6 +134,7 @@ impl Program for Kcarectl {
         let system = &self.common.system();
         let flags = if self.force { UNLOAD_FORCE } else { 0 };
         match () {
+            () if self.update.asked() => update::run(system, &self.update, self.force),
             () if self.info.info => info::run(system),
             () if self.patch_info.patch_info => patch_info::run(system),
             () if self.status.status => status::run(system),

@@ -17,22 +17,31 @@ pub enum Kind {
     User,
     /// This machine is not set up for kcare.
     Config,
-    /// A signature or its certificate is not accepted.
+    /// A signature or its certificate is not accepted, or something is not what was signed.
     Trust,
     /// The running kernel refused or could not do it.
     Kernel,
     /// A fault in kcare itself.
     Internal,
+    /// The server gives no answer, or not what it should.
+    Server,
+    /// What the server offers is too old, or this machine's clock is wrong.
+    Expired,
+    /// A file of this machine cannot be read or written.
+    Disk,
 }
 
 impl Kind {
     /// All kinds, in the order of their exit codes.
-    pub const ALL: [Kind; 5] = [
+    pub const ALL: [Kind; 8] = [
         Kind::User,
         Kind::Config,
         Kind::Trust,
         Kind::Kernel,
         Kind::Internal,
+        Kind::Server,
+        Kind::Expired,
+        Kind::Disk,
     ];
 
     /// Exit code; 0 to 3 are answers of a command that worked.
@@ -43,6 +52,9 @@ impl Kind {
             Kind::Trust => 6,
             Kind::Kernel => 7,
             Kind::Internal => 8,
+            Kind::Server => 9,
+            Kind::Expired => 10,
+            Kind::Disk => 11,
         }
     }
 
@@ -54,6 +66,9 @@ impl Kind {
             Kind::Trust => "not trusted: ",
             Kind::Kernel => "kernel: ",
             Kind::Internal => "internal error: ",
+            Kind::Server => "server: ",
+            Kind::Expired => "expired: ",
+            Kind::Disk => "disk: ",
         }
     }
 
@@ -65,6 +80,9 @@ impl Kind {
             Kind::Trust => "the signature is not accepted",
             Kind::Kernel => "the running kernel refused or could not do it",
             Kind::Internal => "a fault in kcare itself",
+            Kind::Server => "the server gives no answer, or not what it should",
+            Kind::Expired => "what the server offers is too old, or the clock is wrong",
+            Kind::Disk => "a file of this machine cannot be read or written",
         }
     }
 }

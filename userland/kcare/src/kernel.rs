@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use sha1::{Digest, Sha1};
 
 use crate::error::{Error, Result};
 use crate::text;
@@ -22,17 +23,19 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Asks the running kernel; the build-id is left to who asks the module.
+    /// Asks the running kernel of the system below `root`; the build-id is left to who asks the module.
     ///
     /// # Errors
     ///
     /// [`Kind::Config`](crate::error::Kind) if /proc is not mounted.
-    pub fn running() -> Result<Self> {
-        let version = std::fs::read_to_string("/proc/version").map_err(|e| {
-            Error::config("cannot read /proc/version.")
-                .caused_by(e)
-                .hint("mount it with `mount -t proc proc /proc`.")
-        })?;
+    pub fn running(root: &Path) -> Result<Self> {
+        let version = std::fs::read_to_string(root.join("proc/version"))
+            .or_else(|_| std::fs::read_to_string("/proc/version"))
+            .map_err(|e| {
+                Error::config("cannot read /proc/version.")
+                    .caused_by(e)
+                    .hint("mount it with `mount -t proc proc /proc`.")
+            })?;
         Ok(Self {
             release: release(),
             version: version.trim_end().to_owned(),
@@ -42,6 +45,12 @@ impl Kernel {
 }
 
 impl Kernel {
+    /// Its name on a server: SHA-1 of the raw bytes of /proc/version, in hexadecimal digits.
+    pub fn hash(&self) -> String {
+        let raw = format!("{}\n", self.version);
+        text::hex(Sha1::digest(raw.as_bytes()).as_slice())
+    }
+
     /// Version of the package that the running kernel came in, `7.2.12-1`, as Debian's kernels say in /proc/version.
     pub fn package_version(&self) -> Option<&str> {
         let (_, build) = self.version.split_once("#")?;
@@ -89,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_running_kernel_is_told_as_proc_tells_it() {
-        let kernel = Kernel::running().unwrap();
+        let kernel = Kernel::running(Path::new("/")).unwrap();
         let osrelease = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
         assert_eq!(kernel.release, osrelease.trim_end());
         assert!(
@@ -98,6 +107,17 @@ mod tests {
             kernel.version
         );
         assert!(!kernel.version.ends_with('\n'));
+    }
+
+    #[test]
+    fn its_name_on_a_server() {
+        let kernel = Kernel {
+            release: String::new(),
+            version: "abc".to_owned(),
+            build_id: None,
+        };
+        // `echo abc | sha1sum`
+        assert_eq!(kernel.hash(), "03cfd743661f07975fa2f1220c5194cbaff48451");
     }
 
     #[test]

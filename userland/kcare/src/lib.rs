@@ -8,6 +8,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod cache;
 pub mod cli;
 pub mod commands;
 pub mod config;
@@ -15,10 +16,13 @@ pub mod device;
 pub mod error;
 pub mod explain;
 pub mod file;
+pub mod guard;
 pub mod kernel;
+pub mod offer;
 pub mod os;
 #[cfg(test)]
 mod sample;
+pub mod server;
 pub mod signer;
 pub mod state;
 pub mod text;

@@ -165,7 +165,7 @@ impl State {
     /// [`Kind::Config`](crate::error::Kind) if a module is loaded that does not tell it as this version's does.
     pub fn gather(system: &System) -> Result<Self> {
         let path = system.root.join(STATUS);
-        let running = Kernel::running()?;
+        let running = Kernel::running(&system.root)?;
         match std::fs::read(&path) {
             Ok(bytes) => Self::parse(running, &text::from_kernel(&bytes)).ok_or_else(stranger),
             Err(e) if e.kind() == ErrorKind::NotFound && !kernel::module_is_loaded() => Ok(Self {

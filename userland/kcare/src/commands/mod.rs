@@ -11,3 +11,4 @@ pub mod rollback;
 pub mod status;
 pub mod uname;
 pub mod unload;
+pub mod update;

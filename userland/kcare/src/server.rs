@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The vendor's tree, at the other end of `https:`, `http:` or `file:`.
+//!
+//! Nothing that comes from here is believed: `kcare_tuf` verifies it. Nothing but the path of a file, the name of this
+//! program and its version goes out.
+
+use std::error::Error as StdError;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kcare_tuf::fetch::{self, url, Fetch, FetchError, Fetched};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+
+/// For so long a connection, an answer, and a whole file may take.
+const CONNECT: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(20);
+const FILE: Duration = Duration::from_secs(120);
+/// How often a server may send us on to another address.
+const REDIRECTS: u32 = 3;
+
+/// Where files are fetched from.
+#[derive(Debug)]
+pub enum Server {
+    /// A folder of this machine.
+    Folder(PathBuf),
+    /// A web server.
+    Web {
+        /// Speaks with it.
+        agent: ureq::Agent,
+        /// The address of the tree.
+        base: String,
+    },
+}
+
+impl Server {
+    /// The server of the settings.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Config`](crate::error::Kind) without one, or if a proxy or the certificates cannot be used.
+    pub fn new(config: &Config) -> Result<Self> {
+        let base = config.server.as_deref().ok_or_else(|| {
+            Error::config("no server is set.")
+                .hint("write `PATCH_SERVER=https://…` to /etc/sysconfig/kcare/kcare.conf.")
+        })?;
+        if let Some(path) = base.strip_prefix("file://") {
+            return Ok(Self::Folder(PathBuf::from(path)));
+        }
+        let mut builder = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(CONNECT))
+            .timeout_recv_response(Some(ANSWER))
+            .timeout_global(Some(FILE))
+            .max_redirects(REDIRECTS)
+            .user_agent(concat!("kcare/", env!("CARGO_PKG_VERSION")));
+        if let Some(proxy) = proxy(config, base)? {
+            builder = builder.proxy(Some(proxy));
+        }
+        if let Some(path) = &config.ca_bundle {
+            let pem = std::fs::read(path).map_err(|e| {
+                Error::config(format!("cannot read CA_BUNDLE {}.", path.display())).caused_by(e)
+            })?;
+            let certificates: Vec<Certificate<'static>> = ureq::tls::parse_pem(&pem)
+                .filter_map(|item| match item {
+                    Ok(PemItem::Certificate(certificate)) => Some(certificate),
+                    _ => None,
+                })
+                .collect();
+            if certificates.is_empty() {
+                return Err(Error::config(format!(
+                    "CA_BUNDLE {} has no certificate in PEM.",
+                    path.display()
+                )));
+            }
+            let roots = RootCerts::new_with_certs(&certificates);
+            builder = builder.tls_config(TlsConfig::builder().root_certs(roots).build());
+        }
+        Ok(Self::Web {
+            agent: builder.build().into(),
+            base: base.to_owned(),
+        })
+    }
+
+    /// What is below a folder of the tree.
+    pub fn folder(&self, path: &str) -> Below<'_> {
+        Below {
+            server: self,
+            path: path.to_owned(),
+        }
+    }
+}
+
+/// The proxy of the settings; without one, that of the environment holds, which ureq reads.
+fn proxy(config: &Config, base: &str) -> Result<Option<ureq::Proxy>> {
+    let scheme = base.split(':').next().unwrap_or_default();
+    let Some(address) = config.proxies.get(scheme) else {
+        return Ok(None);
+    };
+    let host = base.split('/').nth(2).unwrap_or_default();
+    let host = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let spared = |name: &String| {
+        let end = name.trim_start_matches('*');
+        host == name || (end.starts_with('.') && host.ends_with(end))
+    };
+    if config.no_proxy.iter().any(spared) {
+        return Ok(None);
+    }
+    let proxy = ureq::Proxy::new(address).map_err(|e| {
+        Error::config(format!("the proxy `{address}` cannot be used.")).caused_by(e)
+    })?;
+    Ok(Some(proxy))
+}
+
+/// What is below a folder of the tree.
+#[derive(Debug)]
+pub struct Below<'a> {
+    server: &'a Server,
+    path: String,
+}
+
+impl Fetch for Below<'_> {
+    fn fetch(&self, path: &str, limit: u64) -> std::result::Result<Vec<u8>, FetchError> {
+        match self.fetch_if_changed(path, limit, None)? {
+            Fetched::File { bytes, .. } => Ok(bytes),
+            Fetched::NotModified => Err(FetchError::Other(
+                "the server says that nothing changed, and was not asked".to_owned(),
+            )),
+        }
+    }
+
+    fn fetch_if_changed(
+        &self,
+        path: &str,
+        limit: u64,
+        etag: Option<&str>,
+    ) -> std::result::Result<Fetched, FetchError> {
+        let path = format!("{}/{path}", self.path);
+        let (agent, base) = match self.server {
+            Server::Folder(folder) => {
+                let bytes = fetch::Folder::new(folder).fetch(&path, limit)?;
+                return Ok(Fetched::File { bytes, etag: None });
+            }
+            Server::Web { agent, base } => (agent, base),
+        };
+        let mut request = agent.get(url(base, &path));
+        if let Some(etag) = etag {
+            request = request.header("If-None-Match", etag);
+        }
+        let response = request.call().map_err(|e| other(&e))?;
+        match response.status().as_u16() {
+            200 => {}
+            304 if etag.is_some() => return Ok(Fetched::NotModified),
+            404 | 410 => return Err(FetchError::NotFound),
+            status => {
+                return Err(FetchError::Other(format!(
+                    "the server answers with HTTP status {status}"
+                )))
+            }
+        }
+        let etag = response.headers().get("etag");
+        let etag = etag
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
+        let announced = response.body().content_length();
+        let mut bytes = Vec::new();
+        response
+            .into_body()
+            .into_reader()
+            .take(limit.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(|e| other(&e))?;
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if length > limit {
+            return Err(FetchError::TooLong);
+        }
+        if announced.is_some_and(|announced| announced > length) {
+            return Err(FetchError::Other(
+                "the answer ends before the length that the server announced".to_owned(),
+            ));
+        }
+        Ok(Fetched::File { bytes, etag })
+    }
+}
+
+/// An error with those underneath, which say what really was wrong with TLS.
+fn other(error: &(dyn StdError + 'static)) -> FetchError {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    let timeout = error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|e| e.kind() == io::ErrorKind::TimedOut);
+    if timeout {
+        text = "it took too long".to_owned();
+    }
+    FetchError::Other(text)
+}
