@@ -247,6 +247,9 @@ impl<S: Store> Client<S> {
             }
             self.save(Role::Root, &bytes)?;
             self.root = next;
+            // They are loaded and verified again, with the new root.
+            self.timestamp = None;
+            self.snapshot = None;
             self.targets = None;
         }
         self.root.check_expiry(self.now)
@@ -309,6 +312,7 @@ impl<S: Store> Client<S> {
         new.check_expiry(self.now)?;
         self.save(Role::Timestamp, &bytes)?;
         self.timestamp = Some(new);
+        self.snapshot = None;
         self.targets = None;
         Ok(News::New { etag })
     }

@@ -33,16 +33,19 @@ impl Time {
     }
 
     fn from_timestamp(timestamp: Timestamp) -> Self {
-        let t = TimeZone::UTC.to_datetime(timestamp);
-        Self(t.with().subsec_nanosecond(0).build().unwrap_or(t))
+        Self::whole(TimeZone::UTC.to_datetime(timestamp))
     }
 
     /// `days` later; the last second of the year 9999 if that is beyond.
     pub fn plus_days(self, days: u32) -> Self {
-        Self(
-            self.0
-                .saturating_add(Span::new().days(i64::from(days).min(3_660_000))),
-        )
+        // More than there are up to the year 9999, and less than a span may have.
+        let days = i64::from(days).min(4_000_000);
+        Self::whole(self.0.saturating_add(Span::new().days(days)))
+    }
+
+    /// Without the fraction of the second.
+    fn whole(time: DateTime) -> Self {
+        Self(time.with().subsec_nanosecond(0).build().unwrap_or(time))
     }
 
     /// Reads `YYYY-MM-DDTHH:MM:SSZ`, and nothing else.
