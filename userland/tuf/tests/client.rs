@@ -261,7 +261,8 @@ fn no_role_may_sign_for_another() {
 
 #[test]
 fn each_role_expires() {
-    let expire: [(Role, fn(&mut Repository)); 3] = [
+    type Expire = fn(&mut Repository);
+    let expire: [(Role, Expire); 3] = [
         (Role::Timestamp, |r| r.timestamp.expires = time(EARLIER)),
         (Role::Snapshot, |r| r.snapshot.expires = time(EARLIER)),
         (Role::Targets, |r| r.targets.expires = time(EARLIER)),

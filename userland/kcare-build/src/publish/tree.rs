@@ -18,6 +18,8 @@ use kcare_tuf::metadata::{
 };
 use kcare_tuf::repository;
 use kcare_tuf::time::Time;
+use rustix::fs::{flock, FlockOperation};
+use rustix::io::Errno;
 
 use super::keys::{Chain, Keys, Name};
 
@@ -79,13 +81,13 @@ impl Tree {
         let name = path.join(".lock");
         let lock = fs::File::create(&name)
             .with_context(|| format!("cannot write to {}", path.display()))?;
-        match lock.try_lock() {
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => bail!(
+            Err(Errno::WOULDBLOCK) => bail!(
                 "another kcare-build is changing {}; wait until it is done",
                 path.display()
             ),
-            Err(fs::TryLockError::Error(error)) => {
+            Err(error) => {
                 return Err(error).with_context(|| format!("cannot lock {}", name.display()))
             }
         }
