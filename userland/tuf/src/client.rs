@@ -370,7 +370,6 @@ impl<S: Store> Client<S> {
         let snapshot = self.snapshot.as_ref().ok_or(Error::NotStored {
             role: Role::Snapshot,
         })?;
-        snapshot.check_expiry(self.now)?;
         let named = snapshot.targets()?.clone();
 
         if let Some((targets, bytes)) = self.load::<Targets>() {

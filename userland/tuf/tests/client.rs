@@ -261,16 +261,15 @@ fn no_role_may_sign_for_another() {
 
 #[test]
 fn each_role_expires() {
-    type Expire = fn(&mut Repository);
-    let expire: [(Role, Expire); 3] = [
-        (Role::Timestamp, |r| r.timestamp.expires = time(EARLIER)),
-        (Role::Snapshot, |r| r.snapshot.expires = time(EARLIER)),
-        (Role::Targets, |r| r.targets.expires = time(EARLIER)),
-    ];
-    for (expected, expire) in expire {
+    for expected in [Role::Timestamp, Role::Snapshot, Role::Targets] {
         let good = Repository::new();
         let mut forged = good.clone();
-        expire(&mut forged);
+        let common = match expected {
+            Role::Timestamp => &mut forged.timestamp,
+            Role::Snapshot => &mut forged.snapshot,
+            _ => &mut forged.targets,
+        };
+        common.expires = time(EARLIER);
         let error = refused(&good, &forged.tree());
         assert!(
             matches!(error, Error::Expired { role, .. } if role == expected),
@@ -281,13 +280,60 @@ fn each_role_expires() {
 
 #[test]
 fn what_has_expired_is_not_stored() {
+    for (role, versions) in [
+        (Role::Timestamp, [1, 1, 1, 1]),
+        (Role::Snapshot, [1, 2, 1, 1]),
+        (Role::Targets, [1, 2, 2, 1]),
+    ] {
+        let mut repository = Repository::new();
+        let mut user = User::of(&repository);
+        user.refresh(&repository.tree()).unwrap();
+        repository.release();
+        let common = match role {
+            Role::Timestamp => &mut repository.timestamp,
+            Role::Snapshot => &mut repository.snapshot,
+            _ => &mut repository.targets,
+        };
+        common.expires = time(EARLIER);
+        user.refresh(&repository.tree()).unwrap_err();
+        assert_eq!(user.store.versions(), versions);
+    }
+}
+
+#[test]
+fn each_step_alone_looks_at_the_clock() {
     let mut repository = Repository::new();
+    repository.root().common.expires = time("2026-11-29T13:00:00Z");
+    repository.timestamp.expires = time("2026-11-29T12:30:00Z");
+    repository.snapshot.expires = time("2026-11-29T12:30:00Z");
+    let tree = repository.tree();
     let mut user = User::of(&repository);
-    user.refresh(&repository.tree()).unwrap();
+    user.refresh(&tree).unwrap();
+    let expired = |result: Result<(), Error>, expected| {
+        let error = result.unwrap_err();
+        assert!(
+            matches!(error, Error::Expired { role, .. } if role == expected),
+            "{error}"
+        );
+    };
+    user.now = time("2026-11-29T12:30:00Z");
+    let mut client = user.open();
+    client.update_root(&tree).unwrap();
+    let news = client.update_timestamp(&tree, None).map(drop);
+    expired(news, Role::Timestamp);
+    expired(client.update_snapshot(&tree), Role::Timestamp);
+
     repository.release();
-    repository.timestamp.expires = time(EARLIER);
+    repository.timestamp.expires = time(LATER);
     user.refresh(&repository.tree()).unwrap_err();
-    assert_eq!(user.store.versions(), [1, 1, 1, 1]);
+    let mut client = user.open();
+    expired(client.update_snapshot(&repository.tree()), Role::Snapshot);
+
+    user.now = time("2026-11-29T13:00:00Z");
+    let mut client = user.open();
+    expired(client.update_root(&tree), Role::Root);
+    let news = client.update_timestamp(&tree, None).map(drop);
+    expired(news, Role::Root);
 }
 
 // Versions.
@@ -400,6 +446,46 @@ fn a_timestamp_that_is_the_same_again_expires() {
     user.refresh(&tree).unwrap();
     user.now = time("2026-11-29T13:00:00Z");
     assert_eq!(user.refresh(&tree).unwrap_err().kind(), Kind::Expired);
+}
+
+#[test]
+fn what_is_stored_is_used_only_if_it_is_what_is_announced_and_not_over() {
+    let mut before = Repository::new();
+    before.snapshot.expires = time("2026-11-29T12:30:00Z");
+    before.targets.expires = time("2026-11-29T12:30:00Z");
+    let mut user = User::of(&before);
+    user.refresh(&before.tree()).unwrap();
+    // The same versions, signed anew, with another time.
+    let mut after = before.clone();
+    after.timestamp.version = 2;
+    after.snapshot.expires = time(LATER);
+    let mut both = after.clone();
+    both.targets.expires = time(LATER);
+    for (repository, path) in [(&after, "1.snapshot.json"), (&both, "1.targets.json")] {
+        let tree = repository.tree();
+        user.clone().refresh(&tree).unwrap();
+        assert!(tree.asked.borrow().iter().any(|asked| asked == path));
+    }
+    // Nothing else is announced, but it is over: so it is asked for once more.
+    user.now = time("2026-11-29T12:30:00Z");
+    let tree = before.tree();
+    let error = user.refresh(&tree).unwrap_err();
+    assert!(matches!(
+        error,
+        Error::Expired {
+            role: Role::Snapshot,
+            ..
+        }
+    ));
+    assert_eq!(tree.asked.borrow().last().unwrap(), "1.snapshot.json");
+    let error = user.refresh(&after.tree()).unwrap_err();
+    assert!(matches!(
+        error,
+        Error::Expired {
+            role: Role::Targets,
+            ..
+        }
+    ));
 }
 
 #[test]
@@ -623,6 +709,9 @@ fn not_modified_is_no_answer_for_one_that_has_nothing() {
     let news = client.update_timestamp(&tree, Some("one")).unwrap();
     assert!(matches!(news, News::New { .. }));
     tree.not_modified = true;
+    // Nor for one that did not ask.
+    let error = client.update_timestamp(&tree, None).unwrap_err();
+    assert_eq!(error.kind(), Kind::Unreachable);
     let mut client = User::of(&repository).open();
     let error = client.update_timestamp(&tree, Some("one")).unwrap_err();
     assert_eq!(error.kind(), Kind::Unreachable);
@@ -789,11 +878,12 @@ fn names_lead_below_the_base() {
 
 #[test]
 fn power_may_fail_at_each_change_of_the_store() {
+    // The key that signs stays, so that what is forgotten would still verify.
     let mut before = Repository::new();
     before.timestamp.version = 7;
+    set(before.root(), Role::Timestamp, &["timestamp", "stolen"], 1);
     let mut after = before.clone();
-    set(after.rotate(&[]), Role::Timestamp, &["timestamp2"], 1);
-    after.signers.insert(Role::Timestamp, vec!["timestamp2"]);
+    set(after.rotate(&[]), Role::Timestamp, &["timestamp"], 1);
     after.release();
     after.timestamp.version = 1;
     let tree = after.tree();
@@ -881,13 +971,13 @@ fn a_newer_initial_root_replaces_the_stored_one() {
 fn a_newer_initial_root_revokes_keys_too() {
     let mut before = Repository::new();
     before.timestamp.version = 5;
+    set(before.root(), Role::Timestamp, &["timestamp", "stolen"], 1);
     let mut user = User::of(&before);
     user.refresh(&before.tree()).unwrap();
     let mut after = before.clone();
     let root = after.rotate(&[]);
-    set(root, Role::Timestamp, &["timestamp2"], 1);
+    set(root, Role::Timestamp, &["timestamp"], 1);
     user.initial = signed(root, &["root"]);
-    after.signers.insert(Role::Timestamp, vec!["timestamp2"]);
     after.timestamp.version = 1;
     user.refresh(&after.tree()).unwrap();
     assert_eq!(user.store.versions(), [2, 1, 1, 1]);

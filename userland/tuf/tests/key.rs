@@ -212,6 +212,8 @@ fn a_certificate_is_no_public_key() {
     let pem = String::from_utf8(openssl.run(&request)).unwrap();
     assert_eq!(PublicKey::from_pem(&pem), None);
     assert!(PublicKey::from_pem(&openssl.public()).is_some());
+    let relabelled = openssl.public().replace("PUBLIC KEY", "CERTIFICATE");
+    assert_eq!(PublicKey::from_pem(&relabelled), None);
 }
 
 #[test]

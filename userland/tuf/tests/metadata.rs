@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use common::{set, signer, Repository};
 use kcare_tuf::key::Key;
-use kcare_tuf::metadata::{Document, Root, Snapshot, Targets, Timestamp, Unverified};
+use kcare_tuf::metadata::{Document, Root, Snapshot, Target, Targets, Timestamp, Unverified};
 use kcare_tuf::{Error, Kind, Malformed, Role, Time};
 use proptest::prelude::*;
 use serde_json::{json, Map, Value};
@@ -440,6 +440,59 @@ fn hashes_are_in_lower_case() {
         let pointer = "/targets/9.kpatch/hashes/sha256";
         let document = changed(document(Role::Targets), pointer, Some(json!(digits)));
         assert_eq!(read(Role::Targets, document).is_ok(), good, "{digits}");
+    }
+}
+
+#[test]
+fn each_known_hash_is_compared() {
+    let sha512 = "ee26b0dd4af7e749aa1a8ee3c10ae9923f618980772e473f8819a5d4940e0db2\
+                  7ac185f8a0e1d5f84f88bc887fd67b143732c304cc5fa9ad8e6f57f50028a8ff";
+    let mut target = Target::of(b"test");
+    target.hashes.sha512 = Some(sha512.to_string());
+    target.check("x", b"test").unwrap();
+    target.hashes.sha512 = Some(sha512.replace("ee26", "ee27"));
+    let error = target.check("x", b"test").unwrap_err();
+    let Error::Hash {
+        algorithm, found, ..
+    } = error
+    else {
+        panic!("{error}");
+    };
+    assert_eq!((algorithm, found.as_str()), ("sha512", sha512));
+    target.hashes.sha512 = None;
+    target.check("x", b"test").unwrap();
+    let error = target.check("x", b"tesT").unwrap_err();
+    assert!(matches!(
+        error,
+        Error::Hash {
+            algorithm: "sha256",
+            ..
+        }
+    ));
+}
+
+#[test]
+fn the_keys_of_a_documents_own_role_count() {
+    let mut repository = Repository::new();
+    let root = repository.root().clone();
+    let tree = repository.tree();
+    let file = |role, name: &str| Unverified::parse(role, &tree.files[name]).unwrap();
+    let timestamp = file(Role::Timestamp, "timestamp.json");
+    root.verify::<Timestamp>(&timestamp).unwrap();
+    root.verify::<Snapshot>(&file(Role::Snapshot, "1.snapshot.json"))
+        .unwrap();
+    // Whatever a file was read for.
+    root.verify::<Snapshot>(&file(Role::Timestamp, "1.snapshot.json"))
+        .unwrap();
+    let error = root.verify::<Snapshot>(&timestamp).unwrap_err();
+    assert_eq!(error.kind(), Kind::Signature);
+
+    repository.signers.insert(Role::Snapshot, vec!["timestamp"]);
+    let bytes = &repository.tree().files["1.snapshot.json"];
+    for role in [Role::Timestamp, Role::Snapshot] {
+        let file = Unverified::parse(role, bytes).unwrap();
+        let error = root.verify::<Snapshot>(&file).unwrap_err();
+        assert_eq!(error.kind(), Kind::Signature);
     }
 }
 

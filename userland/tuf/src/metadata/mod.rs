@@ -204,7 +204,7 @@ impl Unverified {
     /// [`Error::Malformed`] or [`Error::Threshold`].
     pub fn into_initial_root(self) -> Result<Root> {
         let root: Root = self.document()?;
-        root.check_signatures(&self)?;
+        root.check_signatures(Role::Root, &self)?;
         Ok(root)
     }
 
