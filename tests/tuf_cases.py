@@ -220,8 +220,8 @@ def spec_1_99(repo):
 
 @case("target names with odd characters")
 def odd_names(repo):
-    names = ["a b", "a+b", "ä/ö.kpatch", "a/b/c", "a&b=c;d", "it's", '"quoted"', "~x", "(x)", "a@b:c", "-x", "[x]", "a,b",
-             "<x>", "{x}", "x^y", "x`y", "x|y", "...", "..x"]
+    names = ["a b", "a+b", "ä/ö.kpatch", "a/b/c", "a&b=c;d", "it's", '"quoted"', "~x", "(x)", "a@b:c", "-x", "[x]",
+             "a,b", "<x>", "{x}", "x^y", "x`y", "x|y", "...", "..x"]
     repo.files = {name: name.encode() for name in names}
 
 
@@ -314,8 +314,8 @@ def recover_targets(repo):
 
 
 @case("recovery with a new snapshot key alone", "rollback", "accept",
-      why="the specification (5.3.11) forgets timestamp and snapshot when the keys of either changed; python-tuf keeps a "
-          "timestamp that its keys still verify", disk="kcare went on")
+      why="the specification (5.3.11) forgets timestamp and snapshot when the keys of either changed; python-tuf keeps "
+          "a timestamp that its keys still verify", disk="kcare went on")
 def recover_by_snapshot_key(repo, forged):
     repo.snapshot.version = 5
     yield
@@ -428,7 +428,8 @@ for role in ("root", "timestamp", "snapshot", "targets"):
     case(f"{role}: 1 of 2 signatures", "signature", about=role)(one_of_two(role))
     case(f"{role}: signed by a key of nobody", "signature", about=role)(other_key(role))
     case(f"{role}: changed after it was signed", "signature", about=role, generators=PYTHON)(changed_after(role))
-    case(f"{role}: a stranger's signature under the right id", "signature", about=role, generators=PYTHON)(stolen_id(role))
+    case(f"{role}: a stranger's signature under the right id", "signature", about=role, generators=PYTHON)(
+        stolen_id(role))
     case(f"{role}: no signature", "signature", about=role, generators=PYTHON)(no_signature(role))
 
 
@@ -867,7 +868,8 @@ def endless_bare(role):
 
 
 for role in ("snapshot", "targets"):
-    case(f"endless data: {role}, whose length is not told", "too long", about=role, generators=PYTHON)(endless_bare(role))
+    case(f"endless data: {role}, whose length is not told", "too long", about=role, generators=PYTHON)(
+        endless_bare(role))
 
 
 # What is missing.

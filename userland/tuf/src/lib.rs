@@ -19,6 +19,16 @@
 //!
 //! Nothing of a document but its JSON is looked at before its signatures have been verified.
 //!
+//! # Where the specification leaves a choice
+//!
+//! * A timestamp of the trusted version ends no update: snapshot and targets are looked at all the same, so that an
+//!   update that was interrupted is finished. The trusted timestamp is kept, and must not have expired.
+//! * What is stored is not asked for again, if it is what was announced.
+//! * Keys of timestamp and snapshot count as rotated (5.3.11) when one of them is revoked. A key that is only added
+//!   makes nothing of the past doubtful. The files are removed before the new root is stored, not after the last one.
+//! * After as many roots as a client follows in one update, it goes on with what it has.
+//! * A name that an object has twice, a version above 2^63 and a target's name that leads out of the base are refused.
+//!
 //! # Not supported
 //!
 //! * Delegations: metadata that has them is accepted, but no delegated role is ever asked.

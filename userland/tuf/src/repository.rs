@@ -77,8 +77,8 @@ pub fn write<T: Document>(
 ///
 /// # Errors
 ///
-/// [`Error::TargetName`], also for a name with `%` (clients take it for an encoded one), [`Error::Length`] and [`Error::Hash`] if it is not what `target` says, [`Error::Exists`],
-/// [`Error::Store`].
+/// [`Error::TargetName`], also for a name with `%`, which clients take for an encoded one; [`Error::Length`] and
+/// [`Error::Hash`] if it is not what `target` says; [`Error::Exists`], [`Error::Store`].
 pub fn write_target(
     folder: &Path,
     root: &Root,
