@@ -90,6 +90,9 @@ pub struct Changes {
     pub renumbered: BTreeMap<String, String>,
     /// Enumerators that have another value: how.
     pub revalued: BTreeSet<String>,
+    /// Functions of which an argument gets or loses an ending that the BPF verifier goes by (`p__nullable`): how, by
+    /// name (Documentation/bpf/kfuncs.rst).
+    pub annotated: BTreeMap<String, String>,
 }
 
 /// An enumeration: its enumerators and their values, in order.
@@ -289,6 +292,21 @@ impl Types {
         })
     }
 
+    /// The names of arguments that have an ending behind `__`, by their functions.
+    fn annotations(&self) -> Result<BTreeMap<String, Vec<String>>> {
+        let mut out = BTreeMap::new();
+        for one in self.list.iter().filter(|one| one.kind == kind::FUNC) {
+            let prototype = self.get(one.value).filter(|p| p.kind == kind::FUNC_PROTO);
+            let mut names = Vec::new();
+            for argument in prototype.iter().flat_map(|p| p.rest.chunks_exact(2)) {
+                names.push(self.string(argument[0])?);
+            }
+            names.retain(|name| name.trim_start_matches('_').contains("__"));
+            out.insert(one.name.clone(), names);
+        }
+        Ok(out)
+    }
+
     /// All enumerations, each with its name or that of a typedef.
     fn enumerations(&self) -> Result<Vec<(String, Enumeration)>> {
         let mut out = Vec::new();
@@ -355,6 +373,18 @@ pub fn changes(old: &[u8], new: &[u8]) -> Result<Changes> {
     let (old, new) = (Types::read(old)?, Types::read(new)?);
     let mut out = Changes::default();
     compare_enumerations(&old.enumerations()?, &new.enumerations()?, &mut out);
+    let annotations = new.annotations()?;
+    for (name, before) in old.annotations()? {
+        let Some(after) = annotations.get(&name).filter(|after| **after != before) else {
+            continue;
+        };
+        let told = |names: &[String]| match names {
+            [] => "none".to_owned(),
+            names => names.join(", "),
+        };
+        let what = format!("{} -> {}", told(&before), told(after));
+        out.annotated.insert(name, what);
+    }
     let (old, new) = (old.layouts()?, new.layouts()?);
     for (name, olds) in &old {
         let Some(news) = new.get(name) else { continue };
@@ -417,7 +447,18 @@ fn compare_enumerations(
         };
         let same_names =
             before.len() == after.len() && before.iter().all(|(n, _)| find(after, n).is_some());
-        if same_names || changed.iter().all(|(n, ..)| counts(n)) {
+        // A number that another one had means something else to objects that hold it.
+        let taken = |(n, _, now): &&(&str, i64, i64)| {
+            before
+                .iter()
+                .any(|(other, value)| other != n && value == now && !counts(other))
+        };
+        let exchanged = changed
+            .iter()
+            .filter(|(n, ..)| !counts(n))
+            .find(taken)
+            .is_some();
+        if (same_names && !exchanged) || changed.iter().all(|(n, ..)| counts(n)) {
             out.revalued.extend(changed.iter().map(|(n, was, is)| {
                 format!("`{n}` is {is} and was {was}: objects of the running kernel may hold the old value")
             }));
@@ -516,6 +557,21 @@ mod tests {
     }
 
     #[test]
+    fn endings_of_arguments_are_told() {
+        let text = |name: &str| format!("int f(int a, int *{name}) {{ return *{name}; }}");
+        let (Some(old), Some(new), Some(plain)) = (
+            btf("ending-old", &text("p")),
+            btf("ending-new", &text("p__nullable")),
+            btf("ending-plain", &text("q")),
+        ) else {
+            return;
+        };
+        let found = changes(&old, &new).unwrap();
+        assert_eq!(found.annotated["f"], "none -> p__nullable");
+        assert!(changes(&old, &plain).unwrap().annotated.is_empty());
+    }
+
+    #[test]
     fn enumerators_with_other_values_are_told() {
         let cases = [
             ("same", "A, B", "A, B", "", 0),
@@ -535,6 +591,20 @@ mod tests {
                 0,
             ),
             ("value", "A = 1, B = 7", "A = 3, B = 7", "", 1),
+            (
+                "exchanged",
+                "A, B, C",
+                "A, C, B",
+                "enum e: `B` is 2 and was 1, and 1 more",
+                0,
+            ),
+            (
+                "onto another",
+                "A = 1, B = 7",
+                "A = 7, B = 8",
+                "enum e: `A` is 7 and was 1, and 1 more",
+                0,
+            ),
             ("count", "A, B, NR_E", "A, B, C, NR_E", "", 1),
             (
                 "both",

@@ -322,9 +322,11 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
         explanation.extend(compared.iter().map(|line| format!("unit {line}")));
         explanation.extend(explain(&states, &selector));
     }
-    if !selection.refusals.is_empty() {
+    let mut refusals = selection.refusals.clone();
+    refusals.extend(structs.private(&states));
+    if !refusals.is_empty() {
         explanation.iter().for_each(|line| eprintln!("{line}"));
-        return Err(Ending::CannotPatch(selection.refusals.iter().cloned().collect()).into());
+        return Err(Ending::CannotPatch(refusals.into_iter().collect()).into());
     }
     if selection.redirects.is_empty() && selection.callbacks.is_empty() {
         explanation.iter().for_each(|line| eprintln!("{line}"));

@@ -227,6 +227,8 @@ pub struct Obj {
     pub loose: BTreeMap<SecId, Vec<Insn>>,
     /// What is known about variables, if there is debug information to tell.
     variables: Option<HashMap<ItemId, scope::Variable>>,
+    /// [`scope::Scopes::pointed`].
+    pub pointed: BTreeMap<(String, String), BTreeSet<String>>,
     /// Strings whose text is not what is in the section.
     texts: HashMap<ItemId, Vec<u8>>,
     /// Where things without a name start, by section, if that is needed to tell them apart.
@@ -331,6 +333,7 @@ impl Obj {
             insns: BTreeMap::new(),
             loose: BTreeMap::new(),
             variables: None,
+            pointed: BTreeMap::new(),
             texts: HashMap::new(),
             starts: BTreeMap::new(),
             empties: HashSet::new(),
@@ -468,7 +471,9 @@ impl Obj {
             return Ok(());
         }
         let mut variables = HashMap::new();
-        for (address, variable) in scope::variables(&info)? {
+        let scopes = scope::scopes(&info)?;
+        self.pointed = scopes.pointed;
+        for (address, variable) in scopes.variables {
             let (sec, off) = debuginfo::place_of(address);
             let item = (sec < self.secs.len())
                 .then(|| self.item_at(sec, off))

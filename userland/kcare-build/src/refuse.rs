@@ -110,6 +110,10 @@ const HINTS: &[(&str, &str)] = &[
         "add the new enumerator behind the others; or accept it with `--layout` if no object holds one of them",
     ),
     (
+        "the BPF verifier goes by those",
+        "leave the names of the arguments as they are",
+    ),
+    (
         "gives its address away",
         "say what took its place with --renamed OLD=NEW, which is patched then; or --renamed OLD= if objects that exist may \
          go on with the old one",

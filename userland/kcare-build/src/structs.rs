@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use crate::btf;
 use crate::clones::Clones;
 use crate::compile::{Compiler, Flavour, Unit};
+use crate::correlate::{base_name, keeps_state};
 use crate::ctext::{chunks, Token};
 use crate::frames::Text;
 use crate::obj::{Kind, Layout, Obj};
@@ -104,6 +105,10 @@ impl<'a> Structs<'a> {
                     refusals.insert(Refusal::new(name, why).of(&unit.source));
                 }
             }
+            for (name, what) in changes.annotated {
+                let why = format!("gets other endings of its arguments ({what}), and the BPF verifier goes by those that the running kernel has");
+                refusals.insert(Refusal::new(name, why).of(&unit.source));
+            }
             let mut broken = changes.broken;
             broken.retain(|name, _| !self.accepted.contains(name));
             if !broken.is_empty() {
@@ -175,6 +180,41 @@ impl<'a> Structs<'a> {
         Ok(refusals)
     }
 
+    /// Refuses static variables of another type, and changed structures that only one function knows and finds through
+    /// a pointer: what the running kernel holds in them is laid out as it was.
+    pub fn private(&self, states: &[UnitState]) -> BTreeSet<Refusal> {
+        let mut refusals = BTreeSet::new();
+        for state in states {
+            let mut refuse = |name: &str, what: String| {
+                if !self.accepted.contains(name) {
+                    let why = format!("changes its layout ({what}), and the running kernel goes on with what it holds");
+                    refusals.insert(Refusal::new(name, why).of(&state.source));
+                }
+            };
+            for (o, n) in state.diff.pairs.all() {
+                let (Some(was), Some(is)) = (state.old.variable(o), state.new.variable(n)) else {
+                    continue;
+                };
+                if keeps_state(&state.old, o) && !alike(&was.shape, &is.shape) {
+                    let what = first_difference(&was.shape, &is.shape);
+                    refuse(base_name(&state.new.items[n].name), what);
+                }
+            }
+            for ((function, variable), was) in &state.old.pointed {
+                let is = state.new.pointed.get(&(function.clone(), variable.clone()));
+                let Some(is) = is.filter(|is| *is != was) else {
+                    continue;
+                };
+                let changed = was.difference(is).next().zip(is.difference(was).next());
+                if let Some((was, is)) = changed {
+                    let what = first_difference(was, is);
+                    refuse(variable, format!("what it points to in {function}: {what}"));
+                }
+            }
+        }
+        refusals
+    }
+
     /// Refuses what was found to be in frames only, if a function with such a frame is not replaced.
     pub fn check_replaced(&mut self, states: &[UnitState], selection: &Selection) -> Result<()> {
         let mut refusals = BTreeSet::new();
@@ -203,6 +243,26 @@ impl<'a> Structs<'a> {
             return Ok(());
         }
         Err(Ending::CannotPatch(refusals.into_iter().collect()).into())
+    }
+}
+
+/// Whether two shapes are the same memory; a pointer without a type may be any.
+fn alike(old: &str, new: &str) -> bool {
+    let pointers = old.ends_with(" *") && new.ends_with(" *");
+    old == new || (pointers && (old == "void *" || new == "void *"))
+}
+
+/// Where two shapes differ first.
+fn first_difference(old: &str, new: &str) -> String {
+    let split = |shape: &str| -> Vec<String> {
+        let inside = shape.strip_prefix("{ ").unwrap_or(shape);
+        inside.split("; ").map(str::to_owned).collect()
+    };
+    let (old, new) = (split(old), split(new));
+    let differ = old.iter().zip(&new).find(|(a, b)| a != b);
+    match differ {
+        Some((old, new)) => format!("`{old}` -> `{new}`"),
+        None => format!("{} -> {} members", old.len(), new.len()),
     }
 }
 
@@ -261,6 +321,21 @@ mod tests {
 
     fn set(names: &[&str]) -> BTreeSet<String> {
         names.iter().map(|n| (*n).to_owned()).collect()
+    }
+
+    #[test]
+    fn shapes_are_compared_by_what_they_are_to_memory() {
+        assert!(alike("4 byte(s)", "4 byte(s)"));
+        assert!(alike("void *", "struct s *") && alike("struct s *", "void *"));
+        assert!(!alike("struct s *", "struct t *") && !alike("void *", "8 byte(s)"));
+        let (old, new) = (
+            "{ a at 0: 8 byte(s); b at 8: 8 byte(s) }",
+            "{ a at 0: 8 byte(s); c at 8: 8 byte(s) }",
+        );
+        assert_eq!(
+            first_difference(old, new),
+            "`b at 8: 8 byte(s) }` -> `c at 8: 8 byte(s) }`"
+        );
     }
 
     #[test]
