@@ -14,6 +14,7 @@ use clap_complete::Shell;
 use clap_mangen::roff::{bold, roman, Roff};
 use clap_mangen::Man;
 use kcare::cli::{KcarePush, KcareUname, Kcarectl, Program};
+use kcare::config::SETTINGS;
 
 /// What the fields of `kcare::state::State` and `kcare::error::Failure` are.
 pub const JSON: &str = "\
@@ -44,7 +45,8 @@ fn main() -> ExitCode {
 
 /// Writes everything for the programs below `directory`.
 pub fn write_all(directory: &Path) -> io::Result<()> {
-    write::<Kcarectl>(directory, "kcare-push(8), kcare-uname(8)")?;
+    write::<Kcarectl>(directory, "kcare-push(8), kcare-uname(8), kcare.conf(5)")?;
+    save(directory, "man/man5/kcare.conf.5", &settings_page()?)?;
     write::<KcareUname>(directory, "kcarectl(8)")?;
     write::<KcarePush>(directory, "kcarectl(8)")
 }
@@ -69,6 +71,34 @@ fn write<P: Program + CommandFactory>(directory: &Path, see_also: &str) -> io::R
         save(directory, &path, &script)?;
     }
     Ok(())
+}
+
+/// The manual page of the settings.
+fn settings_page() -> io::Result<Vec<u8>> {
+    let mut page = Roff::new();
+    page.control("TH", ["kcare.conf", "5", "", "", "kcare"]);
+    page.control("SH", ["NAME"]);
+    page.text([roman("kcare.conf - settings of kcarectl")]);
+    page.control("SH", ["DESCRIPTION"]);
+    page.text([
+        bold("/etc/sysconfig/kcare/kcare.conf"),
+        roman(
+            " has lines NAME=VALUE, and comments that begin with #. A value that cannot be understood is an error and \
+             never a default. Where /etc/sysconfig/kcare is a file, it is read in place of that. Names that are not \
+             listed here are left alone.",
+        ),
+    ]);
+    page.control("SH", ["SETTINGS"]);
+    for (name, text) in SETTINGS {
+        page.control("TP", [])
+            .text([bold(name)])
+            .text([roman(text)]);
+    }
+    page.control("SH", ["SEE ALSO"]);
+    page.text([roman("kcarectl(8)")]);
+    let mut out = Vec::new();
+    page.to_writer(&mut out)?;
+    Ok(out)
 }
 
 fn save(directory: &Path, path: &str, content: &[u8]) -> io::Result<()> {

@@ -17,6 +17,22 @@ const PLACE: &str = "etc/sysconfig/kcare";
 /// The file in that folder.
 const FILE: &str = "kcare.conf";
 
+/// Every setting, and what it is, for the manual page and for `--doctor`.
+pub const SETTINGS: [(&str, &str); 12] = [
+    ("AUTO_UPDATE", "True or False: whether the timer's `kcarectl --auto-update` does anything. Default: True."),
+    ("PATCH_SERVER", "Where the vendor's tree is: `https://…`, `http://…`, or `file:///…` for a mirror on a disk."),
+    ("PREFIX", "Channel: a slower one gets levels later. Default: empty, the fastest."),
+    ("STICKY_PATCH", "A level: none above it is taken. Default: empty, the newest."),
+    ("UPDATE_DELAY", "A level is taken when it was published so long ago: `90s`, `30m`, `12h`, `2d`. Default: at once."),
+    ("UPDATE_POLICY", "REMOTE, LOCAL_FIRST or LOCAL: whether a boot asks the server behind the cache. Default: REMOTE."),
+    ("CRASH_WINDOW", "A level that was applied so long before the machine went down uncleanly is held. Default: 10m."),
+    ("CACHE_LEVELS", "How many levels the cache keeps, 1 to 100. Default: 3."),
+    ("HTTP_PROXY", "Proxy for a server at `http://`. Default: the environment's."),
+    ("HTTPS_PROXY", "Proxy for a server at `https://`. Default: the environment's."),
+    ("NO_PROXY", "Hosts, or ends of names that begin with a dot, for which no proxy is used."),
+    ("CA_BUNDLE", "File with the certificates, in PEM, that are trusted in place of the usual ones."),
+];
+
 /// From where new levels are taken at boot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Policy {
@@ -313,6 +329,16 @@ mod tests {
         );
         assert_eq!(config.keep, 5);
         assert_eq!(config.unknown, [(14, "REGISTRATION_URL".to_owned())]);
+    }
+
+    #[test]
+    fn every_setting_is_known() {
+        for (name, _) in SETTINGS {
+            // Either it can be empty, or it says what it may be.
+            let said = read(&format!("{name}="));
+            let unknown = said.as_ref().is_ok_and(|config| !config.unknown.is_empty());
+            assert!(!unknown, "{name}");
+        }
     }
 
     #[test]

@@ -107,6 +107,20 @@ impl Guard {
         self.write(system)
     }
 
+    /// Clears the level that is on trial if it has been live for `window` seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Disk`].
+    pub fn settle(&mut self, system: &System, window: u64, now: i64) -> Result<()> {
+        let window = i64::try_from(window).unwrap_or(i64::MAX);
+        let old = |trial: &Trial| now.saturating_sub(trial.since) >= window;
+        match self.trial.as_ref().is_some_and(old) {
+            true => self.clear(system),
+            false => Ok(()),
+        }
+    }
+
     /// Clears the level that is on trial: it was not pushed, it is taken back, it has been live for long enough, or the
     /// machine is being shut down.
     ///
@@ -187,7 +201,10 @@ mod tests {
         // An administrator applies it all the same, and it lasts.
         after.begin(&system, "kernel", 9, 6).unwrap();
         assert!(after.held_of("kernel").is_empty());
-        after.clear(&system).unwrap();
+        after.settle(&system, 10, 15).unwrap();
+        assert!(after.trial.is_some());
+        after.settle(&system, 10, 16).unwrap();
+        assert!(after.trial.is_none());
         boot(&system, "four\n");
         assert_eq!(Guard::read(&system).unwrap(), Guard::default());
     }

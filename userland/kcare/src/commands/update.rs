@@ -98,7 +98,10 @@ pub fn run(system: &System, update: &Update, force: bool) -> Result<Answer> {
     let state = State::gather(system)?;
     let server = Server::new(&config)?;
     let offer = Offer::fetch(system, &config, &server, &state.kernel)?;
-    let guard = Guard::read(system)?;
+    let mut guard = Guard::read(system)?;
+    if !update.check && !update.latest_patch_info && !update.dry_run {
+        guard.settle(system, config.crash_window, Time::now().unix_seconds())?;
+    }
     let held = match force {
         true => Vec::new(),
         false => guard.held_of(&state.kernel.hash()),
