@@ -16,6 +16,7 @@ use kcare_tuf::store::Memory;
 use kcare_tuf::time::Time;
 use serde::Serialize;
 
+use super::keys::Chain;
 use super::level::{fixes_name, payload_name, Fixes, Record};
 use super::tree::{self, Place, TARGETS};
 use crate::inspect::Summary;
@@ -114,11 +115,18 @@ fn read(
     found: &mut Found,
 ) -> Result<()> {
     let folder = tree::folder(path, place);
-    let first = match root {
-        Some(root) => root.to_vec(),
-        None => fs::read(folder.join("1.root.json")).context("there is no 1.root.json")?,
-    };
-    let mut client = Client::open(Memory::default(), &first, now, Limits::default())?;
+    // Clients of any age come: who has the first root, and who has a later one.
+    let chain = Chain::read(&folder)?.files;
+    let first = chain
+        .get("1.root.json")
+        .context("there is no 1.root.json")?;
+    if let Some(root) = root {
+        ensure!(
+            root == first,
+            "1.root.json is not the root that clients have"
+        );
+    }
+    let mut client = Client::open(Memory::default(), first, now, Limits::default())?;
     client.refresh(&Folder::new(&folder))?;
     found.expires = client.timestamp().map(|t| t.common.expires.to_string());
     ensure!(
