@@ -444,7 +444,7 @@ fn place(
 }
 
 /// Refuses a change if what cannot be patched is made of it: assembly, images inside the kernel, what code is generated
-/// from. Returns what is to be told about code that has run.
+/// from. Returns what is to be told about code that has run, and of copies in other modules.
 fn check_fixed(
     kernel: &Kernel,
     building: &Building<'_>,
@@ -505,11 +505,27 @@ fn check_fixed(
     ran.extend(boot.into_iter().map(|unit| unit.source));
     ran.sort();
     changed.extend(untold);
-    if !changed.is_empty() {
-        let refusals = changed
-            .iter()
-            .map(|file| Refusal::new(file, affected.fixed[file].why));
-        return Err(Ending::CannotPatch(refusals.collect()).into());
+    let mut notes = Vec::new();
+    let mut refusals = Vec::new();
+    for file in &changed {
+        let fixed = affected.fixed[file];
+        match affected.copies.get(file) {
+            Some(source) if fixed.part => {
+                let (folder, _) = file.rsplit_once('/').unwrap_or_default();
+                let why = format!("{}: {folder} has a copy of its own", fixed.why);
+                refusals.push(Refusal::new(source, why));
+            }
+            Some(source) => {
+                let object = file.strip_suffix(".c").unwrap_or(file);
+                notes.push(format!(
+                    "{source}: {object}.o of another module is compiled from it too, and stays as it was shipped"
+                ));
+            }
+            None => refusals.push(Refusal::new(file, fixed.why)),
+        }
+    }
+    if !refusals.is_empty() {
+        return Err(Ending::CannotPatch(refusals).into());
     }
     for (file, fixed) in &affected.fixed {
         if building.patches.files.contains_key(file) && !fixed.boot {
@@ -517,14 +533,23 @@ fn check_fixed(
             affected.account.enter(file, Role::Fixed, reason);
         }
     }
-    if ran.is_empty() {
-        return Ok(Vec::new());
+    for (copy, file) in &affected.copies {
+        let boot = affected.fixed.get(file).is_some_and(|fixed| fixed.boot);
+        if boot && affected.fixed[copy].part && building.patches.files.contains_key(file) {
+            let (folder, _) = copy.rsplit_once('/').unwrap_or_default();
+            let why = affected.fixed[file].why;
+            let reason = format!("{why}; the code of the copy in {folder} is the same");
+            affected.account.enter(file, Role::Fixed, reason);
+        }
     }
-    let names: Vec<&str> = ran.iter().map(String::as_str).collect();
-    Ok(vec![format!(
-        "{}: boot code sees the change; it has run before this kernel began, which has left it, and stays as it is",
-        some(&names)
-    )])
+    if !ran.is_empty() {
+        let names: Vec<&str> = ran.iter().map(String::as_str).collect();
+        notes.push(format!(
+            "{}: boot code sees the change; it has run before this kernel began, which has left it, and stays as it is",
+            some(&names)
+        ));
+    }
+    Ok(notes)
 }
 
 /// Refuses a change of a file from which the kernel's build generates constants for code. Returns what is to be told

@@ -25,8 +25,19 @@ pub struct Inputs {
     texts: BTreeMap<String, String>,
     /// Source files of programs that run during the build, and the Makefile that says so.
     programs: BTreeMap<String, String>,
+    /// Rules that compile a file of another place.
+    copies: Vec<Copied>,
     /// Options of the configuration that are set.
     options: BTreeSet<String>,
+}
+
+/// A rule of a Makefile by which an object is compiled from a file of another folder or name; `%` may stand in both.
+#[derive(Debug, PartialEq, Eq)]
+struct Copied {
+    /// The object, without its `.o`.
+    object: String,
+    /// The source file.
+    source: String,
 }
 
 impl Inputs {
@@ -71,7 +82,24 @@ impl Inputs {
                 }
             }
         }
+        self.copies.extend(copied(path, text));
         self.texts.insert(path.to_owned(), text.to_owned());
+    }
+
+    /// The files that would be there if nothing were compiled from another folder: for each object that a Makefile lets
+    /// be compiled from this file, the name that its own source would have.
+    pub fn copies(&self, file: &str) -> BTreeSet<String> {
+        let fits = |copied: &Copied| {
+            let Some((start, end)) = copied.source.split_once('%') else {
+                return (copied.source == file).then(|| copied.object.clone());
+            };
+            let stem = file.strip_prefix(start)?.strip_suffix(end)?;
+            Some(copied.object.replacen('%', stem, 1))
+        };
+        let objects = self.copies.iter().filter_map(fits);
+        let names = objects.map(|object| format!("{object}.{}", extension(file)));
+        // The programs of the build are compared in another way.
+        names.filter(|name| self.program(name).is_none()).collect()
     }
 
     /// The Makefile that makes a program for the build from a file, if one does.
@@ -244,6 +272,51 @@ fn assignments(text: &str) -> Vec<(String, String)> {
             .then(|| (left.to_owned(), right.trim().to_owned()))
     };
     lines(text).into_iter().filter_map(of).collect()
+}
+
+/// The rules of a Makefile by which an object is compiled from elsewhere.
+fn copied(makefile: &str, text: &str) -> Vec<Copied> {
+    let folder = folder_of(makefile);
+    let place = |word: &str| {
+        let rest = |start: &str| word.strip_prefix(start).map(|r| r.trim_start_matches('/'));
+        match (rest("$(srctree)"), rest("$(src)").or(rest("$(obj)"))) {
+            (Some(rest), _) => Some(within("", rest)),
+            (_, Some(rest)) => Some(within(folder, rest)),
+            _ if word.contains('$') => None,
+            _ => Some(within(folder, word)),
+        }
+    };
+    let mut found = Vec::new();
+    for line in lines(text) {
+        // What belongs to a rule begins with a tabulator.
+        let Some((targets, needs)) = line.split_once(':').filter(|_| !line.starts_with('\t'))
+        else {
+            continue;
+        };
+        // `x := y`, and what a rule says for one target only.
+        if needs.contains('=') || targets.contains('=') {
+            continue;
+        }
+        let code = |word: &&str| matches!(extension(word), "c" | "S");
+        let source = needs.split_whitespace().find(code).and_then(place);
+        let Some(source) = source else {
+            continue;
+        };
+        for object in targets.split_whitespace().filter_map(place) {
+            if let Some(object) = object.strip_suffix(".o") {
+                if source
+                    .rsplit_once('.')
+                    .is_some_and(|(stem, _)| stem != object)
+                {
+                    found.push(Copied {
+                        object: object.to_owned(),
+                        source: source.clone(),
+                    });
+                }
+            }
+        }
+    }
+    found
 }
 
 /// Whether a Makefile or script names a file.
@@ -876,6 +949,28 @@ mod tests {
         assert_eq!(inputs.readers("c/int.uc"), ["c/Makefile"]);
         assert_eq!(inputs.readers("b/int.uc"), [""; 0]);
         assert_eq!(inputs.readers("c/made.h"), [""; 0]);
+    }
+
+    #[test]
+    fn an_object_may_be_compiled_from_elsewhere() {
+        let inputs = inputs(&[
+            (
+                "a/image/Makefile",
+                "$(obj)/s.o: $(srctree)/lib/s.c FORCE\n\tcc $(srctree)/lib/no.c\n$(obj)/t.o: $(src)/../t.c\n\
+                 $(obj)/own.o: $(src)/own.c\n$(obj)/h.o: $(src)/h.h\nx := a:b.c\n",
+            ),
+            (
+                "d/xe/Makefile",
+                "$(obj)/display/%.o: $(srctree)/d/i915/%.c FORCE\nhostprogs := tool\n$(obj)/tool.o: ../other.c\n",
+            ),
+        ]);
+        let copies = |file| Vec::from_iter(inputs.copies(file));
+        assert_eq!(copies("lib/s.c"), ["a/image/s.c"]);
+        assert_eq!(copies("a/t.c"), ["a/image/t.c"]);
+        assert_eq!(copies("d/i915/x.c"), ["d/xe/display/x.c"]);
+        for file in ["lib/no.c", "a/image/own.c", "d/other.c", "b.c"] {
+            assert_eq!(copies(file), [""; 0], "{file}");
+        }
     }
 
     #[test]

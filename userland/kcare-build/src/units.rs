@@ -104,6 +104,8 @@ pub struct Affected {
     pub elsewhere: BTreeSet<String>,
     /// Files that see a change and that cannot be patched.
     pub fixed: BTreeMap<String, Fixed>,
+    /// Of these, the ones that do not exist: a Makefile lets the object be compiled from another file, which is the value.
+    pub copies: BTreeMap<String, String>,
     /// Changed files that are compiled or included and may also be read by the build in another way: which Makefiles,
     /// scripts and programs of the build name them.
     pub read: BTreeMap<String, BTreeSet<String>>,
@@ -128,6 +130,12 @@ pub struct Fixed {
     pub boot: bool,
 }
 
+/// Why what an image inside the kernel is made of cannot be patched.
+const INSIDE: &str = "is part of an image inside the kernel (vDSO, realmode, purgatory)";
+
+/// Why a copy for another module cannot be patched.
+const COPY: &str = "is compiled for another module too";
+
 /// Why a file cannot be patched, if it cannot.
 fn fixed(file: &str, units: &BTreeSet<String>) -> Option<Fixed> {
     let part = |why| Fixed {
@@ -140,9 +148,7 @@ fn fixed(file: &str, units: &BTreeSet<String>) -> Option<Fixed> {
             boot: true,
             ..part("is boot code: it has run before this kernel began")
         },
-        Some(Image::Inside) => {
-            part("is part of an image inside the kernel (vDSO, realmode, purgatory)")
-        }
+        Some(Image::Inside) => part(INSIDE),
         None if generator(file) => part("other code is generated from it"),
         None if file.ends_with(".lds.S") => part("is a linker script that the change reaches"),
         None if file.ends_with(".S") => Fixed {
@@ -151,6 +157,30 @@ fn fixed(file: &str, units: &BTreeSet<String>) -> Option<Fixed> {
         },
         None => return None,
     })
+}
+
+impl Affected {
+    /// Takes in the objects that Makefiles of other folders let be compiled from a file that sees a change.
+    fn add_copies(&mut self, file: &str, inputs: &Inputs, units: &BTreeSet<String>) {
+        for copy in inputs.copies(file) {
+            let how = match image(&copy, units) {
+                Some(Image::Inside) => Fixed {
+                    why: INSIDE,
+                    part: true,
+                    boot: false,
+                },
+                // The boot code has run, with all that it is made of.
+                Some(Image::Boot) => continue,
+                None => Fixed {
+                    why: COPY,
+                    part: false,
+                    boot: false,
+                },
+            };
+            self.copies.insert(copy.clone(), file.to_owned());
+            self.fixed.insert(copy, how);
+        }
+    }
 }
 
 /// What can be said of a changed file by what it is and who names it.
@@ -410,6 +440,7 @@ pub fn affected(
     let mut refusals = Vec::new();
     let mut included: BTreeSet<String> = BTreeSet::new();
     for (file, change) in &patches.files {
+        out.add_copies(file, &inputs, units);
         match finder.find(file, *change) {
             Found::Nothing(why) => out.account.enter(file, Role::Nothing, why),
             Found::Refused(why) => refusals.push(Refusal::new(file, why)),
@@ -482,6 +513,7 @@ pub fn affected(
             {
                 continue;
             }
+            out.add_copies(&file, &inputs, units);
             if let Some(fixed) = fixed(&file, units) {
                 out.fixed.insert(file, fixed);
             } else if units.contains(&file) {
