@@ -63,10 +63,21 @@ pub struct Request {
     pub renames: Renames,
     /// Keep the folder of intermediate files.
     pub keep: bool,
-    /// Say why each symbol is in or not.
-    pub explain: bool,
+    /// Say why symbols are in or not.
+    pub explain: Explain,
     /// Make the debug companion.
     pub debug: bool,
+}
+
+/// Of which symbols it is told what became of them and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Explain {
+    /// Of none.
+    None,
+    /// Of those that changed, are new, gone, or dragged along.
+    Changed,
+    /// Of each.
+    All,
 }
 
 /// A payload and what belongs to it.
@@ -267,9 +278,7 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
     }
     let account = affected.account;
     if units.is_empty() {
-        account_of_files(request, &account)
-            .iter()
-            .for_each(|line| eprintln!("{line}"));
+        progress.explain(account_of_files(request, &account));
         return Err(Ending::NothingChanged(with_notes(account.nothing(false), &notes)).into());
     }
     notes.extend(account.remarks());
@@ -318,18 +327,18 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
     notes.extend(selection.notes.iter().cloned());
     let mut explanation = account_of_files(request, &account);
     let compared: Vec<String> = states.iter().map(what_was_compared).collect();
-    if request.explain {
+    if request.explain != Explain::None {
         explanation.extend(compared.iter().map(|line| format!("unit {line}")));
-        explanation.extend(explain(&states, &selector));
+        explanation.extend(explain(&states, &selector, request.explain));
     }
     let mut refusals = selection.refusals.clone();
     refusals.extend(structs.private(&states));
     if !refusals.is_empty() {
-        explanation.iter().for_each(|line| eprintln!("{line}"));
+        progress.explain(explanation);
         return Err(Ending::CannotPatch(refusals.into_iter().collect()).into());
     }
     if selection.redirects.is_empty() && selection.callbacks.is_empty() {
-        explanation.iter().for_each(|line| eprintln!("{line}"));
+        progress.explain(explanation);
         // The account has those remarks already that it makes itself.
         notes.retain(|note| !account.remarks().contains(note));
         let text = with_notes(account.nothing(true), &compared);
@@ -604,12 +613,12 @@ fn check_generated(
 /// The account of files as lines, if they are asked for.
 fn account_of_files(request: &Request, account: &Account) -> Vec<String> {
     match request.explain {
-        true => account
+        Explain::None => Vec::new(),
+        _ => account
             .lines()
             .iter()
             .map(|line| format!("file {line}"))
             .collect(),
-        false => Vec::new(),
     }
 }
 
@@ -904,16 +913,20 @@ fn what_was_compared(state: &UnitState) -> String {
     )
 }
 
-/// One line for each symbol: what became of it and why.
-fn explain(states: &[UnitState], selector: &Selector<'_>) -> Vec<String> {
+/// One line for each symbol: what became of it and why; those that are the same may be only counted.
+fn explain(states: &[UnitState], selector: &Selector<'_>, explain: Explain) -> Vec<String> {
     let mut lines = Vec::new();
+    let mut same = Vec::new();
     for (u, state) in states.iter().enumerate() {
         for (&id, verdict) in &state.diff.verdicts {
             let name = &state.new.items[id].name;
             let key = (u, id);
             let (mark, text) = match (selector.selection.why.get(&key), verdict) {
                 (Some(why), _) => ("+", why.clone()),
-                (None, Verdict::Same) => (" ", "same".to_owned()),
+                (None, Verdict::Same) => {
+                    same.push(format!("  {}: {name}: same", state.source));
+                    continue;
+                }
                 (None, Verdict::New) => (" ", "new, but nothing needs it".to_owned()),
                 (None, Verdict::Changed(what)) => ("!", format!("changed ({what})")),
             };
@@ -923,6 +936,10 @@ fn explain(states: &[UnitState], selector: &Selector<'_>) -> Vec<String> {
             let name = &state.old.items[id].name;
             lines.push(format!("- {}: {name}: gone", state.source));
         }
+    }
+    match explain {
+        Explain::All => lines.extend(same),
+        _ => lines.push(format!("  {} symbol(s) are the same", same.len())),
     }
     lines
 }

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
-use crate::build::{build, Built, Report, Request};
+use crate::build::{build, Built, Explain, Report, Request};
 use crate::delta::Delta;
 use crate::home::homes;
 use crate::inspect::Summary;
@@ -79,9 +79,19 @@ struct BuildArgs {
     /// Do not sign.
     #[arg(long, conflicts_with_all = ["key", "cert"])]
     unsigned: bool,
-    /// Tell for every changed file what it is, and for every symbol what became of it and why.
-    #[arg(long)]
-    explain: bool,
+    /// Tell for every changed file what it is, and why symbols changed, are new, gone or dragged along; with
+    /// `--explain=all` or --json also which ones are the same.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHICH",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "none",
+        default_missing_value = "changed",
+        hide_default_value = true
+    )]
+    explain: Explain,
     /// Refuse a changed header that changes more units than this.
     #[arg(long, value_name = "N", default_value_t = 200)]
     max_units: usize,
@@ -254,17 +264,23 @@ pub fn main() -> ExitCode {
             }
             eprintln!("kcare-build: {error:#}");
             match error.downcast_ref::<Ending>() {
-                Some(Ending::NothingChanged(_)) => ExitCode::from(NOTHING_CHANGED),
-                Some(Ending::CannotPatch(_)) => ExitCode::from(CANNOT_PATCH),
+                Some(ending) => status(ending),
                 None => ExitCode::from(failed),
             }
         }
     }
 }
 
+fn status(ending: &Ending) -> ExitCode {
+    ExitCode::from(match ending {
+        Ending::NothingChanged(_) => NOTHING_CHANGED,
+        Ending::CannotPatch(_) => CANNOT_PATCH,
+    })
+}
+
 fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
-        Command::Build(args) => run_build(args)?,
+        Command::Build(args) => return run_build(args),
         Command::Sign(args) => run_sign(&args)?,
         Command::Inspect(args) => run_inspect(&args)?,
         Command::Diff(args) => return run_diff(&args),
@@ -279,7 +295,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn run_build(args: BuildArgs) -> Result<()> {
+fn run_build(args: BuildArgs) -> Result<ExitCode> {
     let signer = if args.unsigned {
         None
     } else {
@@ -296,7 +312,10 @@ fn run_build(args: BuildArgs) -> Result<()> {
         layouts: args.layouts.into_iter().collect(),
         renames: Renames::parse(&args.renamed)?,
         keep: args.keep_temp,
-        explain: args.explain,
+        explain: match args.explain {
+            Explain::Changed if args.json => Explain::All,
+            explain => explain,
+        },
         debug: !args.no_debug,
     };
     let progress = Progress::new(args.quiet);
@@ -306,6 +325,16 @@ fn run_build(args: BuildArgs) -> Result<()> {
         // A program that asked for JSON learns so what the exit status means.
         if let Some(ending) = error.downcast_ref::<Ending>().filter(|_| args.json) {
             writeln!(out, "{}", serde_json::to_string_pretty(ending)?)?;
+        }
+        // It comes behind the reason, which is told last where nothing is to be explained.
+        let explanation = progress.explanation();
+        if let Some(ending) = error
+            .downcast_ref::<Ending>()
+            .filter(|_| !explanation.is_empty())
+        {
+            eprintln!("kcare-build: {ending}");
+            explanation.iter().for_each(|line| eprintln!("{line}"));
+            return Ok(status(ending));
         }
     }
     let Built {
@@ -324,20 +353,17 @@ fn run_build(args: BuildArgs) -> Result<()> {
     write_file(&args.output, &payload)?;
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     print_report(&mut out, &report, &args.output)?;
     if let Some(bytes) = debug {
         let (path, size) = (debug_path.display(), bytes.len());
         writeln!(out, "{path}: its debug companion, {size} bytes")?;
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print_report(out: &mut impl Write, report: &Report, path: &Path) -> Result<()> {
-    for line in &report.explanation {
-        writeln!(out, "{line}")?;
-    }
     for note in &report.notes {
         writeln!(out, "note: {note}")?;
     }
@@ -354,6 +380,9 @@ fn print_report(out: &mut impl Write, report: &Report, path: &Path) -> Result<()
         report.functions.len(),
         report.functions.join(" "),
     )?;
+    for line in &report.explanation {
+        writeln!(out, "{line}")?;
+    }
     Ok(())
 }
 

@@ -13,6 +13,7 @@ pub struct Progress {
     quiet: bool,
     start: Instant,
     steps: Mutex<Vec<Step>>,
+    explanation: Mutex<Vec<String>>,
 }
 
 /// A step that is done.
@@ -31,6 +32,7 @@ impl Progress {
             quiet,
             start: Instant::now(),
             steps: Mutex::default(),
+            explanation: Mutex::default(),
         }
     }
 
@@ -63,6 +65,18 @@ impl Progress {
         if !self.quiet {
             eprintln!("kcare-build: {text}");
         }
+    }
+
+    /// Keeps what is to be told behind the reason why there is no payload.
+    pub fn explain(&self, lines: Vec<String>) {
+        let mut kept = self.explanation.lock().unwrap_or_else(|e| e.into_inner());
+        kept.extend(lines);
+    }
+
+    /// What was kept so.
+    pub fn explanation(&self) -> Vec<String> {
+        let kept = self.explanation.lock().unwrap_or_else(|e| e.into_inner());
+        kept.clone()
     }
 
     /// The steps so far.
