@@ -20,6 +20,7 @@ use crate::emit::{emit, About};
 use crate::image::{ImageId, Images, VMLINUX};
 use crate::inputs::{generated, Generated};
 use crate::kernel::Kernel;
+use crate::modinfo;
 use crate::obj::{Kind, Layout, Obj};
 use crate::patch::Patches;
 use crate::plain;
@@ -325,6 +326,14 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
     request.renames.check_used()?;
     let selection = &selector.selection;
     notes.extend(selection.notes.iter().cloned());
+    // What a module says of itself is no code, and stands in the way only if it is all that changes.
+    let mut refusals_for_information = Vec::new();
+    for state in &states {
+        if let Some(remark) = modinfo::remark(state) {
+            notes.push(format!("{}: {remark}", state.source));
+            refusals_for_information.push(Refusal::new(&state.source, remark));
+        }
+    }
     let mut explanation = account_of_files(request, &account);
     let compared: Vec<String> = states.iter().map(what_was_compared).collect();
     if request.explain != Explain::None {
@@ -339,6 +348,9 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
     }
     if selection.redirects.is_empty() && selection.callbacks.is_empty() {
         progress.explain(explanation);
+        if !refusals_for_information.is_empty() {
+            return Err(Ending::CannotPatch(refusals_for_information).into());
+        }
         // The account has those remarks already that it makes itself.
         notes.retain(|note| !account.remarks().contains(note));
         let text = with_notes(account.nothing(true), &compared);
@@ -784,6 +796,9 @@ impl Building<'_> {
         let (old, new) = (read(Flavour::Exact)?, read(Flavour::ExactPatched)?);
         let renames = Renames::default();
         let specials = (Special::read(&old)?, Special::read(&new)?);
+        if !modinfo::changes(&old, &new).is_empty() {
+            return Ok(true);
+        }
         let diff = compare(&old, &specials.0, &new, &specials.1, &renames)?;
         let same = diff.verdicts.values().all(|v| *v == Verdict::Same);
         Ok(!(same && diff.gone.is_empty() && diff.sections.is_empty()))
