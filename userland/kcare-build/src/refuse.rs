@@ -73,6 +73,14 @@ const HINTS: &[(&str, &str)] = &[
         "it is gone: let the patched code do without it; if the fix takes __init off, take it off each declaration too",
     ),
     (
+        "and the running kernel's has no room for it",
+        "hold what is new in a shadow variable (klp_shadow_alloc), or in a new variable under another name",
+    ),
+    (
+        "and the running kernel's keeps its size",
+        "leave its size as it is, or use a new variable under another name",
+    ),
+    (
         "whose initial value changed",
         "set the running kernel's copy in a pre-patch callback, and set it back in a post-unpatch one",
     ),
@@ -80,6 +88,10 @@ const HINTS: &[(&str, &str)] = &[
         "is a constant that changed",
         "give the new constant another name and let the patched functions use that one; or change the pointer to it \
          in a callback",
+    ),
+    (
+        "section `.altinstructions`",
+        "alternatives were chosen when the code was loaded: leave it as it is, and do what is new in an ordinary function",
     ),
     (
         "which the running kernel has already read",
@@ -91,7 +103,8 @@ const HINTS: &[(&str, &str)] = &[
     ),
     (
         "has no fentry",
-        "patch the functions that call it instead: let them call a copy of it under another name",
+        "where calls by name are all that leads to it, patch the functions that make them: let them call a copy of it under \
+         another name; what a pointer, a static call or an alternative leads to has to stay as it is",
     ),
     (
         "is not to be instrumented",
@@ -99,7 +112,8 @@ const HINTS: &[(&str, &str)] = &[
     ),
     (
         "is closed to probes",
-        "patch the functions that call it instead: let them call a copy of it under another name",
+        "where calls by name are all that leads to it, patch the functions that make them: let them call a copy of it under \
+         another name; what a pointer, a static call or an alternative leads to has to stay as it is",
     ),
     (
         "cannot be told which one of the running kernel it is",
@@ -135,6 +149,14 @@ const HINTS: &[(&str, &str)] = &[
     (
         "and goes on using",
         "change it where it is, or give the new one another name",
+    ),
+    (
+        "the verifier reads the running kernel's set",
+        "leave the flags as they are, and check in the function itself what they would make the verifier check",
+    ),
+    (
+        "has been handed over to sysfs",
+        "leave it as it is; where it has a file below /sys/module, chmod changes that file's mode",
     ),
     (
         "filled in when the kernel is linked",
@@ -221,5 +243,16 @@ mod tests {
         );
         assert!(lines[4].starts_with("Hint: it has run: "), "{text}");
         assert_eq!(lines.len(), 5);
+    }
+
+    #[test]
+    fn what_would_do_harm_is_not_hinted() {
+        let hint = |reason: &str| Refusal::new("x", reason).hint().unwrap_or_default();
+        let grown = "is a variable that changes its size from 4 to 8 bytes, and the running kernel's has no room for it";
+        assert!(hint(grown).starts_with("hold what is new in a shadow variable"));
+        let alternative =
+            "changes section `.altinstructions`, which the running kernel has already read";
+        assert!(hint(alternative).starts_with("alternatives were chosen"));
+        assert!(hint("has no fentry").contains("a static call"));
     }
 }

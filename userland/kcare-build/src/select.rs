@@ -38,6 +38,8 @@ const BTF_IDS: &str = ".BTF_ids";
 /// Why it cannot be carried.
 const LINKED: &str =
     "its numbers are filled in when the kernel is linked, and a payload would have zeros";
+/// Why another flag has no effect.
+const VERIFIER: &str = "the verifier reads the running kernel's set, which a payload cannot change";
 
 /// An item of a unit: index of the unit, item of its patched object.
 pub type Key = (usize, ItemId);
@@ -291,9 +293,19 @@ impl<'a> Selector<'a> {
         let item = &unit.new.items[id];
         let sec = &unit.new.secs[item.sec];
         if sec.name == BTF_IDS {
+            // Its numbers are zeros before the link: other bytes are other flags, or another count.
+            let why = match what.starts_with("byte ") {
+                true => format!("is of a set whose flags changed ({what}): {VERIFIER}"),
+                false => format!("is a set that changed ({what}): {LINKED}"),
+            };
+            self.refuse(&item.name, why);
+            return;
+        }
+        if sec.name == "__param" {
             self.refuse(
                 &item.name,
-                format!("is a set that changed ({what}): {LINKED}"),
+                format!("is a module parameter that changed ({what}), and has been handed over to sysfs where it has a file there; no \
+                         function uses it"),
             );
             return;
         }
@@ -310,6 +322,20 @@ impl<'a> Selector<'a> {
             return;
         }
         if sec.writable() && !expendable(&sec.name) {
+            if let Some(old) = unit.diff.pairs.old(id).map(|old| unit.old.items[old].size) {
+                if old != item.size {
+                    let keeps = match old < item.size {
+                        true => "has no room for it",
+                        false => "keeps its size",
+                    };
+                    let new = item.size;
+                    self.refuse(
+                        &item.name,
+                        format!("is a variable that changes its size from {old} to {new} bytes, and the running kernel's {keeps}"),
+                    );
+                    return;
+                }
+            }
             self.refuse(
                 &item.name,
                 format!("is a variable whose initial value changed ({what}); the running kernel has its own copy"),
