@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use kcare_tuf::client::{Client, Limits};
 use kcare_tuf::error::Kind as TufKind;
+use kcare_tuf::level::{payload_name, Fixes, Record, TARGETS};
 use kcare_tuf::store::Folder;
 use kcare_tuf::time::Time;
-use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Sticky};
 use crate::error::{Error, Kind, Result};
@@ -20,52 +20,6 @@ use crate::System;
 const ROOTS: [&str; 2] = ["etc/sysconfig/kcare/root.json", "usr/share/kcare/root.json"];
 /// Where the trusted metadata are kept, for each channel and kernel; root's alone, or who writes there can roll back.
 const STORE: &str = "var/lib/kcare/tuf";
-/// Folder of the target files in that of a kernel.
-const TARGETS: &str = "t";
-
-/// A level that is offered (`custom` of its target).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Level {
-    /// SHA-1 of the kernel's /proc/version.
-    pub kernel: String,
-    /// The level.
-    pub level: u32,
-    /// `uname -r` of the kernel.
-    pub release: String,
-    /// Build-id of its vmlinux.
-    pub build_id: String,
-    /// Version of the kernel's package.
-    pub base: String,
-    /// Version of the package whose fixes are all in.
-    pub effective: String,
-    /// When it was published first.
-    pub published: String,
-    /// The last day on which this kernel gets levels, if it is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub covered_until: Option<String>,
-    /// Name of the target with the fixes.
-    pub fixes: String,
-}
-
-/// The fixes of a level, as far as they are shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fixes {
-    /// The level.
-    pub level: u32,
-    /// Each fix.
-    pub fixes: Vec<ListedFix>,
-}
-
-/// A fix.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ListedFix {
-    /// `CVE-2026-12345`, if it has a number.
-    pub id: Option<String>,
-    /// One line.
-    pub title: String,
-    /// The level that had it first.
-    pub since: u32,
-}
 
 /// What is offered.
 #[derive(Debug)]
@@ -73,7 +27,7 @@ pub struct Offer {
     client: Client<Folder>,
     kernel: String,
     /// All levels for this kernel, ascending.
-    pub levels: Vec<Level>,
+    pub levels: Vec<Record>,
 }
 
 impl Offer {
@@ -116,23 +70,18 @@ impl Offer {
     }
 
     fn of(client: Client<Folder>, kernel: String) -> Result<Self> {
-        let mut levels: Vec<Level> = Vec::new();
+        let mut levels: Vec<Record> = Vec::new();
         for (name, target) in client.targets().iter().flat_map(|t| &t.targets) {
-            let Some(custom) = &target.custom else {
+            let record = Record::of(name, target)
+                .map_err(|why| Error::new(Kind::Server, format!("{why}.")))?;
+            let Some(level) = record else {
                 continue;
             };
-            let level: Level = serde_json::from_value(custom.clone()).map_err(|e| {
-                Error::new(
-                    Kind::Server,
-                    format!("what is said of {name} cannot be read."),
-                )
-                .caused_by(e)
-            })?;
             // Levels of other kernels may be genuine, and would not do here.
-            if level.kernel != kernel || *name != level.payload_name() {
+            if level.kernel != kernel {
                 return Err(Error::new(
                     Kind::Trust,
-                    format!("{name} is offered for this kernel, and is of another one or level."),
+                    format!("{name} is offered for this kernel, and is of another one."),
                 )
                 .detail(format!("this kernel  {kernel}"))
                 .detail(format!("offered for  {}", level.kernel)));
@@ -148,8 +97,8 @@ impl Offer {
     }
 
     /// The level to go to: the highest that the settings allow.
-    pub fn best(&self, config: &Config, held: &[u32], now: Time) -> Option<&Level> {
-        let allowed = |level: &&Level| {
+    pub fn best(&self, config: &Config, held: &[u32], now: Time) -> Option<&Record> {
+        let allowed = |level: &&Record| {
             let sticky = match config.sticky {
                 Sticky::Newest => true,
                 Sticky::Level(highest) => level.level <= highest,
@@ -168,8 +117,8 @@ impl Offer {
     /// # Errors
     ///
     /// It cannot be fetched, or is not what was signed.
-    pub fn payload(&self, server: &Server, level: &Level) -> Result<Vec<u8>> {
-        self.download(server, &level.payload_name())
+    pub fn payload(&self, server: &Server, level: &Record) -> Result<Vec<u8>> {
+        self.download(server, &payload_name(level.level))
     }
 
     /// The fixes of a level.
@@ -177,7 +126,7 @@ impl Offer {
     /// # Errors
     ///
     /// They cannot be fetched, or are not what was signed.
-    pub fn fixes(&self, server: &Server, level: &Level) -> Result<Fixes> {
+    pub fn fixes(&self, server: &Server, level: &Record) -> Result<Fixes> {
         let bytes = self.download(server, &level.fixes)?;
         serde_json::from_slice(&bytes).map_err(|e| {
             Error::new(Kind::Server, format!("{} cannot be read.", level.fixes)).caused_by(e)
@@ -192,18 +141,11 @@ impl Offer {
     }
 
     /// Whether bytes are the payload of a level, as it was signed.
-    pub fn is_payload(&self, level: &Level, bytes: &[u8]) -> bool {
-        let name = level.payload_name();
+    pub fn is_payload(&self, level: &Record, bytes: &[u8]) -> bool {
+        let name = payload_name(level.level);
         self.client
             .target(&name)
             .is_ok_and(|target| target.check(&name, bytes).is_ok())
-    }
-}
-
-impl Level {
-    /// Name of its payload.
-    pub fn payload_name(&self) -> String {
-        format!("{}.kpatch", self.level)
     }
 }
 

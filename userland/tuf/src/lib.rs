@@ -44,6 +44,7 @@ pub mod fetch;
 pub mod file;
 pub mod json;
 pub mod key;
+pub mod level;
 pub mod metadata;
 pub mod repository;
 pub mod store;

@@ -16,18 +16,19 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{bail, ensure, Context, Error, Result};
 use clap::{Args, Subcommand};
 use kcare_tuf::error::Role;
 use kcare_tuf::file;
+use kcare_tuf::level::{fixes_name, payload_name, Fixes, Record, TARGETS};
 use kcare_tuf::metadata::{Common, Target, Targets};
 use kcare_tuf::repository;
 use kcare_tuf::time::Time;
 use sha1::{Digest, Sha1};
 
 use self::keys::{Keys, Name};
-use self::level::{fixes_name, payload_name, read_ids, Fixes, Record};
-use self::tree::{check, check_channel, days, read_offer, Change, Offer, Place, Tree, TARGETS};
+use self::level::read_ids;
+use self::tree::{check, check_channel, days, read_offer, Change, Offer, Place, Tree};
 use crate::inspect::Summary;
 use crate::kernel::Kernel;
 use crate::vmlinux::Vmlinux;
@@ -260,7 +261,7 @@ fn offer(tree: &Tree, place: &Place) -> Result<Option<Offer>> {
 fn records(targets: &Targets) -> Result<Vec<Record>> {
     let mut out = Vec::new();
     for (name, target) in &targets.targets {
-        out.extend(Record::of(name, target)?);
+        out.extend(Record::of(name, target).map_err(Error::msg)?);
     }
     out.sort_by_key(|record| record.level);
     Ok(out)
@@ -362,8 +363,8 @@ fn add(args: &AddArgs, now: Time) -> Result<()> {
         }
         _ => None,
     };
-    let fixes = Fixes::new(&record, &payload, between, last.as_ref());
-    fixes.check_effective()?;
+    let fixes = level::fixes(&record, &payload, between, last.as_ref());
+    fixes.check_effective().map_err(Error::msg)?;
     let mut list = serde_json::to_vec_pretty(&fixes)?;
     list.push(b'\n');
 

@@ -9,9 +9,10 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use kcare_tuf::error::Role;
+use kcare_tuf::level::TARGETS;
 use kcare_tuf::metadata::Document;
 
-use super::tree::{self, read_offer, version_of, Tree, TARGETS};
+use super::tree::{self, read_offer, version_of, Tree};
 
 /// Removes what is older than so many hours: who began to read before a change may still ask for it.
 ///

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{bail, ensure, Context, Result};
 use kcare_tuf::error::Role;
 use kcare_tuf::key::Signer;
+use kcare_tuf::level::TARGETS;
 use kcare_tuf::metadata::{
     Common, Document, MetaFile, Root, Snapshot, Target, Targets, Timestamp, Unverified,
 };
@@ -23,8 +24,6 @@ use rustix::io::Errno;
 
 use super::keys::{Chain, Keys, Name};
 
-/// Folder of the target files in that of a kernel.
-pub const TARGETS: &str = "t";
 /// For how many days documents of these roles are good.
 pub const DAYS: [(Role, u32); 3] = [
     (Role::Timestamp, 7),

@@ -7,18 +7,18 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{ensure, Context, Error, Result};
 use kcare_tuf::client::{Client, Limits};
 use kcare_tuf::error::Role;
 use kcare_tuf::fetch::Folder;
+use kcare_tuf::level::{fixes_name, payload_name, Fixes, Record, TARGETS};
 use kcare_tuf::metadata::{Document, Target};
 use kcare_tuf::store::Memory;
 use kcare_tuf::time::Time;
 use serde::Serialize;
 
 use super::keys::Chain;
-use super::level::{fixes_name, payload_name, Fixes, Record};
-use super::tree::{self, Place, TARGETS};
+use super::tree::{self, Place};
 use crate::inspect::Summary;
 
 /// What was found in one repository.
@@ -203,7 +203,7 @@ fn check_target(
     store: &Folder,
     found: &mut Found,
 ) -> Result<()> {
-    let Some(record) = Record::of(name, target)? else {
+    let Some(record) = Record::of(name, target).map_err(Error::msg)? else {
         let level = name
             .strip_suffix(".fixes.json")
             .and_then(|level| level.parse().ok());
@@ -261,7 +261,7 @@ fn check_target(
         listed == carried,
         "its fixes are not those that the payload has"
     );
-    fixes.check_effective()?;
+    fixes.check_effective().map_err(Error::msg)?;
     found.levels.push(record.level);
 
     let info = path

@@ -4,6 +4,7 @@
 
 use clap::Args;
 use kcare_payload::uapi::APPLY_DRY_RUN;
+use kcare_tuf::level::{payload_name, Record};
 use kcare_tuf::time::Time;
 
 use crate::cache::Cache;
@@ -12,7 +13,7 @@ use crate::device::Device;
 use crate::error::{Error, Kind, Result};
 use crate::explain::explain_apply;
 use crate::guard::Guard;
-use crate::offer::{Level, Offer};
+use crate::offer::Offer;
 use crate::server::Server;
 use crate::state::State;
 use crate::{Answer, System};
@@ -120,7 +121,7 @@ pub fn run(system: &System, update: &Update, force: bool) -> Result<Answer> {
             );
         };
         let fixes = offer.fixes(&server, best)?;
-        let line = |fix: &crate::offer::ListedFix| {
+        let line = |fix: &kcare_tuf::level::Fix| {
             let id = fix.id.as_deref().unwrap_or("N/A");
             format!(
                 "kpatch-name: {}\nkpatch-cve: {id}\nkpatch-level: {}\n\n",
@@ -195,7 +196,7 @@ fn check(
     system: &System,
     update: &Update,
     state: &State,
-    best: Option<&Level>,
+    best: Option<&Record>,
     held: &[u32],
 ) -> Result<Answer> {
     let live = state.patch.as_ref().map_or(0, |patch| patch.level);
@@ -219,14 +220,14 @@ fn check(
 /// Gives a payload to the kernel; it is on trial from before that on.
 fn apply(
     system: &System,
-    level: &Level,
+    level: &Record,
     payload: &[u8],
     mut guard: Guard,
     before: &State,
     dry_run: bool,
 ) -> Result<String> {
     let device = Device::open(&system.device)?;
-    let name = std::path::PathBuf::from(level.payload_name());
+    let name = std::path::PathBuf::from(payload_name(level.level));
     if dry_run {
         let said = device
             .apply(payload, APPLY_DRY_RUN)
