@@ -448,16 +448,11 @@ fn compare_enumerations(
         let same_names =
             before.len() == after.len() && before.iter().all(|(n, _)| find(after, n).is_some());
         // A number that another one had means something else to objects that hold it.
-        let taken = |(n, _, now): &&(&str, i64, i64)| {
-            before
-                .iter()
-                .any(|(other, value)| other != n && value == now && !counts(other))
+        let taken = |(n, _, now): &(&str, i64, i64)| {
+            let mut others = before.iter();
+            others.any(|(other, value)| other != n && value == now && !counts(other))
         };
-        let exchanged = changed
-            .iter()
-            .filter(|(n, ..)| !counts(n))
-            .find(taken)
-            .is_some();
+        let exchanged = changed.iter().any(|one| !counts(one.0) && taken(one));
         if (same_names && !exchanged) || changed.iter().all(|(n, ..)| counts(n)) {
             out.revalued.extend(changed.iter().map(|(n, was, is)| {
                 format!("`{n}` is {is} and was {was}: objects of the running kernel may hold the old value")

@@ -16,13 +16,13 @@
 //! other than SHA-256 and SHA-512, DSSE envelopes, and target files of more than 64 MiB.
 
 use std::error::Error;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use kcare_tuf::fetch::{url, Fetch, FetchError};
+use kcare_tuf::file;
 use kcare_tuf::metadata::Unverified;
 use kcare_tuf::store::{Folder, Store};
 use kcare_tuf::{Client, Limits, Role, Time};
@@ -186,17 +186,8 @@ impl Fetch for Http<'_> {
             403 | 404 => return Err(FetchError::NotFound),
             status => return Err(FetchError::Other(format!("the server says {status}"))),
         }
-        let mut bytes = Vec::new();
-        response
-            .into_body()
-            .into_reader()
-            .take(limit.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .map_err(|error| other(&error))?;
-        if u64::try_from(bytes.len()).is_ok_and(|length| length <= limit) {
-            Ok(bytes)
-        } else {
-            Err(FetchError::TooLong)
-        }
+        file::read_from(response.into_body().into_reader(), limit)
+            .map_err(|error| other(&error))?
+            .ok_or(FetchError::TooLong)
     }
 }

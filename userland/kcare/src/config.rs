@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use kcare_tuf::level::is_channel;
+
 use crate::error::{Error, Result};
 
 /// The folder of the settings, or the file itself where it is one, below the root of the system.
@@ -107,6 +109,14 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Whether the settings let a level be as high as this one.
+    pub fn allows(&self, level: u32) -> bool {
+        match self.sticky {
+            Sticky::Newest => true,
+            Sticky::Level(highest) => level <= highest,
+        }
+    }
+
     /// Reads the settings of the system below `root` (`/`); without a file they are the defaults.
     ///
     /// # Errors
@@ -269,12 +279,6 @@ fn yes_or_no(value: &str) -> Option<bool> {
         "false" | "no" | "off" | "0" => Some(false),
         _ => None,
     }
-}
-
-/// Whether a name can be that of a channel: it is a folder of the tree, and never leads out of it.
-pub fn is_channel(name: &str) -> bool {
-    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    name.len() <= 32 && !name.starts_with(['.', '-']) && name.chars().all(fine)
 }
 
 /// Seconds of `90`, `90s`, `30m`, `12h`, `2d`; nothing is 0.

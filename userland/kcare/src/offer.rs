@@ -10,7 +10,7 @@ use kcare_tuf::level::{payload_name, Fixes, Record, TARGETS};
 use kcare_tuf::store::Folder;
 use kcare_tuf::time::Time;
 
-use crate::config::{Config, Sticky};
+use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::Kernel;
 use crate::server::Server;
@@ -99,15 +99,13 @@ impl Offer {
     /// The level to go to: the highest that the settings allow.
     pub fn best(&self, config: &Config, held: &[u32], now: Time) -> Option<&Record> {
         let allowed = |level: &&Record| {
-            let sticky = match config.sticky {
-                Sticky::Newest => true,
-                Sticky::Level(highest) => level.level <= highest,
-            };
             let age = Time::parse(&level.published)
                 .map(|time| now.unix_seconds().saturating_sub(time.unix_seconds()));
             let old_enough =
                 age.is_ok_and(|age| age >= i64::try_from(config.delay).unwrap_or(i64::MAX));
-            sticky && (config.delay == 0 || old_enough) && !held.contains(&level.level)
+            config.allows(level.level)
+                && (config.delay == 0 || old_enough)
+                && !held.contains(&level.level)
         };
         self.levels.iter().rev().find(allowed)
     }

@@ -6,11 +6,12 @@
 //! program and its version goes out.
 
 use std::error::Error as StdError;
-use std::io::{self, Read};
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use kcare_tuf::fetch::{self, url, Fetch, FetchError, Fetched};
+use kcare_tuf::file;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
 use crate::config::Config;
@@ -167,17 +168,9 @@ impl Fetch for Below<'_> {
             .and_then(|value| value.to_str().ok())
             .map(str::to_owned);
         let announced = response.body().content_length();
-        let mut bytes = Vec::new();
-        response
-            .into_body()
-            .into_reader()
-            .take(limit.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .map_err(|e| other(&e))?;
+        let bytes = file::read_from(response.into_body().into_reader(), limit);
+        let bytes = bytes.map_err(|e| other(&e))?.ok_or(FetchError::TooLong)?;
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        if length > limit {
-            return Err(FetchError::TooLong);
-        }
         if announced.is_some_and(|announced| announced > length) {
             return Err(FetchError::Other(
                 "the answer ends before the length that the server announced".to_owned(),

@@ -9,8 +9,17 @@ use std::path::{Path, PathBuf};
 
 /// The file's bytes; nothing if it is longer than `limit` bytes.
 pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    read_from(File::open(path)?, limit)
+}
+
+/// All that comes; nothing as soon as it is more than `limit` bytes.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn read_from(reader: impl Read, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
-    File::open(path)?
+    reader
         .take(limit.saturating_add(1))
         .read_to_end(&mut bytes)?;
     let fits = u64::try_from(bytes.len()).is_ok_and(|length| length <= limit);

@@ -3,8 +3,6 @@
 //! What kcare's trees say of a level: its record in the targets, and its file of fixes. The publisher writes them, and
 //! agents read them.
 
-use std::fmt::Write;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -139,28 +137,38 @@ impl Fixes {
 
     /// The unsigned text `kpatch.info`.
     pub fn info(&self, os: &str, published: &str) -> String {
-        let mut out = format!(
-            "OS: {os}\nkernel: linux-{}\ntime: {}\nuname: {}\n",
-            self.base,
-            published.replace('T', " ").trim_end_matches('Z'),
-            self.effective
-        );
+        let time = published.replace('T', " ");
+        let mut out = info_head(os, &self.base, time.trim_end_matches('Z'), &self.effective);
         for fix in &self.fixes {
-            let id = fix.id.as_deref().unwrap_or("N/A");
-            let url = match &fix.id {
-                Some(id) if id.starts_with("CVE-") => {
-                    format!("https://security-tracker.debian.org/tracker/{id}")
-                }
-                _ => "N/A".to_owned(),
-            };
-            let _ = write!(
-                out,
-                "\nkpatch-name: {title}\nkpatch-description: {title}\nkpatch-kernel: linux-{}\nkpatch-cve: {id}\n\
-                 kpatch-cvss: N/A\nkpatch-cve-url: {url}\nkpatch-patch-url: N/A\n",
-                self.effective,
-                title = fix.title,
-            );
+            out += &info_fix(fix.id.as_deref(), &fix.title, &self.effective);
         }
         out
     }
+}
+
+/// What stands for something that is not known.
+pub const UNKNOWN: &str = "N/A";
+
+/// The head of the text that the trade's tools look through: of the system, and of when.
+pub fn info_head(os: &str, base: &str, time: &str, effective: &str) -> String {
+    format!("OS: {os}\nkernel: linux-{base}\ntime: {time}\nuname: {effective}\n")
+}
+
+/// Its paragraph of a fix.
+pub fn info_fix(id: Option<&str>, title: &str, effective: &str) -> String {
+    let url = match id {
+        Some(id) if id.starts_with("CVE-") => format!("https://www.cve.org/CVERecord?id={id}"),
+        _ => UNKNOWN.to_owned(),
+    };
+    format!(
+        "\nkpatch-name: {title}\nkpatch-description: {title}\nkpatch-kernel: linux-{effective}\n\
+         kpatch-cve: {id}\nkpatch-cvss: {UNKNOWN}\nkpatch-cve-url: {url}\nkpatch-patch-url: {UNKNOWN}\n",
+        id = id.unwrap_or(UNKNOWN),
+    )
+}
+
+/// Whether a name can be that of a channel: it is a folder of the tree, and never leads out of it.
+pub fn is_channel(name: &str) -> bool {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    name.len() <= 32 && !name.starts_with(['.', '-']) && name.chars().all(fine)
 }

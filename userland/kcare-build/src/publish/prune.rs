@@ -12,7 +12,7 @@ use kcare_tuf::error::Role;
 use kcare_tuf::level::TARGETS;
 use kcare_tuf::metadata::Document;
 
-use super::tree::{self, read_offer, version_of, Tree};
+use super::tree::{self, names, read_offer, version_of, Tree};
 
 /// Removes what is older than so many hours: who began to read before a change may still ask for it.
 ///
@@ -63,16 +63,4 @@ pub fn run(path: &Path, hours: u64) -> Result<()> {
         path.display()
     );
     Ok(())
-}
-
-fn names(folder: &Path) -> Result<Vec<String>> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        result => result.with_context(|| format!("cannot read {}", folder.display()))?,
-    };
-    let mut out = Vec::new();
-    for entry in entries {
-        out.extend(entry?.file_name().into_string().ok());
-    }
-    Ok(out)
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{bail, ensure, Context, Result};
 use kcare_tuf::error::Role;
 use kcare_tuf::key::Signer;
-use kcare_tuf::level::TARGETS;
+use kcare_tuf::level::{is_channel, TARGETS};
 use kcare_tuf::metadata::{
     Common, Document, MetaFile, Root, Snapshot, Target, Targets, Timestamp, Unverified,
 };
@@ -258,18 +258,6 @@ pub fn folder(tree: &Path, place: &Place) -> PathBuf {
 /// All repositories of a tree: folders with the name of a kernel that have a timestamp.
 pub fn places(tree: &Path) -> Result<BTreeSet<Place>> {
     let mut out = BTreeSet::new();
-    let names = |path: &Path| -> Result<Vec<String>> {
-        let entries =
-            fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let mut names = Vec::new();
-        for entry in entries {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                names.extend(entry.file_name().into_string().ok());
-            }
-        }
-        Ok(names)
-    };
     let mut add = |channel: &str, kernel: &str| {
         let place = Place {
             channel: channel.to_owned(),
@@ -279,15 +267,28 @@ pub fn places(tree: &Path) -> Result<BTreeSet<Place>> {
             out.insert(place);
         }
     };
-    for name in names(tree)? {
+    for name in folders(tree)? {
         if is_kernel(&name) {
             add("", &name);
         } else {
-            for kernel in names(&tree.join(&name))? {
+            for kernel in folders(&tree.join(&name))? {
                 if is_kernel(&kernel) {
                     add(&name, &kernel);
                 }
             }
+        }
+    }
+    Ok(out)
+}
+
+/// The names of the folders in a folder, which has to be there.
+fn folders(path: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut out = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            out.extend(entry.file_name().into_string().ok());
         }
     }
     Ok(out)
@@ -300,20 +301,22 @@ pub fn is_kernel(name: &str) -> bool {
 
 /// The highest version of a role's files in a folder, whether or not anything names it; 0 without any.
 pub fn highest_version(folder: &Path, role: Role) -> Result<u64> {
+    let names = names(folder)?;
+    let versions = names.iter().filter_map(|name| version_of(name, role));
+    Ok(versions.max().unwrap_or(0))
+}
+
+/// The names of what is in a folder; none if there is no folder.
+pub fn names(folder: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => {
-            return Err(error).with_context(|| format!("cannot read {}", folder.display()))
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        result => result.with_context(|| format!("cannot read {}", folder.display()))?,
     };
-    let mut highest = 0;
+    let mut out = Vec::new();
     for entry in entries {
-        let name = entry?.file_name();
-        let version = name.to_str().and_then(|name| version_of(name, role));
-        highest = highest.max(version.unwrap_or(0));
+        out.extend(entry?.file_name().into_string().ok());
     }
-    Ok(highest)
+    Ok(out)
 }
 
 /// The version in the name of a role's file, `7.targets.json`.
@@ -396,9 +399,8 @@ pub fn file_of(name: &str, target: &Target) -> Result<String> {
 
 /// Makes sure that a channel's name can be that of a folder, and is not that of a kernel.
 pub fn check_channel(name: &str) -> Result<()> {
-    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     ensure!(
-        name.len() <= 32 && !name.starts_with(['.', '-']) && name.chars().all(fine),
+        is_channel(name),
         "`{name}` is no name of a channel: it has letters, digits, `.`, `_` and `-`, at most 32 of them"
     );
     Ok(())

@@ -3,7 +3,6 @@
 //! Proves a tree whole, as a client sees it: each repository is read with the very client that agents have, and
 //! everything that it offers is fetched and compared with what is said of it.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -149,11 +148,9 @@ fn read(
 
     let store = Folder::new(path.join(&place.kernel).join(TARGETS));
     let mut wrong = Vec::new();
-    let mut files = BTreeSet::new();
     for (name, target) in &targets.targets {
         let mut one = || -> Result<()> {
             let bytes = client.download(&store, name)?;
-            files.insert(tree::file_of(name, target)?);
             check_target(
                 path, place, name, target, &bytes, targets, &client, &store, found,
             )

@@ -3,6 +3,7 @@
 //! `kcarectl --patch-info`.
 
 use clap::Args;
+use kcare_tuf::level::{info_fix, info_head, UNKNOWN};
 
 use crate::error::Result;
 use crate::state::State;
@@ -37,33 +38,15 @@ fn render(state: &State, os: &str) -> String {
     let Some(patch) = &state.patch else {
         return info::render(state);
     };
-    let unknown = "N/A";
-    let effective = state.effective_version().unwrap_or(unknown);
-    let mut text = format!(
-        "OS: {os}\nkernel: linux-{}\ntime: {}\nuname: {effective}\n",
-        state
-            .kernel
-            .package_version()
-            .unwrap_or(&state.kernel.release),
-        text::date_time(patch.applied_time),
-    );
+    let effective = state.effective_version().unwrap_or(UNKNOWN);
+    let base = state.kernel.package_version();
+    let base = base.unwrap_or(&state.kernel.release);
+    let mut text = info_head(os, base, &text::date_time(patch.applied_time), effective);
     for fix in &patch.fixes {
-        let id = fix.id.as_deref().unwrap_or(unknown);
-        let url = match &fix.id {
-            Some(id) if id.starts_with("CVE-") => format!("{TRACKER}{id}"),
-            _ => unknown.to_owned(),
-        };
-        text += &format!(
-            "\nkpatch-name: {title}\nkpatch-description: {title}\nkpatch-kernel: linux-{effective}\n\
-             kpatch-cve: {id}\nkpatch-cvss: {unknown}\nkpatch-cve-url: {url}\nkpatch-patch-url: {unknown}\n",
-            title = fix.title,
-        );
+        text += &info_fix(fix.id.as_deref(), &fix.title, effective);
     }
     text
 }
-
-/// Where Debian tells of a CVE.
-const TRACKER: &str = "https://security-tracker.debian.org/tracker/";
 
 #[cfg(test)]
 mod tests {

@@ -4,11 +4,11 @@
 
 use clap::Args;
 use kcare_payload::uapi::APPLY_DRY_RUN;
-use kcare_tuf::level::{payload_name, Record};
+use kcare_tuf::level::{is_channel, payload_name, Record};
 use kcare_tuf::time::Time;
 
 use crate::cache::Cache;
-use crate::config::{is_channel, Config, Sticky};
+use crate::config::{Config, Sticky};
 use crate::device::Device;
 use crate::error::{Error, Kind, Result};
 use crate::explain::explain_apply;
@@ -266,11 +266,8 @@ fn apply_cached(system: &System, update: &Update, config: &Config) -> Result<Ans
     let held = guard.held_of(&hash);
     let cache = Cache::new(system, &hash);
     let found = offer.levels.iter().rev().find_map(|level| {
-        let allowed = match config.sticky {
-            Sticky::Newest => true,
-            Sticky::Level(highest) => level.level <= highest,
-        };
-        let wanted = allowed && level.level > live && !held.contains(&level.level);
+        let wanted =
+            config.allows(level.level) && level.level > live && !held.contains(&level.level);
         let payload = wanted.then(|| cache.read(level.level)).flatten()?;
         offer
             .is_payload(level, &payload)
