@@ -10,6 +10,9 @@ MAKEFLAGS += --no-print-directory
 KERNEL ?= $(shell scripts/kernel default)
 # The certificate that payloads are checked against, in PEM or DER; without one, a development key is made.
 KCARE_CERT ?=
+# The vendor's 1.root.json, for `make install`.
+KCARE_ROOT ?=
+export DESTDIR PREFIX
 CARGO ?= cargo
 JOBS ?= $(shell nproc)
 
@@ -23,7 +26,7 @@ kbuild = $(in_root) make -s -C $(kernels)/$(KERNEL)/build M=$(CURDIR) MO=$(kmod)
 debug_kernel = $(KERNEL:%-cloud-amd64=%-debug-amd64)
 # Without callbacks-module, whose tun wants all of INET, which that kernel leaves out.
 debug_tests := basic blocked bpf callbacks faults insmod levels modules redirect shadow soak state stress
-.PHONY: all help kernel keys kmod user test lint cargo-test kinds-test account-test vm-test test-all soak \
+.PHONY: all help kernel keys kmod user docs install uninstall test lint cargo-test kinds-test account-test vm-test test-all soak \
 	debug-kernel test-debug bench differential demo fmt fmt-kmod clean
 
 all: kmod user ## Build the module and the programs
@@ -42,6 +45,16 @@ kmod: kernel keys ## Build kcare.ko against the kernel
 	@mkdir -p $(kmod)
 	@scripts/keys --der $(or $(KCARE_CERT),$(target)/keys/kcare-dev.cert.pem) $(kmod)/kcare-cert.der
 	@$(kbuild) $(if $(CLIPPY),CLIPPY=$(CLIPPY)) modules
+
+# For packages, below /usr/share: man pages, completions of the shells.
+docs: ## Write man pages and completions to target/share
+	@$(CARGO) run --release --locked --quiet -p kcare --example docs -- $(target)/share
+
+install: docs ## Install the agent, its services and kcare.ko (DESTDIR=, PREFIX=/usr, KCARE_ROOT=1.root.json)
+	@KCARE_ROOT=$(KCARE_ROOT) scripts/install
+
+uninstall: ## Take all of that away, with settings, state and cache
+	@scripts/install --uninstall
 
 user: ## Build kcarectl, kcare-push and kcare-build
 	@$(CARGO) build --release --locked --quiet
@@ -65,7 +78,7 @@ vm-test: all ## Only the selftests in a virtual machine
 	@scripts/test $(KERNEL) vm
 
 test-all: all ## What `test` does, and what takes hours: all random changes, the whole corpus, differential, soak
-	@scripts/test $(KERNEL) lint cargo kinds-all account-all corpus corpus-all vm differential soak
+	@scripts/test $(KERNEL) lint cargo kinds-all account-all corpus corpus-all tuf vm differential soak
 
 soak: all ## Apply and unload 200 times under load (SOAK_CYCLES), and do 4 x 500 operations at random (STRESS_OPERATIONS)
 	@scripts/test $(KERNEL) soak

@@ -51,11 +51,11 @@ impl Cache {
             })
     }
 
-    /// Removes all but the `keep` highest levels; what cannot be removed stays for the next time.
-    pub fn prune(&self, keep: usize) {
+    /// Removes all but the `keep` highest levels and the live one; what cannot be removed stays for the next time.
+    pub fn prune(&self, keep: usize, live: u32) {
         let mut levels = self.levels();
         levels.sort_unstable_by(|a, b| b.cmp(a));
-        for level in levels.into_iter().skip(keep) {
+        for level in levels.into_iter().skip(keep).filter(|level| *level != live) {
             let _ = std::fs::remove_file(self.path(level));
         }
     }
@@ -90,7 +90,7 @@ mod tests {
         for level in [9, 10, 1] {
             cache.write(level, &[level as u8]).unwrap();
         }
-        cache.prune(2);
+        cache.prune(2, 10);
         assert_eq!(cache.read(1), None);
         assert_eq!(cache.read(9), Some(vec![9]));
         assert_eq!(cache.read(10), Some(vec![10]));

@@ -8,7 +8,8 @@ use clap::{ArgGroup, Args, Parser};
 use kcare_payload::uapi::UNLOAD_FORCE;
 
 use crate::commands::{
-    forget, history, info, patch_info, push, rollback, status, uname, unload, update,
+    doctor, fetch, forget, history, info, patch_info, push, register, rollback, settle, status,
+    uname, unload, update, vex,
 };
 use crate::device::DEFAULT_PATH;
 use crate::error::{Kind, Result};
@@ -87,6 +88,8 @@ pub struct Kcarectl {
     #[command(flatten)]
     update: update::Update,
     #[command(flatten)]
+    fetch: fetch::Fetch,
+    #[command(flatten)]
     info: info::Info,
     #[command(flatten)]
     patch_info: patch_info::PatchInfo,
@@ -102,12 +105,20 @@ pub struct Kcarectl {
     forget: forget::Forget,
     #[command(flatten)]
     history: history::History,
+    #[command(flatten)]
+    doctor: doctor::Doctor,
+    #[command(flatten)]
+    vex: vex::Vex,
+    #[command(flatten)]
+    settle: settle::Settle,
+    #[command(flatten)]
+    register: register::Register,
 
     /// With --unload and --rollback: switch in the end though tasks are inside functions that change
     ///
     /// This may crash them or the kernel, and the memory of the patch level is never freed. With --update: apply a
-    /// patch level that was live when the machine went down.
-    #[arg(long, conflicts_with_all = ["info", "patch_info", "status", "uname", "forget", "history"])]
+    /// patch level that was live when the machine went down, also where kcare.mode= forbids it.
+    #[arg(long, conflicts_with_all = ["info", "patch_info", "status", "uname", "forget", "history", "doctor", "vex"])]
     force: bool,
 
     #[command(flatten)]
@@ -119,11 +130,9 @@ impl Program for Kcarectl {
 
     const ANSWERS: &'static [(u8, &'static str)] = &[
         (0, "done; with --info and --status: a patch is applied; with --check: there is a new level"),
-        (1, "with --info and --status: nothing is applied; with --check: there is no new level"),
-        (
-            3,
-            "with --info and --status: the kcare module is not loaded",
-        ),
+        (1, "with --info, --status and --apply-cached: nothing is applied; with --check: there is no new level; with --doctor: something is wrong"),
+        (2, "with --status: a newer patch level is known, and not applied"),
+        (3, "with --info and --status: the kcare module is not loaded, or the vendor does not support this kernel"),
     ];
 
     fn common(&self) -> &Common {
@@ -131,10 +140,29 @@ impl Program for Kcarectl {
     }
 
     fn run(&self) -> Result<Answer> {
+        let mut answer = self.answer()?;
+        if self.update.quiet {
+            answer.text.clear();
+        }
+        Ok(answer)
+    }
+}
+
+impl Kcarectl {
+    fn answer(&self) -> Result<Answer> {
         let system = &self.common.system();
         let flags = if self.force { UNLOAD_FORCE } else { 0 };
         match () {
             () if self.update.asked() => update::run(system, &self.update, self.force),
+            () if self.fetch.fetch => {
+                fetch::fetch(system, &self.fetch, &self.update.config(system)?)
+            }
+            () if self.fetch.apply_cached => fetch::apply_cached(
+                system,
+                &self.fetch,
+                &self.update.config(system)?,
+                self.force,
+            ),
             () if self.info.info => info::run(system),
             () if self.patch_info.patch_info => patch_info::run(system),
             () if self.status.status => status::run(system),
@@ -143,6 +171,10 @@ impl Program for Kcarectl {
             () if self.rollback.rollback => rollback::run(system, flags),
             () if self.forget.forget => forget::run(system),
             () if self.history.history => history::run(system),
+            () if self.doctor.doctor => doctor::run(system),
+            () if self.vex.vex => vex::run(system),
+            () if self.settle.settle => settle::run(system, &self.settle),
+            () if self.register.asked() => register::run(system, &self.register),
             // PANIC: clap has made sure that one of the group is there.
             () => unreachable!("a command is required"),
         }

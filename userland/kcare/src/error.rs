@@ -96,6 +96,7 @@ pub struct Error {
     hints: Vec<String>,
     refusal: Option<Box<Refusal>>,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    is_older: bool,
 }
 
 /// Result of what can fail here.
@@ -111,6 +112,7 @@ impl Error {
             hints: Vec::new(),
             refusal: None,
             source: None,
+            is_older: false,
         }
     }
 
@@ -146,6 +148,17 @@ impl Error {
     pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// Marks that what was offered is older than what is known already.
+    pub fn older(mut self) -> Self {
+        self.is_older = true;
+        self
+    }
+
+    /// Whether what was offered is older than what is known already.
+    pub fn is_older(&self) -> bool {
+        self.is_older
     }
 
     /// Whose fault it is.

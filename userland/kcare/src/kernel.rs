@@ -62,6 +62,12 @@ impl Kernel {
     }
 }
 
+/// The boot of the kernel below `root`, or nothing where /proc does not tell.
+pub fn boot_id(root: &Path) -> String {
+    let text = std::fs::read_to_string(root.join("proc/sys/kernel/random/boot_id"));
+    text.unwrap_or_default().trim().to_owned()
+}
+
 /// `uname -r`.
 pub fn release() -> String {
     rustix::system::uname()

@@ -8,6 +8,9 @@
 
 #![deny(unsafe_code)]
 
+pub mod apply;
+pub mod backoff;
+pub mod boot;
 pub mod cache;
 pub mod cli;
 pub mod commands;
@@ -17,12 +20,17 @@ pub mod error;
 pub mod explain;
 pub mod file;
 pub mod guard;
+pub mod host;
+pub mod journal;
 pub mod kernel;
+pub mod lock;
+pub mod mirror;
 pub mod offer;
 pub mod os;
 #[cfg(test)]
 mod sample;
 pub mod server;
+pub mod service;
 pub mod signer;
 pub mod state;
 pub mod text;
@@ -45,12 +53,43 @@ pub struct System {
 
 /// What a command has to say when it succeeded.
 pub struct Answer {
-    /// What is applied now; `--json` prints it.
+    /// What is applied now; `--json` prints it, unless the command has a document of its own.
     pub state: state::State,
+    /// What `--json` prints in place of the state.
+    pub document: Option<serde_json::Value>,
     /// The same for people, with a newline at the end.
     pub text: String,
     /// Exit code, below the codes of [`Kind`].
     pub exit_code: u8,
+}
+
+impl Answer {
+    /// An answer that `--json` prints as the state.
+    pub fn new(state: state::State, text: String, exit_code: u8) -> Self {
+        Self {
+            state,
+            document: None,
+            text,
+            exit_code,
+        }
+    }
+
+    /// With what is applied now, without its history.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`state::State::gather`].
+    pub fn now(system: &System, text: String, exit_code: u8) -> error::Result<Self> {
+        let mut state = state::State::gather(system)?;
+        state.history = None;
+        Ok(Self::new(state, text, exit_code))
+    }
+
+    /// `--json` prints this.
+    pub fn with_document(mut self, document: serde_json::Value) -> Self {
+        self.document = Some(document);
+        self
+    }
 }
 
 /// An error as `--json` prints it: in a field of its own, so that no answer looks like it.
@@ -83,7 +122,10 @@ pub fn main<P: Program>() -> ExitCode {
 /// Runs a command; returns what belongs on standard output, and the exit code.
 fn run<P: Program>(program: &P) -> (String, u8) {
     match program.run() {
-        Ok(answer) if program.common().json => (json(&answer.state), answer.exit_code),
+        Ok(answer) if program.common().json => match &answer.document {
+            Some(document) => (json(document), answer.exit_code),
+            None => (json(&answer.state), answer.exit_code),
+        },
         Ok(answer) => (answer.text, answer.exit_code),
         Err(error) => {
             let failure = Failure::from(&error);

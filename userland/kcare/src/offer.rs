@@ -4,54 +4,257 @@
 
 use std::path::{Path, PathBuf};
 
-use kcare_tuf::client::{Client, Limits};
-use kcare_tuf::error::Kind as TufKind;
+use kcare_tuf::client::{target_path, Client, Limits, News, Stale};
+use kcare_tuf::error::{Kind as TufKind, Role};
+use kcare_tuf::fetch::Fetch;
+use kcare_tuf::file;
 use kcare_tuf::level::{payload_name, Fixes, Record, TARGETS};
-use kcare_tuf::store::Folder;
+use kcare_tuf::metadata::Document;
+use kcare_tuf::store::{Folder, Memory, Store};
 use kcare_tuf::time::Time;
+use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::Kernel;
+use crate::mirror::{self, Mirror};
 use crate::server::Server;
 use crate::System;
 
 /// The first root, which came with the package, or an administrator's own.
 const ROOTS: [&str; 2] = ["etc/sysconfig/kcare/root.json", "usr/share/kcare/root.json"];
-/// Where the trusted metadata are kept, for each channel and kernel; root's alone, or who writes there can roll back.
-const STORE: &str = "var/lib/kcare/tuf";
+/// Root's folder. Who else can write there can roll back.
+const STATE: &str = "var/lib/kcare";
+/// So long the chain of roots is not looked at again while nothing else changes, in seconds.
+const ROOT_INTERVAL: i64 = 24 * 3600;
+/// So far a vendor's clock may be ahead of this machine's, in seconds.
+const CLOCKS_APART: i64 = 24 * 3600;
+
+/// Where what is trusted of one kernel and channel is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place(PathBuf);
+
+impl Place {
+    /// Root's own: what is there has been verified by root.
+    pub fn of_root(system: &System, config: &Config, kernel: &Kernel) -> Self {
+        Self::below(&system.root.join(STATE), config, kernel)
+    }
+
+    /// That of the service which downloads. It keeps the service from asking for what it has, and root does not look
+    /// at it.
+    pub fn of_fetch(system: &System, config: &Config, kernel: &Kernel) -> Self {
+        Self::below(&system.root.join(mirror::CACHE), config, kernel)
+    }
+
+    fn below(folder: &Path, config: &Config, kernel: &Kernel) -> Self {
+        // A channel of its own: a switch to a slower one is no attack.
+        let channel = match config.prefix.as_str() {
+            "" => "default".to_owned(),
+            prefix => format!("channel-{prefix}"),
+        };
+        Self(folder.join("tuf").join(channel).join(kernel.hash()))
+    }
+
+    fn poll(&self) -> PathBuf {
+        self.0.join("poll.json")
+    }
+}
+
+/// What is known of the last time that the server was asked. Only whether it is asked for less depends on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Poll {
+    /// Which server it was.
+    server: String,
+    /// Its name of the timestamp's content.
+    etag: Option<String>,
+    /// When the chain of roots was followed to its end, in seconds since 1970.
+    root_checked: i64,
+    /// It has nothing for this kernel.
+    unsupported: bool,
+}
+
+impl Poll {
+    fn read(place: &Place) -> Self {
+        let bytes = std::fs::read(place.poll()).unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+
+    /// Writes it if it has changed. Without it more is asked for, so that a disk that is full does not stop an update
+    /// here.
+    fn write(&self, place: &Place, before: &Self) {
+        if self != before {
+            let _ = file::write(&place.poll(), crate::json(self).as_bytes());
+        }
+    }
+}
+
+/// Who is asked, and where what is found is kept.
+#[derive(Clone, Copy, Debug)]
+enum Asked<'a> {
+    Server(&'a Place),
+    Cache(&'a Place),
+}
+
+/// A folder, or for who may not write there a copy of it that is gone with the process.
+#[derive(Debug)]
+enum Kept {
+    Folder(Folder),
+    Copy(Memory),
+}
+
+impl Kept {
+    fn open(place: &Place) -> Result<Self> {
+        let folder = Folder::new(&place.0);
+        let made = std::fs::create_dir_all(&place.0);
+        let writable = made.and_then(|()| {
+            use rustix::fs::{access, Access};
+            access(&place.0, Access::WRITE_OK).map_err(std::io::Error::from)
+        });
+        match writable {
+            Ok(()) => Ok(Self::Folder(folder)),
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                let mut copy = Memory::default();
+                for role in Role::ALL {
+                    if let Ok(Some(bytes)) = folder.load(role, Limits::default().targets) {
+                        // A store in memory takes everything.
+                        let _ = copy.save(role, &bytes);
+                    }
+                }
+                Ok(Self::Copy(copy))
+            }
+            Err(e) => {
+                let cannot = format!("cannot make {}.", place.0.display());
+                Err(Error::new(Kind::Disk, cannot)
+                    .caused_by(e)
+                    .hint("check the file system; the kernel is as before."))
+            }
+        }
+    }
+}
+
+impl Store for Kept {
+    fn load(&self, role: Role, limit: u64) -> std::io::Result<Option<Vec<u8>>> {
+        match self {
+            Self::Folder(folder) => folder.load(role, limit),
+            Self::Copy(copy) => copy.load(role, limit),
+        }
+    }
+
+    fn save(&mut self, role: Role, bytes: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Folder(folder) => folder.save(role, bytes),
+            Self::Copy(copy) => copy.save(role, bytes),
+        }
+    }
+
+    fn remove(&mut self, role: Role) -> std::io::Result<()> {
+        match self {
+            Self::Folder(folder) => folder.remove(role),
+            Self::Copy(copy) => copy.remove(role),
+        }
+    }
+}
 
 /// What is offered.
 #[derive(Debug)]
 pub struct Offer {
-    client: Client<Folder>,
+    client: Client<Kept>,
     kernel: String,
     /// All levels for this kernel, ascending.
     pub levels: Vec<Record>,
 }
 
 impl Offer {
-    /// Asks the server.
+    /// Asks the server. Who may not write to the place asks without a trace.
     ///
     /// # Errors
     ///
     /// The kind says who is at fault; each reason of `kcare_tuf::Error` has its own message.
     pub fn fetch(
         system: &System,
+        place: &Place,
         config: &Config,
         server: &Server,
         kernel: &Kernel,
     ) -> Result<Self> {
-        let name = kernel.hash();
-        let mut client = open(system, config, &name)?;
-        let below = server.folder(&channel_path(&config.prefix, &name));
-        match client.refresh(&below) {
-            Ok(()) => Self::of(client, name),
-            Err(kcare_tuf::Error::NotFound { file }) if file == "timestamp.json" => {
-                Err(unsupported(kernel, &name))
-            }
+        let below = server.folder(&channel_path(&config.prefix, &kernel.hash()));
+        // What the cache lacks says nothing of the server.
+        let asked = match server {
+            Server::Cache(_) => Asked::Cache(place),
+            _ => Asked::Server(place),
+        };
+        Self::fetch_by(system, asked, config, kernel, &below)
+    }
+
+    /// [`Offer::fetch`] for the service that downloads: what root will need is in the mirror afterwards, but for
+    /// payloads.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Offer::fetch`], and [`Kind::Disk`].
+    pub fn fetch_into(
+        system: &System,
+        mirror: &Mirror,
+        config: &Config,
+        server: &Server,
+        kernel: &Kernel,
+    ) -> Result<Self> {
+        let place = Place::of_fetch(system, config, kernel);
+        let from = server.folder(&channel_path(&config.prefix, &kernel.hash()));
+        let keeper = mirror::Keeper { from, mirror };
+        Self::fetch_by(system, Asked::Server(&place), config, kernel, &keeper)
+    }
+
+    fn fetch_by(
+        system: &System,
+        asked: Asked<'_>,
+        config: &Config,
+        kernel: &Kernel,
+        fetch: &impl Fetch,
+    ) -> Result<Self> {
+        let (Asked::Server(place) | Asked::Cache(place)) = asked;
+        let initial = initial_root(&system.root)?;
+        let now = Time::now();
+        let mut client = Client::open(Kept::open(place)?, &initial, now, Limits::default())
+            .map_err(|error| told(error, "cannot use the first root"))?;
+        let before = match asked {
+            Asked::Server(place) => Poll::read(place),
+            Asked::Cache(_) => Poll::default(),
+        };
+        let server = config.server.clone().unwrap_or_default();
+        let mut poll = match before.server == server {
+            true => before.clone(),
+            false => Poll {
+                server,
+                ..Poll::default()
+            },
+        };
+        let result = refresh(&mut client, fetch, &mut poll, now.unix_seconds());
+        let nothing_for_us = matches!(&result,
+            Err(kcare_tuf::Error::NotFound { file }) if file == Role::Timestamp.file_name());
+        if let Asked::Server(place) = asked {
+            poll.unsupported = nothing_for_us;
+            poll.write(place, &before);
+        }
+        match result {
+            Ok(()) => Self::of(client, kernel),
+            Err(_) if nothing_for_us => Err(unsupported(kernel)),
             Err(error) => Err(told(error, "cannot ask for updates")),
         }
+    }
+
+    /// Whether the server had nothing for this kernel when root, or the service, asked it the last time.
+    pub fn was_unsupported(system: &System, config: &Config, kernel: &Kernel) -> bool {
+        let places = [
+            Place::of_root(system, config, kernel),
+            Place::of_fetch(system, config, kernel),
+        ];
+        places.iter().any(|place| Poll::read(place).unsupported)
     }
 
     /// What the server offered the last time, without asking it. Metadata that have expired since are used.
@@ -60,16 +263,22 @@ impl Offer {
     ///
     /// Nothing was fetched yet, or it is damaged.
     pub fn stored(system: &System, config: &Config, kernel: &Kernel) -> Result<Self> {
-        let name = kernel.hash();
+        let place = Place::of_root(system, config, kernel);
         let initial = initial_root(&system.root)?;
-        let store = Folder::new(store(system, config, &name));
-        let stale = kcare_tuf::client::Stale::Report;
-        let client = Client::offline(store, &initial, Time::now(), Limits::default(), stale)
-            .map_err(|error| told(error, "cannot use what was fetched before"))?;
-        Self::of(client, name)
+        let store = Kept::Folder(Folder::new(&place.0));
+        let client = Client::offline(
+            store,
+            &initial,
+            Time::now(),
+            Limits::default(),
+            Stale::Report,
+        )
+        .map_err(|error| told(error, "cannot use what was fetched before"))?;
+        Self::of(client, kernel)
     }
 
-    fn of(client: Client<Folder>, kernel: String) -> Result<Self> {
+    fn of(client: Client<Kept>, kernel: &Kernel) -> Result<Self> {
+        let kernel = kernel.hash();
         let mut levels: Vec<Record> = Vec::new();
         for (name, target) in client.targets().iter().flat_map(|t| &t.targets) {
             let record = Record::of(name, target)
@@ -96,18 +305,114 @@ impl Offer {
         })
     }
 
-    /// The level to go to: the highest that the settings allow.
-    pub fn best(&self, config: &Config, held: &[u32], now: Time) -> Option<&Record> {
-        let allowed = |level: &&Record| {
+    /// Makes sure that this machine's clock is not behind what the vendor has signed: a clock in 1970 would never see
+    /// that something has expired.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Expired`].
+    pub fn check_clock(&self) -> Result<()> {
+        let now = self.client.now();
+        let ahead = |level: &&Record| {
+            Time::parse(&level.published)
+                .is_ok_and(|time| time.unix_seconds() > now.unix_seconds() + CLOCKS_APART)
+        };
+        match self.levels.iter().find(ahead) {
+            None => Ok(()),
+            Some(level) => Err(Error::new(
+                Kind::Expired,
+                format!("this machine's clock is behind: it says {now}."),
+            )
+            .detail(format!(
+                "patch level {} was published on {}",
+                level.level, level.published
+            ))
+            .hint("set the clock, with `timedatectl set-ntp true` or `date -s`.")),
+        }
+    }
+
+    /// The levels that the settings allow and that are not held, the highest first.
+    pub fn allowed<'a>(
+        &'a self,
+        config: &'a Config,
+        held: &'a [u32],
+    ) -> impl Iterator<Item = &'a Record> {
+        let now = self.client.now();
+        let old_enough = move |level: &Record| {
             let age = Time::parse(&level.published)
                 .map(|time| now.unix_seconds().saturating_sub(time.unix_seconds()));
-            let old_enough =
-                age.is_ok_and(|age| age >= i64::try_from(config.delay).unwrap_or(i64::MAX));
-            config.allows(level.level)
-                && (config.delay == 0 || old_enough)
-                && !held.contains(&level.level)
+            config.delay == 0
+                || age.is_ok_and(|age| age >= i64::try_from(config.delay).unwrap_or(i64::MAX))
         };
-        self.levels.iter().rev().find(allowed)
+        self.levels.iter().rev().filter(move |level| {
+            config.allows(level.level) && old_enough(level) && !held.contains(&level.level)
+        })
+    }
+
+    /// Puts what the timestamp leads to into the mirror, with these levels' payloads, and the timestamp last.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Disk`], and those of [`Offer::payload`].
+    pub fn keep(
+        &self,
+        system: &System,
+        mirror: &Mirror,
+        server: &Server,
+        levels: &[&Record],
+    ) -> Result<()> {
+        let files = Mirror::new(system, &format!("{}/{TARGETS}", self.kernel));
+        let mut wanted = std::collections::BTreeSet::new();
+        for level in levels {
+            for name in [payload_name(level.level), level.fixes.clone()] {
+                let path = self.path(&name)?;
+                let there = files.read(&path).filter(|bytes| self.is(&name, bytes));
+                if there.is_none() {
+                    files.write(&path, &self.download(server, &name)?)?;
+                }
+                wanted.insert(path);
+            }
+        }
+        let mut current = std::collections::BTreeSet::new();
+        let versions = [
+            (Role::Snapshot, self.client.snapshot().map(|s| s.version())),
+            (Role::Targets, self.client.targets().map(|t| t.version())),
+        ];
+        for (role, version) in versions {
+            let name = role.versioned_name(version.unwrap_or_default());
+            mirror.write(&name, &self.document(role)?)?;
+            current.insert(name);
+        }
+        let name = Role::Timestamp.file_name().to_owned();
+        mirror.write(&name, &self.document(Role::Timestamp)?)?;
+        current.insert(name);
+        mirror.retain(&current, |name| name.ends_with(".root.json"));
+        files.retain(&wanted, |_| false);
+        Ok(())
+    }
+
+    /// A document that the client has verified.
+    fn document(&self, role: Role) -> Result<Vec<u8>> {
+        let bytes = self.client.store().load(role, Limits::default().targets);
+        bytes.ok().flatten().ok_or_else(|| {
+            Error::new(Kind::Disk, format!("cannot read {}.", role.file_name()))
+                .hint("check the file system of /var/cache/kcare.")
+        })
+    }
+
+    /// The folder of the metadata, relative to the tree.
+    pub fn folder(config: &Config, kernel: &Kernel) -> String {
+        channel_path(&config.prefix, &kernel.hash())
+    }
+
+    /// The last day on which this kernel gets levels, as the highest one says.
+    pub fn coverage(&self) -> Option<&str> {
+        self.levels.last()?.covered_until.as_deref()
+    }
+
+    /// Whether that day is over.
+    pub fn is_over(&self, day: &str) -> bool {
+        Time::parse(&format!("{day}T23:59:59Z")).is_ok_and(|end| end < self.client.now())
     }
 
     /// The payload of a level.
@@ -138,40 +443,63 @@ impl Offer {
             .map_err(|error| told(error, &format!("cannot download {name}")))
     }
 
+    /// Where a target file is, relative to the folder of the target files.
+    fn path(&self, name: &str) -> Result<String> {
+        let target = self.client.target(name);
+        target
+            .and_then(|target| target_path(name, target, self.client.root().is_consistent()))
+            .map_err(|error| told(error, &format!("cannot download {name}")))
+    }
+
     /// Whether bytes are the payload of a level, as it was signed.
     pub fn is_payload(&self, level: &Record, bytes: &[u8]) -> bool {
-        let name = payload_name(level.level);
-        self.client
-            .target(&name)
-            .is_ok_and(|target| target.check(&name, bytes).is_ok())
+        self.is(&payload_name(level.level), bytes)
+    }
+
+    fn is(&self, name: &str, bytes: &[u8]) -> bool {
+        let target = self.client.target(name);
+        target.is_ok_and(|target| target.check(name, bytes).is_ok())
     }
 }
 
-fn open(system: &System, config: &Config, kernel: &str) -> Result<Client<Folder>> {
-    let initial = initial_root(&system.root)?;
-    let folder = store(system, config, kernel);
-    std::fs::create_dir_all(&folder).map_err(|e| {
-        let cannot = format!("cannot make {}.", folder.display());
-        Error::new(Kind::Disk, cannot)
-            .caused_by(e)
-            .hint("run it as root.")
-    })?;
-    Client::open(
-        Folder::new(folder),
-        &initial,
-        Time::now(),
-        Limits::default(),
-    )
-    .map_err(|error| told(error, "cannot use the first root"))
-}
-
-fn store(system: &System, config: &Config, kernel: &str) -> PathBuf {
-    // A channel of its own: a switch to a slower one is no attack.
-    let channel = match config.prefix.as_str() {
-        "" => "default".to_owned(),
-        prefix => format!("channel-{prefix}"),
-    };
-    system.root.join(STORE).join(channel).join(kernel)
+/// All steps of the client, of which the first is left out while nothing else changes: most of the time one request
+/// says that nothing is new.
+fn refresh(
+    client: &mut Client<Kept>,
+    fetch: &impl Fetch,
+    poll: &mut Poll,
+    now: i64,
+) -> kcare_tuf::error::Result<()> {
+    let recent = (0..ROOT_INTERVAL).contains(&now.saturating_sub(poll.root_checked));
+    let (mut changed, mut asked) = (true, false);
+    if recent {
+        match client.update_timestamp(fetch, poll.etag.as_deref()) {
+            Ok(News::NotModified) => changed = false,
+            Ok(News::Same { etag }) => {
+                poll.etag = etag;
+                changed = false;
+            }
+            Ok(News::New { etag }) => {
+                poll.etag = etag;
+                asked = true;
+            }
+            // The keys may be others now, which the chain of roots tells.
+            Err(error) if error.kind() == TufKind::Signature => poll.etag = None,
+            Err(error) => return Err(error),
+        }
+    }
+    if changed {
+        client.update_root(fetch)?;
+        if !asked || client.timestamp().is_none() {
+            match client.update_timestamp(fetch, None)? {
+                News::NotModified => {}
+                News::Same { etag } | News::New { etag } => poll.etag = etag,
+            }
+        }
+        poll.root_checked = now;
+    }
+    client.update_snapshot(fetch)?;
+    client.update_targets(fetch)
 }
 
 fn initial_root(root: &Path) -> Result<Vec<u8>> {
@@ -199,12 +527,12 @@ fn channel_path(prefix: &str, kernel: &str) -> String {
 }
 
 /// The error for a kernel that the vendor has nothing for.
-fn unsupported(kernel: &Kernel, hash: &str) -> Error {
+fn unsupported(kernel: &Kernel) -> Error {
     Error::new(
         Kind::Server,
         format!("kernel {} is not supported.", kernel.release),
     )
-    .detail(format!("the server has nothing for {hash}"))
+    .detail(format!("the server has nothing for {}", kernel.hash()))
     .hint("boot a kernel that the vendor supports, or set another PREFIX.")
 }
 
@@ -228,5 +556,9 @@ fn told(error: kcare_tuf::Error, cannot: &str) -> Error {
         ),
         TufKind::Store => (Kind::Disk, "check the file system of /var/lib/kcare."),
     };
-    Error::new(kind, format!("{cannot}: {error}.")).hint(hint)
+    let told = Error::new(kind, format!("{cannot}: {error}.")).hint(hint);
+    match error.kind() {
+        TufKind::Rollback => told.older(),
+        _ => told,
+    }
 }

@@ -16,6 +16,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::mirror;
 
 /// For so long a connection, an answer, and a whole file may take.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -29,6 +30,8 @@ const REDIRECTS: u32 = 3;
 pub enum Server {
     /// A folder of this machine.
     Folder(PathBuf),
+    /// What the service without privileges has downloaded.
+    Cache(PathBuf),
     /// A web server.
     Web {
         /// Speaks with it.
@@ -144,6 +147,10 @@ impl Fetch for Below<'_> {
         let (agent, base) = match self.server {
             Server::Folder(folder) => {
                 let bytes = fetch::Folder::new(folder).fetch(&path, limit)?;
+                return Ok(Fetched::File { bytes, etag: None });
+            }
+            Server::Cache(cache) => {
+                let bytes = mirror::read(cache, &format!("tree/{path}"), limit)?;
                 return Ok(Fetched::File { bytes, etag: None });
             }
             Server::Web { agent, base } => (agent, base),

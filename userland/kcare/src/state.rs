@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::kernel::{self, Kernel};
+use crate::service::Service;
 use crate::{text, System};
 
 /// The state of this machine; `--json` prints it as it stands here.
@@ -25,6 +26,9 @@ pub struct State {
     /// What has happened since that was loaded, the oldest first, if it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<Event>>,
+    /// What is known of updates, if it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Service>,
 }
 
 /// Something that has happened.
@@ -140,6 +144,11 @@ pub struct Module {
 }
 
 impl State {
+    /// The live level, 0 for none.
+    pub fn level(&self) -> u32 {
+        self.patch.as_ref().map_or(0, |patch| patch.level)
+    }
+
     /// Version of the kernel's package whose fixes are all in: what the live level says, or else the running kernel's.
     ///
     /// A level says so in its description, `9;7.2.12-1`, which its vendor has signed.
@@ -174,21 +183,9 @@ impl State {
                 patch: None,
                 module: None,
                 history: None,
+                service: None,
             }),
             Err(e) => Err(stranger().caused_by(e)),
-        }
-    }
-
-    /// [`State::gather`], with what has happened.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`State::gather`], and [`Kind::Config`](crate::error::Kind) if no module is loaded.
-    pub fn with_history(system: &System) -> Result<Self> {
-        let state = Self::gather(system)?;
-        match state.module {
-            Some(_) => Ok(state),
-            None => Err(not_loaded()),
         }
     }
 
@@ -236,6 +233,7 @@ impl State {
                 failures: number("failures")?,
             }),
             history: Some(all("event").filter_map(Event::parse).collect()),
+            service: None,
         })
     }
 }

@@ -2,6 +2,8 @@
 
 //! Text that comes from outside, and numbers as people read them.
 
+use std::path::Path;
+
 use jiff::{fmt::strtime, Timestamp};
 
 /// A NUL-padded field or a message of the kernel, safe to show on a terminal.
@@ -40,6 +42,12 @@ pub fn date_time(seconds: u64) -> String {
         .and_then(|seconds| Timestamp::from_second(seconds).ok())
         .and_then(|time| strtime::format("%F %T", time).ok())
         .unwrap_or_else(|| format!("{seconds} s after 1970"))
+}
+
+/// For how long the machine below `root` is up, in seconds.
+pub fn uptime(root: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(root.join("proc/uptime")).ok()?;
+    text.split('.').next()?.parse().ok()
 }
 
 /// Bytes as lower-case hexadecimal digits.

@@ -455,6 +455,11 @@ impl<S: Store> Client<S> {
         &self.findings
     }
 
+    /// The store.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
     /// The store again.
     pub fn into_store(self) -> S {
         self.store

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The file's bytes; nothing if it is longer than `limit` bytes.
 pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
@@ -36,6 +37,17 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = temporary_name(path)?;
     let mut file = File::create(&temporary)?;
     file.write_all(bytes)?;
+    // Web servers name a content by its length and the second that it was written in (ETag); two that are written in one
+    // second must not have the same name.
+    let seconds = |time: SystemTime| {
+        let since = time.duration_since(UNIX_EPOCH);
+        since.map_or(0, |since| since.as_secs())
+    };
+    if let Ok(former) = path.metadata().and_then(|meta| meta.modified()) {
+        if seconds(file.metadata()?.modified()?) <= seconds(former) {
+            file.set_modified(former + Duration::from_secs(1))?;
+        }
+    }
     // Without this the name may reach the disk before the bytes do.
     file.sync_all()?;
     drop(file);
@@ -43,8 +55,24 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_folder(path)
 }
 
+/// Makes the folder of a file, if it is not there.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn make_folder_of(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) => std::fs::create_dir_all(folder),
+        None => Ok(()),
+    }
+}
+
 /// Removes a file, if it is there, and makes that last.
-pub(crate) fn remove(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+///
+/// What the system says.
+pub fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result.and_then(|()| sync_folder(path)),
@@ -68,4 +96,25 @@ fn sync_folder(path: &Path) -> io::Result<()> {
         _ => Path::new("."),
     };
     File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_contents_of_one_second_differ_for_a_web_server() {
+        let name = format!("kcare-tuf-file-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("timestamp.json");
+        let mut times = Vec::new();
+        for content in ["a", "b", "c"] {
+            write(&path, content.as_bytes()).unwrap();
+            let time = path.metadata().unwrap().modified().unwrap();
+            times.push(time.duration_since(UNIX_EPOCH).unwrap().as_secs());
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(times.is_sorted_by(|a, b| a < b), "{times:?}");
+    }
 }

@@ -27,11 +27,8 @@ pub fn run(system: &System) -> Result<Answer> {
         .forget()
         .map_err(|refusal| explain_take_back("cannot forget", &refusal, &before))?;
     let state = State::gather(system)?;
-    Ok(Answer {
-        text: render(&before),
-        state,
-        exit_code: 0,
-    })
+    let text = render(&before);
+    Ok(Answer::new(state, text, 0))
 }
 
 fn render(before: &State) -> String {

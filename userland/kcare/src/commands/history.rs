@@ -5,26 +5,31 @@
 use clap::Args;
 
 use crate::error::Result;
-use crate::state::{Event, State};
-use crate::{text, Answer, System};
+use crate::state::{not_loaded, Event, State};
+use crate::{journal, text, Answer, System};
 
 /// The command's option.
 #[derive(Args)]
 #[group(skip)]
 pub struct History {
-    /// List what has been applied, taken back and refused since the kcare module was loaded
+    /// List what has been applied, taken back and refused: since the kcare module was loaded, and by this program in
+    /// earlier boots
     #[arg(long, group = "command")]
     pub history: bool,
 }
 
 /// Asks the kernel.
 pub fn run(system: &System) -> Result<Answer> {
-    let state = State::with_history(system)?;
-    Ok(Answer {
-        text: render(state.history.as_deref().unwrap_or_default()),
-        state,
-        exit_code: 0,
-    })
+    let mut state = State::gather(system)?;
+    let earlier = journal::of_other_boots(system).into_iter();
+    let mut events: Vec<Event> = earlier.map(|line| line.event).collect();
+    if state.module.is_none() && events.is_empty() {
+        return Err(not_loaded());
+    }
+    events.append(state.history.get_or_insert_default());
+    state.history = Some(events);
+    let text = render(state.history.as_deref().unwrap_or_default());
+    Ok(Answer::new(state, text, 0))
 }
 
 /// One line for each event, the oldest first.

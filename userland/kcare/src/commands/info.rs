@@ -5,6 +5,7 @@
 use clap::Args;
 
 use crate::error::Result;
+use crate::guard::Guard;
 use crate::state::State;
 use crate::{text, Answer, System};
 
@@ -21,11 +22,26 @@ pub struct Info {
 pub fn run(system: &System) -> Result<Answer> {
     let mut state = State::gather(system)?;
     state.history = None;
-    Ok(Answer {
-        text: render(&state),
-        exit_code: super::status::exit_code(&state),
-        state,
-    })
+    let mut held = Guard::read(system)
+        .map(|guard| guard.held_of(&state.kernel.hash()))
+        .unwrap_or_default();
+    held.sort_unstable();
+    let text = render(&state) + &held.into_iter().map(held_line).collect::<String>();
+    let exit_code = exit_code(&state);
+    Ok(Answer::new(state, text, exit_code))
+}
+
+/// 0 only if a patch is live.
+fn exit_code(state: &State) -> u8 {
+    match (&state.patch, &state.module) {
+        (Some(_), _) => 0,
+        (None, Some(_)) => 1,
+        (None, None) => 3,
+    }
+}
+
+fn held_line(level: u32) -> String {
+    format!("kpatch-held: level {level} was live when this machine went down, and is not applied by itself\n")
 }
 
 /// The trade's four lines.

@@ -24,11 +24,8 @@ pub struct PatchInfo {
 pub fn run(system: &System) -> Result<Answer> {
     let mut state = State::gather(system)?;
     state.history = None;
-    Ok(Answer {
-        text: render(&state, &os::name(&system.root)),
-        exit_code: 0,
-        state,
-    })
+    let text = render(&state, &os::name(&system.root));
+    Ok(Answer::new(state, text, 0))
 }
 
 /// What the trade's tools look through for the ids of fixes: a head, and a paragraph for each fix.

@@ -50,15 +50,12 @@ pub fn run(system: &System, push: &Push) -> Result<Answer> {
         .apply(&payload, flags)
         .map_err(|refusal| explain_apply(&refusal, path, &payload, &before))?;
     let state = State::gather(system)?;
-    Ok(Answer {
-        text: if push.dry_run {
-            format!("The patch can be applied; nothing has changed\n{said}\n")
-        } else {
-            render(&before, &state)
-        },
-        state,
-        exit_code: 0,
-    })
+    let text = if push.dry_run {
+        format!("The patch can be applied; nothing has changed\n{said}\n")
+    } else {
+        render(&before, &state)
+    };
+    Ok(Answer::new(state, text, 0))
 }
 
 /// Not a word of safety behind a downgrade: the level that was left may have closed a hole.

@@ -8,7 +8,7 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::explain::explain_take_back;
 use crate::state::State;
-use crate::{Answer, System};
+use crate::{apply, Answer, System};
 
 /// The command's option.
 #[derive(Args)]
@@ -27,11 +27,9 @@ pub fn run(system: &System, flags: u32) -> Result<Answer> {
         .rollback(flags)
         .map_err(|refusal| explain_take_back("cannot roll back", &refusal, &before))?;
     let state = State::gather(system)?;
-    Ok(Answer {
-        text: render(&before, &state),
-        state,
-        exit_code: 0,
-    })
+    apply::taken_back(system, "rollback", before.level(), state.level());
+    let text = render(&before, &state);
+    Ok(Answer::new(state, text, 0))
 }
 
 /// Not a word of safety: the level that was left may have closed a hole that this one does not.

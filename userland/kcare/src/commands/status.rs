@@ -5,6 +5,7 @@
 use clap::Args;
 
 use crate::error::Result;
+use crate::service::Service;
 use crate::state::{PatchedModule, State};
 use crate::{text, Answer, System};
 
@@ -21,25 +22,42 @@ pub struct Status {
 pub fn run(system: &System) -> Result<Answer> {
     let mut state = State::gather(system)?;
     state.history = None;
-    Ok(Answer {
-        text: render(&state),
-        exit_code: exit_code(&state),
-        state,
-    })
+    state.service = Some(Service::gather(system, &state)?);
+    let text = render(&state);
+    let exit_code = exit_code(&state);
+    Ok(Answer::new(state, text, exit_code))
 }
 
-/// Of the commands that tell whether something is applied.
-pub(super) fn exit_code(state: &State) -> u8 {
+/// The trade's answers: 0 up to date, 1 nothing applied, 2 a newer level is known, 3 nothing can be applied.
+fn exit_code(state: &State) -> u8 {
+    let to_come = |service: &Service| service.to_come(state.level()).is_some();
+    let unsupported = |service: &Service| service.unsupported;
     match (&state.patch, &state.module) {
+        (Some(_), _) if state.service.as_ref().is_some_and(to_come) => 2,
         (Some(_), _) => 0,
+        (None, Some(_)) if state.service.as_ref().is_some_and(unsupported) => 3,
         (None, Some(_)) => 1,
         (None, None) => 3,
     }
 }
 
 fn render(state: &State) -> String {
+    let unknown = Service::default();
+    let service = state.service.as_ref().unwrap_or(&unknown);
     let verdict = match (&state.patch, &state.module) {
-        (Some(patch), _) => format!("Protected: patch level {} is applied", patch.level),
+        (Some(patch), _) => match service.to_come(patch.level) {
+            Some(newer) => format!(
+                "Protected: patch level {} is applied, and patch level {newer} is not yet",
+                patch.level
+            ),
+            None => format!("Protected: patch level {} is applied", patch.level),
+        },
+        (None, _) if service.container => {
+            "Not known: this is a container, and the kernel is its host's".to_owned()
+        }
+        (None, Some(_)) if service.unsupported => {
+            "Not protected: the vendor does not support this kernel".to_owned()
+        }
         (None, Some(_)) => "Not protected: no patch is applied".to_owned(),
         (None, None) => "Not protected: the kcare module is not loaded".to_owned(),
     };
@@ -90,12 +108,68 @@ fn render(state: &State) -> String {
             lines.push(format!("  failures   {}, see `dmesg`", module.failures));
         }
     }
-    match (&state.patch, &state.module) {
-        (Some(_), _) => {}
-        (None, Some(_)) => lines.push("Hint: apply a payload with `kcare-push FILE`.".to_owned()),
-        (None, None) => lines.push("Hint: load it with `modprobe kcare`.".to_owned()),
-    }
+    lines.extend(known(state, service));
+    lines.push(match hint(state, service) {
+        Some(hint) => format!("Hint: {hint}"),
+        None => return lines.join("\n") + "\n",
+    });
     lines.join("\n") + "\n"
+}
+
+/// What is known of updates and is not as usual.
+fn known(state: &State, service: &Service) -> Vec<String> {
+    let mut lines = Vec::new();
+    for level in &service.held {
+        lines.push(format!(
+            "  held       patch level {level} was live when this machine went down, and is not applied by itself"
+        ));
+    }
+    if let Some(level) = service.sticky {
+        lines.push(format!(
+            "  sticky     no patch level above {level} is taken (STICKY_PATCH)"
+        ));
+    }
+    if let (Some(newest), Some(patch)) = (service.newest, &state.patch) {
+        if newest < patch.level {
+            lines.push(format!(
+                "  withdrawn  the vendor's newest is patch level {newest}"
+            ));
+        }
+    }
+    if let Some(day) = &service.covered_until {
+        lines.push(format!("  covered    until {day}"));
+    }
+    if !service.channel.is_empty() {
+        lines.push(format!("  channel    {}", service.channel));
+    }
+    if service.auto_update == Some(false) {
+        lines.push("  updates    are not automatic (AUTO_UPDATE)".to_owned());
+    }
+    if service.stopped {
+        lines.push("  stopped    by kcare.mode= on the kernel's command line".to_owned());
+    }
+    lines
+}
+
+/// The next step, if there is one.
+fn hint(state: &State, service: &Service) -> Option<&'static str> {
+    match (&state.patch, &state.module) {
+        _ if service.container => Some("install kcare on the host."),
+        (None, None) => {
+            Some("load it with `modprobe kcare`; `kcarectl --doctor` tells what is in the way.")
+        }
+        _ if service.unsupported => Some("boot a kernel that the vendor supports."),
+        (Some(patch), _) if service.to_come(patch.level).is_some() => {
+            Some("apply it with `kcarectl --update`.")
+        }
+        (Some(_), _) => None,
+        (None, Some(_)) if !service.held.is_empty() => {
+            Some("apply a held patch level all the same with `kcarectl --update --force`.")
+        }
+        (None, Some(_)) => {
+            Some("get one with `kcarectl --update`, or apply a payload with `kcare-push FILE`.")
+        }
+    }
 }
 
 #[cfg(test)]
@@ -123,6 +197,63 @@ mod tests {
         let patch = state.patch.as_mut().unwrap();
         patch.modules = vec![module("ext4", true), module("xfs", false)];
         assert!(render(&state).contains("\n  modules    ext4, xfs (not loaded)\n"));
+    }
+
+    #[test]
+    fn what_is_known_of_updates() {
+        let mut state = fixtures::applied();
+        let service = Service {
+            newest: Some(10),
+            allowed: Some(10),
+            ..Service::default()
+        };
+        state.service = Some(service.clone());
+        assert_eq!(exit_code(&state), 2);
+        assert!(render(&state)
+            .starts_with("Protected: patch level 9 is applied, and patch level 10 is not yet\n"));
+        // It crashed the machine, or the settings do not want it.
+        state.service = Some(Service {
+            allowed: Some(9),
+            held: vec![10],
+            sticky: Some(9),
+            ..service.clone()
+        });
+        assert_eq!(exit_code(&state), 0);
+        let text = render(&state);
+        assert!(
+            text.contains("  held       patch level 10 was live"),
+            "{text}"
+        );
+        assert!(
+            text.contains("  sticky     no patch level above 9"),
+            "{text}"
+        );
+        // The server has less than is live.
+        state.service = Some(Service {
+            newest: Some(8),
+            allowed: Some(8),
+            ..service
+        });
+        assert_eq!(exit_code(&state), 0);
+        assert!(render(&state).contains("  withdrawn  the vendor's newest is patch level 8\n"));
+    }
+
+    #[test]
+    fn unsupported_and_in_a_container() {
+        let mut state = fixtures::nothing();
+        state.service = Some(Service {
+            unsupported: true,
+            ..Service::default()
+        });
+        assert_eq!(exit_code(&state), 3);
+        assert!(render(&state).starts_with("Not protected: the vendor does not support"));
+        let mut state = fixtures::not_loaded();
+        state.service = Some(Service {
+            container: true,
+            ..Service::default()
+        });
+        assert_eq!(exit_code(&state), 3);
+        assert!(render(&state).ends_with("Hint: install kcare on the host.\n"));
     }
 
     #[test]

@@ -26,11 +26,10 @@ pub fn run(system: &System) -> Result<Answer> {
     let mut state = State::gather(system)?;
     state.history = None;
     match state.effective_version() {
-        Some(version) => Ok(Answer {
-            text: format!("{version}\n"),
-            state,
-            exit_code: 0,
-        }),
+        Some(version) => {
+            let text = format!("{version}\n");
+            Ok(Answer::new(state, text, 0))
+        }
         None => Err(
             Error::config("the running kernel does not tell the version of its package.")
                 .detail(format!("it is {}", state.kernel.version))

@@ -8,7 +8,7 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::explain::explain_take_back;
 use crate::state::State;
-use crate::{Answer, System};
+use crate::{apply, Answer, System};
 
 /// The command's option.
 #[derive(Args)]
@@ -27,10 +27,7 @@ pub fn run(system: &System, flags: u32) -> Result<Answer> {
         .unload(flags)
         .map_err(|refusal| explain_take_back("cannot unload", &refusal, &before))?;
     let state = State::gather(system)?;
+    apply::taken_back(system, "unload", before.level(), state.level());
     let text = "KernelCare protection disabled, kernel might not be safe\n".to_owned();
-    Ok(Answer {
-        state,
-        text,
-        exit_code: 0,
-    })
+    Ok(Answer::new(state, text, 0))
 }

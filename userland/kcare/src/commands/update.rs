@@ -1,29 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `kcarectl --update`, `--auto-update` and `--check`: the server's newest level becomes the live one.
+//! `kcarectl --update`, `--auto-update`, `--check` and `--latest-patch-info`: what the server has is asked for, and
+//! becomes the live level.
 
 use clap::Args;
-use kcare_payload::uapi::APPLY_DRY_RUN;
-use kcare_tuf::level::{is_channel, payload_name, Record};
-use kcare_tuf::time::Time;
+use kcare_tuf::level::{info_fix, info_head, is_channel, Record};
 
+use crate::apply::{self, Applied};
+use crate::boot::Mode;
 use crate::cache::Cache;
-use crate::config::{Config, Sticky};
-use crate::device::Device;
-use crate::error::{Error, Kind, Result};
-use crate::explain::explain_apply;
+use crate::config::{Config, Policy, Sticky};
+use crate::error::{Error, Result};
 use crate::guard::Guard;
-use crate::offer::Offer;
+use crate::host;
+use crate::lock::Lock;
+use crate::offer::{Offer, Place};
 use crate::server::Server;
 use crate::state::State;
-use crate::{Answer, System};
+use crate::{os, text, Answer, System};
 
 /// The commands' options.
 #[derive(Args)]
 #[group(skip)]
 pub struct Update {
     /// Download the newest patch level for this kernel and apply it
-    #[arg(short, long, group = "command")]
+    #[arg(short, long, visible_alias = "smart-update", group = "command")]
     pub update: bool,
 
     /// The same, for timers: nothing is done where AUTO_UPDATE is off
@@ -38,10 +39,6 @@ pub struct Update {
     #[arg(long, group = "command")]
     pub latest_patch_info: bool,
 
-    /// Apply the last good patch level without asking the server, as at boot
-    #[arg(long, group = "command")]
-    pub apply_cached: bool,
-
     /// With --update: take this patch level and none above it
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u32).range(1..))]
     pub level: Option<u32>,
@@ -54,7 +51,7 @@ pub struct Update {
     #[arg(long)]
     pub dry_run: bool,
 
-    /// With --update: say nothing but errors
+    /// Say nothing but errors
     #[arg(short, long)]
     pub quiet: bool,
 }
@@ -62,11 +59,11 @@ pub struct Update {
 impl Update {
     /// Whether one of the commands was asked for.
     pub fn asked(&self) -> bool {
-        self.update || self.auto_update || self.check || self.latest_patch_info || self.apply_cached
+        self.update || self.auto_update || self.check || self.latest_patch_info
     }
 
     /// The settings, and what the command line has in place of them.
-    fn config(&self, system: &System) -> Result<Config> {
+    pub fn config(&self, system: &System) -> Result<Config> {
         let mut config = Config::read(&system.root)?;
         if let Some(prefix) = &self.prefix {
             if !is_channel(prefix) {
@@ -89,55 +86,46 @@ impl Update {
 /// The server, the disk or the kernel is at fault, and the kind says which; the kernel is as before then.
 pub fn run(system: &System, update: &Update, force: bool) -> Result<Answer> {
     let config = update.config(system)?;
-    if update.auto_update && !config.auto_update {
-        let text = "Updates are off (AUTO_UPDATE)\n";
-        return answer(system, update, text.to_owned(), 0);
+    let looks = update.check || update.latest_patch_info;
+    if update.auto_update {
+        if let Some(text) = idle(system, &config, true) {
+            return Answer::now(system, text, 0);
+        }
+    } else if !looks && !update.dry_run && !force {
+        Mode::read(&system.root).allow(true)?;
     }
-    if update.apply_cached {
-        return apply_cached(system, update, &config);
+    if !looks {
+        host::load_module(system)?;
     }
+    let _lock = match looks {
+        // An ordinary user can look, and leaves nothing behind.
+        true => Lock::take(&system.root.join(apply::STATE)).ok(),
+        false => Some(Lock::take(&system.root.join(apply::STATE))?),
+    };
     let state = State::gather(system)?;
     let server = Server::new(&config)?;
-    let offer = Offer::fetch(system, &config, &server, &state.kernel)?;
+    let place = Place::of_root(system, &config, &state.kernel);
+    let offer = Offer::fetch(system, &place, &config, &server, &state.kernel)?;
+    offer.check_clock()?;
     let mut guard = Guard::read(system)?;
-    if !update.check && !update.latest_patch_info && !update.dry_run {
-        guard.settle(system, config.crash_window, Time::now().unix_seconds())?;
-    }
     let held = match force {
         true => Vec::new(),
         false => guard.held_of(&state.kernel.hash()),
     };
-    let best = offer.best(&config, &held, Time::now());
+    let best = offer.allowed(&config, &held).next();
     if update.check {
-        return check(system, update, &state, best, &held);
+        return check(system, &state, best, &held);
     }
     if update.latest_patch_info {
-        let Some(best) = best else {
-            return answer(
-                system,
-                update,
-                "There is no patch level for this kernel\n".to_owned(),
-                0,
-            );
-        };
-        let fixes = offer.fixes(&server, best)?;
-        let line = |fix: &kcare_tuf::level::Fix| {
-            let id = fix.id.as_deref().unwrap_or("N/A");
-            format!(
-                "kpatch-name: {}\nkpatch-cve: {id}\nkpatch-level: {}\n\n",
-                fix.title, fix.since
-            )
-        };
-        let text: String = fixes.fixes.iter().map(line).collect();
-        let text = format!(
-            "kpatch-level: {}\nuname: {}\n\n{text}",
-            best.level, best.effective
-        );
-        return answer(system, update, text, 0);
+        return latest(system, &state, &offer, &server, best);
     }
-    let live = state.patch.as_ref().map_or(0, |patch| patch.level);
+    let live = state.level();
     let Some(best) = best.filter(|best| best.level > live) else {
-        return answer(system, update, nothing_new(live, &offer, &held), 0);
+        if !update.dry_run {
+            guard.remember(system)?;
+            apply::settle(system, &config, &mut guard)?;
+        }
+        return Answer::now(system, nothing_new(live, &offer, &held), 0);
     };
 
     let mut text = "Downloading updates\n".to_owned();
@@ -147,63 +135,92 @@ pub fn run(system: &System, update: &Update, force: bool) -> Result<Answer> {
         .filter(|bytes| offer.is_payload(best, bytes))
     {
         Some(payload) => payload,
-        None => {
-            let payload = offer.payload(&server, best)?;
-            if !update.dry_run {
-                cache.write(best.level, &payload)?;
-            }
-            payload
-        }
+        None => offer.payload(&server, best)?,
     };
-    text += &apply(system, best, &payload, guard, &state, update.dry_run)?;
     if update.dry_run {
-        for fix in offer
-            .fixes(&server, best)?
-            .fixes
-            .iter()
-            .filter(|fix| fix.since > live)
-        {
+        text += &apply::dry_run(system, best, &payload, &state)?;
+        let fixes = offer.fixes(&server, best)?.fixes;
+        for fix in fixes.iter().filter(|fix| fix.since > live) {
             text += &format!("  {}  {}\n", fix.id.as_deref().unwrap_or("-"), fix.title);
         }
-    } else {
-        cache.prune(config.keep);
+        return Answer::now(system, text, 0);
     }
-    answer(system, update, text, 0)
+    cache.write(best.level, &payload)?;
+    let Applied { level } = apply::push(system, best, &payload, &mut guard, &state)?;
+    cache.prune(config.keep, level);
+    text += &format!("Patch Level {level} applied\n{}", verdict(&offer, level));
+    Answer::now(system, text, 0)
+}
+
+/// Why the timer's command does nothing, if it should not.
+pub(super) fn idle(system: &System, config: &Config, applies: bool) -> Option<String> {
+    if !config.auto_update {
+        return Some("Updates are off (AUTO_UPDATE)\n".to_owned());
+    }
+    if let Some(text) = Mode::read(&system.root).stops(applies) {
+        return Some(text.to_owned());
+    }
+    let boot = || text::uptime(&system.root).is_some_and(|seconds| seconds < BOOT);
+    match config.policy {
+        Policy::Local => Some("The server is not asked (UPDATE_POLICY=LOCAL)\n".to_owned()),
+        Policy::LocalFirst if boot() => Some(
+            "The server is not asked so soon after the boot (UPDATE_POLICY=LOCAL_FIRST)\n"
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}
+
+/// So long after it, in seconds, a run of the timer belongs to the boot.
+const BOOT: u64 = 3600;
+
+/// What is said behind a level that is live: never that the kernel is safe when the vendor has stopped looking.
+pub(super) fn verdict(offer: &Offer, level: u32) -> String {
+    let end = offer.coverage();
+    match end {
+        Some(day) if offer.is_over(day) => format!(
+            "Patch levels for this kernel have ended on {day}: it gets no more fixes (level {level} is the last)\n\
+             Hint: boot a newer kernel.\n"
+        ),
+        _ => "Kernel is safe\n".to_owned(),
+    }
 }
 
 /// Why nothing is done. What is live stays, whatever the server has.
 fn nothing_new(live: u32, offer: &Offer, held: &[u32]) -> String {
     let highest = offer.levels.last().map_or(0, |level| level.level);
-    let mut text = String::new();
-    if let Some(level) = held.iter().filter(|level| **level > live).max() {
-        text += &format!(
-            "Patch level {level} was live when this machine went down, and is not applied again by itself\n\
-             Hint: apply it all the same with `kcarectl --update --force`.\n"
-        );
-    }
-    text + &match (live, highest) {
+    let mut text = held_text(live, held);
+    text += &match (live, highest) {
         (0, 0) => "There is no patch level for this kernel\n".to_owned(),
         (0, _) => "No patch level is taken: the settings or a hold leave none\n".to_owned(),
         (live, highest) if live > highest => format!(
             "Patch Level {live} is applied, and the vendor has withdrawn it\n\
              Hint: go back with `kcarectl --rollback` or `kcarectl --unload`.\n"
         ),
-        (live, _) => format!("Patch Level {live} is applied already\nKernel is safe\n"),
+        (live, _) => format!(
+            "Patch Level {live} is applied already\n{}",
+            verdict(offer, live)
+        ),
+    };
+    text
+}
+
+/// What is said of a level that is held, and would be applied otherwise.
+pub(super) fn held_text(live: u32, held: &[u32]) -> String {
+    match held.iter().filter(|level| **level > live).max() {
+        Some(level) => format!(
+            "Patch level {level} was live when this machine went down, and is not applied again by itself\n\
+             Hint: apply it all the same with `kcarectl --update --force`.\n"
+        ),
+        None => String::new(),
     }
 }
 
-fn check(
-    system: &System,
-    update: &Update,
-    state: &State,
-    best: Option<&Record>,
-    held: &[u32],
-) -> Result<Answer> {
-    let live = state.patch.as_ref().map_or(0, |patch| patch.level);
-    match best.filter(|best| best.level > live) {
+fn check(system: &System, state: &State, best: Option<&Record>, held: &[u32]) -> Result<Answer> {
+    match best.filter(|best| best.level > state.level()) {
         Some(best) => {
             let text = format!("New patch level detected: {}\n", best.level);
-            answer(system, update, text, 0)
+            Answer::now(system, text, 0)
         }
         None => {
             let mut text = "No new patch level\n".to_owned();
@@ -212,100 +229,39 @@ fn check(
                     "Patch level {level} is held: it was live when this machine went down\n"
                 );
             }
-            answer(system, update, text, 1)
+            Answer::now(system, text, 1)
         }
     }
 }
 
-/// Gives a payload to the kernel; it is on trial from before that on.
-fn apply(
+fn latest(
     system: &System,
-    level: &Record,
-    payload: &[u8],
-    mut guard: Guard,
-    before: &State,
-    dry_run: bool,
-) -> Result<String> {
-    let device = Device::open(&system.device)?;
-    let name = std::path::PathBuf::from(payload_name(level.level));
-    if dry_run {
-        let said = device
-            .apply(payload, APPLY_DRY_RUN)
-            .map_err(|refusal| explain_apply(&refusal, &name, payload, before))?;
-        return Ok(format!(
-            "Patch level {} can be applied; nothing has changed\n{said}\n",
-            level.level
-        ));
-    }
-    guard.begin(
-        system,
-        &level.kernel,
-        level.level,
-        Time::now().unix_seconds(),
-    )?;
-    if let Err(refusal) = device.apply(payload, 0) {
-        // Nothing was pushed: the level is not to blame for what comes.
-        guard.clear(system)?;
-        return Err(explain_apply(&refusal, &name, payload, before));
-    }
-    Ok(format!(
-        "Patch Level {} applied\nKernel is safe\n",
-        level.level
-    ))
-}
-
-/// Applies the highest level of the cache that the last metadata offer.
-fn apply_cached(system: &System, update: &Update, config: &Config) -> Result<Answer> {
-    let state = State::gather(system)?;
-    let live = state.patch.as_ref().map_or(0, |patch| patch.level);
-    let offer = Offer::stored(system, config, &state.kernel)?;
-    let guard = Guard::read(system)?;
-    // What was found to be held is remembered before anything else is tried.
-    guard.write(system)?;
-    let hash = state.kernel.hash();
-    let held = guard.held_of(&hash);
-    let cache = Cache::new(system, &hash);
-    let found = offer.levels.iter().rev().find_map(|level| {
-        let wanted =
-            config.allows(level.level) && level.level > live && !held.contains(&level.level);
-        let payload = wanted.then(|| cache.read(level.level)).flatten()?;
-        offer
-            .is_payload(level, &payload)
-            .then_some((level, payload))
-    });
-    match found {
-        Some((level, payload)) => {
-            let text = apply(system, level, &payload, guard, &state, false)?;
-            answer(system, update, text, 0)
-        }
-        None if live > 0 => answer(
+    state: &State,
+    offer: &Offer,
+    server: &Server,
+    best: Option<&Record>,
+) -> Result<Answer> {
+    let Some(best) = best else {
+        return Answer::now(
             system,
-            update,
-            format!("Patch Level {live} is applied already\n"),
+            "There is no patch level for this kernel\n".to_owned(),
             0,
-        ),
-        None => {
-            let error = Error::new(
-                Kind::Config,
-                "the cache has no patch level for this kernel.",
-            );
-            Err(match held.last() {
-                Some(level) => error.detail(format!(
-                    "patch level {level} is held: it was live when this machine went down"
-                )),
-                None => error,
-            }
-            .hint("get one with `kcarectl --update`."))
-        }
+        );
+    };
+    let base = state.kernel.package_version();
+    let base = base.unwrap_or(&state.kernel.release);
+    let time = best.published.replace('T', " ");
+    let fixes = offer.fixes(server, best)?;
+    let document = serde_json::json!({ "published": best.published, "fixes": fixes });
+    let mut text = info_head(
+        &os::name(&system.root),
+        base,
+        time.trim_end_matches('Z'),
+        &best.effective,
+    );
+    text += &format!("kpatch-level: {}\n", best.level);
+    for fix in &fixes.fixes {
+        text += &info_fix(fix.id.as_deref(), &fix.title, &best.effective);
     }
-}
-
-fn answer(system: &System, update: &Update, text: String, exit_code: u8) -> Result<Answer> {
-    let mut state = State::gather(system)?;
-    state.history = None;
-    Ok(Answer {
-        state,
-        text: if update.quiet { String::new() } else { text },
-        exit_code,
-    })
+    Ok(Answer::now(system, text, 0)?.with_document(document))
 }

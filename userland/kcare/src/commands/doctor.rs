@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `kcarectl --doctor`: why a kernel is not patched, from one thing to the next that an update needs.
+
+use std::os::unix::fs::MetadataExt;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::boot::Mode;
+use crate::config::{Config, SETTINGS};
+use crate::error::{Error, Result};
+use crate::guard::Guard;
+use crate::host::{self, Lockdown};
+use crate::offer::{Offer, Place};
+use crate::server::Server;
+use crate::service::Service;
+use crate::state::State;
+use crate::{apply, Answer, System};
+
+/// The command's option.
+#[derive(Args)]
+#[group(skip)]
+pub struct Doctor {
+    /// Check everything that an update needs, the server too, and say what to do about what is wrong
+    #[arg(long, group = "command")]
+    pub doctor: bool,
+}
+
+/// How a thing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Health {
+    Fine,
+    /// It works, and somebody may want to know.
+    Note,
+    Wrong,
+}
+
+/// What was found.
+#[derive(Debug, Serialize)]
+struct Finding {
+    health: Health,
+    about: &'static str,
+    text: String,
+    hint: Option<String>,
+}
+
+fn fine(about: &'static str, text: impl Into<String>) -> Finding {
+    Finding {
+        health: Health::Fine,
+        about,
+        text: text.into(),
+        hint: None,
+    }
+}
+
+fn note(about: &'static str, text: impl Into<String>, hint: &str) -> Finding {
+    Finding {
+        health: Health::Note,
+        hint: Some(hint.to_owned()).filter(|hint| !hint.is_empty()),
+        ..fine(about, text)
+    }
+}
+
+fn wrong(about: &'static str, error: &Error) -> Finding {
+    let failure = crate::error::Failure::from(error);
+    let mut text = failure.message.trim_end_matches('.').to_owned();
+    for line in failure.details.iter().chain(&failure.causes) {
+        text += &format!("; {line}");
+    }
+    Finding {
+        health: Health::Wrong,
+        hint: failure.hints.first().cloned(),
+        ..fine(about, text)
+    }
+}
+
+/// Looks at everything.
+///
+/// # Errors
+///
+/// Those of [`State::gather`].
+pub fn run(system: &System) -> Result<Answer> {
+    let mut state = State::gather(system)?;
+    state.history = None;
+    let mut findings = vec![kernel(&state)];
+    findings.push(module(system, &state));
+    let config = match Config::read(&system.root) {
+        Ok(config) => {
+            findings.push(settings(&config));
+            Some(config)
+        }
+        Err(error) => {
+            findings.push(wrong("settings", &error));
+            None
+        }
+    };
+    if let Some(config) = &config {
+        findings.push(server(system, config, &state));
+    }
+    findings.push(folder(system));
+    findings.push(timer(system));
+    findings.extend(level(system, &state));
+    state.service = Service::gather(system, &state).ok();
+    let is_wrong = findings.iter().any(|f| f.health == Health::Wrong);
+    let text = findings.iter().map(render).collect();
+    let exit_code = u8::from(is_wrong);
+    let document = serde_json::json!({ "findings": findings, "state": state });
+    Ok(Answer::new(state, text, exit_code).with_document(document))
+}
+
+fn kernel(state: &State) -> Finding {
+    let text = format!(
+        "{}, {} on a server",
+        state.kernel.release,
+        state.kernel.hash()
+    );
+    fine("kernel", text)
+}
+
+fn module(system: &System, state: &State) -> Finding {
+    if state.module.is_some() {
+        return fine("module", "kcare is loaded");
+    }
+    if host::is_container(&system.root) {
+        return wrong("module", &host::in_container());
+    }
+    let release = &state.kernel.release;
+    let there = [
+        "updates/kcare.ko",
+        "updates/dkms/kcare.ko",
+        "extra/kcare.ko",
+    ]
+    .iter()
+    .any(|place| {
+        let below = format!("lib/modules/{release}/{place}");
+        [below.clone(), below.clone() + ".xz", below + ".zst"]
+            .iter()
+            .any(|path| system.root.join(path).exists())
+    });
+    if !there {
+        return wrong(
+            "module",
+            &Error::config(format!("there is no kcare module for kernel {release}.")).hint(
+                "install the vendor's module for this kernel, or boot a kernel that has one.",
+            ),
+        );
+    }
+    let error = Error::config("the kcare module is not loaded.");
+    wrong(
+        "module",
+        &match Lockdown::read(&system.root) {
+            Lockdown { locked: true, .. } => error
+                .detail("the kernel is locked down, as with Secure Boot, and takes only modules whose key it knows")
+                .hint("load it with `modprobe kcare`; if its key is rejected, enroll the vendor's certificate with \
+                       `mokutil --import CERT.der`, and reboot once."),
+            Lockdown { signed_only: true, .. } => error
+                .detail("the kernel takes only modules whose key it knows (module.sig_enforce)")
+                .hint("load it with `modprobe kcare`."),
+            _ => error.hint("load it with `modprobe kcare`."),
+        },
+    )
+}
+
+fn settings(config: &Config) -> Finding {
+    let Some(file) = &config.file else {
+        return note(
+            "settings",
+            "there are none",
+            "write `PATCH_SERVER=https://…` to /etc/sysconfig/kcare/kcare.conf.",
+        );
+    };
+    let file = file.display();
+    if let Some((line, name)) = config.unknown.first() {
+        let known: Vec<&str> = SETTINGS.iter().map(|(name, _)| *name).collect();
+        return note(
+            "settings",
+            format!("{file}: {name} in line {line} is not known, and does nothing"),
+            &format!("known are {}.", known.join(", ")),
+        );
+    }
+    match config.auto_update {
+        true => fine("settings", format!("{file}")),
+        false => note("settings", format!("{file}: AUTO_UPDATE is off"), ""),
+    }
+}
+
+fn server(system: &System, config: &Config, state: &State) -> Finding {
+    let place = Place::of_root(system, config, &state.kernel);
+    let asked = Server::new(config).and_then(|server| {
+        let offer = Offer::fetch(system, &place, config, &server, &state.kernel)?;
+        offer.check_clock()?;
+        Ok(offer)
+    });
+    match asked {
+        Ok(offer) => {
+            let newest = offer.levels.last().map_or(0, |level| level.level);
+            let text = format!("it answers, and its newest patch level is {newest}");
+            match offer.coverage() {
+                Some(day) if offer.is_over(day) => note(
+                    "server",
+                    format!("{text}; patch levels for this kernel have ended on {day}"),
+                    "boot a newer kernel.",
+                ),
+                _ => fine("server", text),
+            }
+        }
+        Err(error) => wrong("server", &error),
+    }
+}
+
+/// Who else can write to root's folder can make it go back to an older level.
+fn folder(system: &System) -> Finding {
+    let path = system.root.join(apply::STATE);
+    let Ok(meta) = std::fs::metadata(&path) else {
+        return note(
+            "state",
+            format!("{} is not there yet", path.display()),
+            "it comes with the first `kcarectl --update`.",
+        );
+    };
+    let others = meta.mode() & 0o022 != 0;
+    if meta.uid() == 0 && !others {
+        return fine("state", format!("{} is root's", path.display()));
+    }
+    wrong(
+        "state",
+        &Error::config(format!("others than root can write to {}.", path.display()))
+            .hint(format!("`chown root: {0}; chmod 755 {0}`.", path.display())),
+    )
+}
+
+fn timer(system: &System) -> Finding {
+    let at = |place: &str| system.root.join(place);
+    let wanted = "timers.target.wants/kcare-fetch.timer";
+    let linked = |folder: &str| std::fs::symlink_metadata(at(folder).join(wanted)).is_ok();
+    if at("run/systemd/system").exists() {
+        return match linked("etc/systemd/system") || linked("usr/lib/systemd/system") {
+            true => fine(
+                "timer",
+                "kcare-fetch.timer asks the server every four hours",
+            ),
+            false => note(
+                "timer",
+                "nothing asks the server by itself",
+                "`systemctl enable --now kcare-fetch.timer`.",
+            ),
+        };
+    }
+    match at("etc/cron.d/kcare-cron").exists() {
+        true => fine("timer", "cron asks the server every four hours"),
+        false => note(
+            "timer",
+            "nothing asks the server by itself",
+            "install /etc/cron.d/kcare-cron.",
+        ),
+    }
+}
+
+fn level(system: &System, state: &State) -> Vec<Finding> {
+    let mut findings = vec![match state.level() {
+        0 => note("level", "no patch is applied", ""),
+        level => fine("level", format!("patch level {level} is applied")),
+    }];
+    if Mode::read(&system.root) != Mode::Normal {
+        findings.push(note(
+            "level",
+            "kcare.mode= on the kernel's command line stops updates",
+            "boot without it.",
+        ));
+    }
+    match Guard::read(system) {
+        Ok(guard) => {
+            for level in guard.held_of(&state.kernel.hash()) {
+                findings.push(note(
+                    "level",
+                    format!("patch level {level} is held: it was live when this machine went down"),
+                    "see `journalctl -k -b -1` and /var/lib/systemd/pstore; apply it all the same with `kcarectl --update --force`.",
+                ));
+            }
+        }
+        Err(error) => findings.push(wrong("level", &error)),
+    }
+    findings
+}
+
+fn render(finding: &Finding) -> String {
+    let health = match finding.health {
+        Health::Fine => "ok",
+        Health::Note => "note",
+        Health::Wrong => "WRONG",
+    };
+    let mut text = format!("{health:<5}  {:<8}  {}\n", finding.about, finding.text);
+    if let Some(hint) = &finding.hint {
+        text += &format!("       Hint: {hint}\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    fn system(root: &Path) -> System {
+        System {
+            root: root.to_owned(),
+            device: root.join("missing"),
+        }
+    }
+
+    #[test]
+    fn a_folder_of_others_is_wrong() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        let system = system(root.path());
+        assert_eq!(folder(&system).health, Health::Note);
+        let path = root.path().join(apply::STATE);
+        fs::create_dir_all(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(folder(&system).health, Health::Wrong);
+    }
+
+    #[test]
+    fn the_timer() {
+        let root = tempfile::tempdir().unwrap();
+        let system = system(root.path());
+        assert_eq!(timer(&system).health, Health::Note);
+        fs::create_dir_all(root.path().join("run/systemd/system")).unwrap();
+        assert_eq!(timer(&system).health, Health::Note);
+        let wants = root.path().join("etc/systemd/system/timers.target.wants");
+        fs::create_dir_all(&wants).unwrap();
+        std::os::unix::fs::symlink("/nowhere", wants.join("kcare-fetch.timer")).unwrap();
+        assert_eq!(timer(&system).health, Health::Fine);
+    }
+}
