@@ -79,7 +79,8 @@ impl Server {
                 return Err(Error::config(format!(
                     "CA_BUNDLE {} has no certificate in PEM.",
                     path.display()
-                )));
+                ))
+                .hint("give the file with the authority's certificate (`BEGIN CERTIFICATE`)."));
             }
             let roots = RootCerts::new_with_certs(&certificates);
             builder = builder.tls_config(TlsConfig::builder().root_certs(roots).build());
