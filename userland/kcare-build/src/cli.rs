@@ -68,7 +68,7 @@ struct BuildArgs {
     /// Patch level; a higher level replaces a lower one.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     level: u32,
-    /// A fix that the payload carries, `CVE-2026-12345: title`; may be repeated.
+    /// A fix that the payload carries, `CVE-2026-12345: title`, or a title alone; may be repeated.
     #[arg(long, value_name = "ID: TITLE")]
     fix: Vec<String>,
     /// One line of description [default: level and kernel version].
@@ -386,10 +386,16 @@ fn print_report(out: &mut impl Write, report: &Report, path: &Path) -> Result<()
     Ok(())
 }
 
-/// Splits `CVE-2026-12345: title`; without an id the whole is the title.
+/// Splits `CVE-2026-12345: title`; without an id the whole is the title, as in `net: title`.
 fn parse_fix(text: &str) -> (String, String) {
+    let is_id = |word: &str| {
+        word.starts_with(|c: char| c.is_ascii_uppercase())
+            && word.contains('-')
+            && word.contains(|c: char| c.is_ascii_digit())
+            && !word.contains(' ')
+    };
     match text.split_once(':') {
-        Some((id, title)) if !id.is_empty() && !id.contains(' ') && !title.trim().is_empty() => {
+        Some((id, title)) if is_id(id) && !title.trim().is_empty() => {
             (id.to_owned(), title.trim().to_owned())
         }
         _ => (String::new(), text.trim().to_owned()),
@@ -531,7 +537,12 @@ mod tests {
             parse_fix("CVE-2026-1: net: fix it"),
             pair("CVE-2026-1", "net: fix it")
         );
+        assert_eq!(parse_fix("DSA-6000-1: it"), pair("DSA-6000-1", "it"));
         assert_eq!(parse_fix("fix it: now"), pair("", "fix it: now"));
+        // A subsystem is no id, and must not reach a list of these.
+        assert_eq!(parse_fix("net: fix it"), pair("", "net: fix it"));
+        assert_eq!(parse_fix("dm-crypt: it"), pair("", "dm-crypt: it"));
+        assert_eq!(parse_fix("x86-64: it"), pair("", "x86-64: it"));
         assert_eq!(parse_fix("CVE-2026-1"), pair("", "CVE-2026-1"));
     }
 }
