@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Golden transcripts: what each command says in each state of a machine (`tests/states/STATE.txt`).
+//!
+//! The state is a folder that stands for /, with a vendor's tree that is really signed, and what an update from it has
+//! left. `TRYCMD=overwrite` writes the transcripts anew.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use kcare_tuf::key::Signer;
+use kcare_tuf::level::{fixes_name, payload_name, Fix, Fixes, Record, TARGETS};
+use kcare_tuf::metadata::{Common, Document, MetaFile, Root, Snapshot, Target, Targets, Timestamp};
+use kcare_tuf::repository::{sign, write, write_target};
+use kcare_tuf::{Role, Time};
+use sha1::{Digest, Sha1};
+
+const KERNEL: &str = "Linux version 7.2.12+deb13-cloud-amd64 (builder@example.org) (gcc-14 (Debian 14.2.0-19) 14.2.0) \
+                      #1 SMP PREEMPT_DYNAMIC Debian 7.2.12-1~bpo13+1 (2026-11-12)\n";
+/// What is asked in each state. The last ones ask the server, which is a folder.
+const QUESTIONS: [&[&str]; 13] = [
+    &["--info"],
+    &["--status"],
+    &["--patch-info"],
+    &["--uname"],
+    &["--history"],
+    &["--vex"],
+    &["--check"],
+    &["--latest-patch-info"],
+    &["--auto-update", "--dry-run"],
+    &["--update"],
+    &["--apply-cached"],
+    &["--unload"],
+    &["--rollback"],
+];
+
+/// A machine in the making.
+struct Machine {
+    folder: tempfile::TempDir,
+    conf: String,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let machine = Self {
+            folder: tempfile::tempdir().unwrap(),
+            conf: String::new(),
+        };
+        machine.write("proc/version", KERNEL);
+        machine.write("proc/cmdline", "quiet\n");
+        machine.write("proc/sys/kernel/random/boot_id", "here\n");
+        machine.write("etc/os-release", "ID=debian\nVERSION_ID=\"13\"\n");
+        machine
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.at(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// The module is loaded, and this is what it tells.
+    fn module(self, level: u32) -> Self {
+        let applied = include_str!("fixtures/applied.proc");
+        let text = match level {
+            0 => "kernel-build-id: 90ab000102030405060708090a0b0c0d0e0f1011\nstate: none\nlevel: 0\nstop-last-ns: 0\n\
+                  stop-max-ns: 0\nfailures: 0\noopses: 0\n"
+                .to_owned(),
+            _ => applied
+                .replace("level: 9\n", &format!("level: {level}\n"))
+                .replace("description: 9;", &format!("description: {level};")),
+        };
+        self.write("proc/kcare/status", &text);
+        // No module is behind it: what would change something is told so.
+        self.write("dev/kcare", "");
+        self
+    }
+
+    /// The settings, besides the server.
+    fn settings(mut self, line: &str) -> Self {
+        self.conf += &format!("{line}\n");
+        self
+    }
+
+    /// A vendor's tree with these levels, which the machine has looked at.
+    fn offered(self, levels: &[u32]) -> Self {
+        let name = hash();
+        let tree = self.at("tree");
+        publish(&tree, &name, levels);
+        fs::create_dir_all(self.at("usr/share/kcare")).unwrap();
+        fs::copy(
+            tree.join(&name).join("1.root.json"),
+            self.at("usr/share/kcare/root.json"),
+        )
+        .unwrap();
+        self
+    }
+
+    /// One line for each question, its exit status and what it said.
+    fn transcript(&self) -> String {
+        let conf = format!(
+            "PATCH_SERVER=file://{}\n{}",
+            self.at("tree").display(),
+            self.conf
+        );
+        self.write("etc/sysconfig/kcare/kcare.conf", &conf);
+        // As an update before has left it.
+        self.run(&["--check"]);
+        QUESTIONS.iter().map(|words| self.run(words)).collect()
+    }
+
+    fn run(&self, words: &[&str]) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_kcarectl"))
+            .args(words)
+            .arg("--root")
+            .arg(self.folder.path())
+            .arg("--device")
+            .arg(self.at("dev/kcare"))
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let said = text(output.stdout) + &text(output.stderr);
+        let release = rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned();
+        let said = said
+            .replace(self.folder.path().to_str().unwrap(), "")
+            .replace(&release, "[RELEASE]")
+            .replace(&release.replace('+', "%2B"), "[RELEASE]");
+        format!(
+            "$ kcarectl {}\n{said}? {}\n\n",
+            words.join(" "),
+            output.status.code().unwrap()
+        )
+    }
+}
+
+fn hash() -> String {
+    let digest = Sha1::digest(KERNEL.as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Writes the repository of a kernel, all of whose documents one key signs.
+fn publish(tree: &Path, kernel: &str, levels: &[u32]) {
+    let folder = tree.join(kernel);
+    let files = folder.join(TARGETS);
+    fs::create_dir_all(&files).unwrap();
+    let signer = Signer::from_pem(Signer::generate().unwrap().as_bytes()).unwrap();
+    let common = || Common::new(1, Time::now().plus_days(7));
+    let mut root = Root::new(common());
+    root.consistent_snapshot = Some(true);
+    for role in Role::ALL {
+        root.set_role(role, &[signer.key()], 1).unwrap();
+    }
+    put(&folder, &root, &root, &signer);
+    let mut targets = BTreeMap::new();
+    for &level in levels {
+        let fixes = serde_json::to_vec(&fixes_of(kernel, level)).unwrap();
+        let target = Target::of(&fixes);
+        write_target(&files, &root, &fixes_name(level), &target, &fixes).unwrap();
+        targets.insert(fixes_name(level), target);
+        let payload = format!("payload of level {level}");
+        let mut target = Target::of(payload.as_bytes());
+        target.custom = Some(serde_json::to_value(record(kernel, level)).unwrap());
+        let name = payload_name(level);
+        write_target(&files, &root, &name, &target, payload.as_bytes()).unwrap();
+        targets.insert(name, target);
+    }
+    let bytes = put(&folder, &root, &Targets::new(common(), targets), &signer);
+    let snapshot = Snapshot::new(common(), MetaFile::of(1, &bytes));
+    let bytes = put(&folder, &root, &snapshot, &signer);
+    let timestamp = Timestamp::new(common(), MetaFile::of(1, &bytes));
+    put(&folder, &root, &timestamp, &signer);
+}
+
+fn put<T: Document>(folder: &Path, root: &Root, document: &T, signer: &Signer) -> Vec<u8> {
+    let bytes = sign(document, &[signer]).unwrap();
+    write(folder, root, document, &bytes).unwrap();
+    bytes
+}
+
+fn record(kernel: &str, level: u32) -> Record {
+    Record {
+        kernel: kernel.to_owned(),
+        level,
+        release: "7.2.12+deb13-cloud-amd64".to_owned(),
+        build_id: "90ab".to_owned(),
+        base: "7.2.12-1~bpo13+1".to_owned(),
+        effective: "7.2.13-1".to_owned(),
+        published: "2026-11-23T10:12:00Z".to_owned(),
+        covered_until: Some("2099-06-30".to_owned()),
+        fixes: fixes_name(level),
+    }
+}
+
+fn fixes_of(kernel: &str, level: u32) -> Fixes {
+    let fix = |id: &str, title: &str, since| Fix {
+        id: Some(id.to_owned()),
+        title: title.to_owned(),
+        since,
+    };
+    Fixes {
+        kernel: kernel.to_owned(),
+        level,
+        release: "7.2.12+deb13-cloud-amd64".to_owned(),
+        base: "7.2.12-1~bpo13+1".to_owned(),
+        effective: "7.2.13-1".to_owned(),
+        between: vec!["CVE-2026-12345".to_owned()],
+        fixes: vec![
+            fix("CVE-2026-12345", "net: check the length of the option", 9),
+            fix("CVE-2026-12350", "fs: count the reference", level),
+        ],
+        functions: vec!["ip_options_echo".to_owned()],
+    }
+}
+
+fn golden(state: &str, machine: &Machine) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/states/{state}.txt"));
+    let said = machine.transcript();
+    if std::env::var("TRYCMD").as_deref() == Ok("overwrite") {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, &said).unwrap();
+    }
+    let wanted = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(said, wanted, "{}", path.display());
+}
+
+#[test]
+fn nothing_is_applied() {
+    golden("nothing", &Machine::new().module(0).offered(&[9]));
+}
+
+#[test]
+fn the_newest_level_is_applied() {
+    golden("applied", &Machine::new().module(9).offered(&[8, 9]));
+}
+
+#[test]
+fn a_newer_level_is_known() {
+    golden("behind", &Machine::new().module(9).offered(&[9, 10]));
+}
+
+#[test]
+fn the_vendor_has_withdrawn_the_level() {
+    golden("ahead", &Machine::new().module(9).offered(&[8]));
+}
+
+#[test]
+fn the_newest_level_has_crashed_the_machine() {
+    let machine = Machine::new().module(0).offered(&[9]);
+    let trial = format!(
+        "{{\"boot_id\": \"another\", \"kernel\": \"{}\", \"level\": 9, \"since\": 1795515125}}",
+        hash()
+    );
+    machine.write("var/lib/kcare/trial.json", &trial);
+    golden("crashed", &machine);
+}
+
+#[test]
+fn an_administrator_stays_at_a_level() {
+    let machine = Machine::new().module(9).offered(&[9, 10]);
+    golden(
+        "sticky",
+        &machine
+            .settings("STICKY_PATCH=9")
+            .settings("AUTO_UPDATE=False"),
+    );
+}
+
+#[test]
+fn the_module_is_not_loaded() {
+    golden("no-module", &Machine::new().offered(&[9]));
+}
+
+#[test]
+fn a_container() {
+    let machine = Machine::new().offered(&[9]);
+    machine.write("run/systemd/container", "lxc\n");
+    golden("container", &machine);
+}
+
+#[test]
+fn the_kernel_is_not_supported() {
+    let machine = Machine::new().module(0).offered(&[9]);
+    machine.write("proc/version", &KERNEL.replace("#1", "#2"));
+    golden("unsupported", &machine);
+}
+
+#[test]
+fn the_boot_says_that_nothing_is_applied() {
+    let machine = Machine::new().module(0).offered(&[9]);
+    machine.write("proc/cmdline", "quiet kcare.mode=no-apply\n");
+    golden("stopped", &machine);
+}
