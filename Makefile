@@ -78,7 +78,7 @@ vm-test: all ## Only the selftests in a virtual machine
 	@scripts/test $(KERNEL) vm
 
 test-all: all ## What `test` does, and what takes hours: all random changes, the whole corpus, differential, soak
-	@scripts/test $(KERNEL) lint cargo kinds-all account-all corpus corpus-all tuf server vm differential soak
+	@scripts/test $(KERNEL) lint cargo kinds-all account-all corpus corpus-all tuf server vm differential soak power
 
 soak: all ## Apply and unload 200 times under load (SOAK_CYCLES), and do 4 x 500 operations at random (STRESS_OPERATIONS)
 	@scripts/test $(KERNEL) soak
