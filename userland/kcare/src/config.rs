@@ -20,7 +20,7 @@ const PLACE: &str = "etc/sysconfig/kcare";
 const FILE: &str = "kcare.conf";
 
 /// Every setting, and what it is, for the manual page and for `--doctor`.
-pub const SETTINGS: [(&str, &str); 12] = [
+pub const SETTINGS: [(&str, &str); 13] = [
     ("AUTO_UPDATE", "True or False: whether the timer's `kcarectl --auto-update` does anything. Default: True."),
     ("PATCH_SERVER", "Where the vendor's tree is: `https://…`, `http://…`, or `file:///…` for a mirror on a disk."),
     ("PREFIX", "Channel: a slower one gets levels later. Default: empty, the fastest."),
@@ -29,6 +29,7 @@ pub const SETTINGS: [(&str, &str); 12] = [
     ("UPDATE_POLICY", "REMOTE, LOCAL_FIRST or LOCAL: whether a boot asks the server behind the cache. Default: REMOTE."),
     ("CRASH_WINDOW", "A level that was applied so long before the machine went down uncleanly is held. Default: 10m."),
     ("CACHE_LEVELS", "How many levels the cache keeps, 1 to 100. Default: 3."),
+    ("TIMEOUT", "For so long a file may take to come, 1s to 1h; an answer has to begin in a sixth of it. Default: 2m."),
     ("HTTP_PROXY", "Proxy for a server at `http://`. Default: the environment's."),
     ("HTTPS_PROXY", "Proxy for a server at `https://`. Default: the environment's."),
     ("NO_PROXY", "Hosts, or ends of names that begin with a dot, for which no proxy is used."),
@@ -80,6 +81,8 @@ pub struct Config {
     pub ca_bundle: Option<PathBuf>,
     /// For so long after a level was applied, in seconds, an unclean end of the machine is held against it.
     pub crash_window: u64,
+    /// For so long, in seconds, a file may take to come from the server.
+    pub timeout: u64,
     /// How many levels the cache keeps, 1 or more.
     pub keep: usize,
     /// Names that are not known here, with their lines.
@@ -101,6 +104,7 @@ impl Default for Config {
             no_proxy: Vec::new(),
             ca_bundle: None,
             crash_window: 10 * 60,
+            timeout: 2 * 60,
             keep: 3,
             unknown: Vec::new(),
             file: None,
@@ -236,6 +240,12 @@ impl Config {
             "CRASH_WINDOW" => {
                 self.crash_window = duration(value).ok_or("a time like `30m`, `12h` or `2d`")?;
             }
+            "TIMEOUT" => {
+                self.timeout = match duration(value) {
+                    Some(seconds) if (1..=3600).contains(&seconds) => seconds,
+                    _ => return Err("a time from `1s` to `1h`"),
+                };
+            }
             "CACHE_LEVELS" => {
                 self.keep = match value.parse() {
                     Ok(keep) if (1..=100).contains(&keep) => keep,
@@ -313,7 +323,7 @@ mod tests {
             "# kcare\n\nAUTO_UPDATE=True\nPATCH_SERVER = \"https://patches.example/kcare/\"\nPREFIX=12h\n\
              UPDATE_POLICY=local_first\nSTICKY_PATCH='7'\nUPDATE_DELAY=2d\nHTTP_PROXY=http://proxy:3128\n\
              NO_PROXY=a.example, .b.example\nCA_BUNDLE=/etc/ssl/own.pem\nCRASH_WINDOW=30m\nCACHE_LEVELS=5\n\
-             REGISTRATION_URL=x\n",
+             TIMEOUT=30s\nREGISTRATION_URL=x\n",
         )
         .unwrap();
         assert!(config.auto_update);
@@ -325,6 +335,7 @@ mod tests {
         assert_eq!(config.policy, Policy::LocalFirst);
         assert_eq!(config.sticky, Sticky::Level(7));
         assert_eq!((config.delay, config.crash_window), (172_800, 1_800));
+        assert_eq!(config.timeout, 30);
         assert_eq!(config.proxies["http"], "http://proxy:3128");
         assert_eq!(config.no_proxy, ["a.example", ".b.example"]);
         assert_eq!(
@@ -332,7 +343,7 @@ mod tests {
             Some(Path::new("/etc/ssl/own.pem"))
         );
         assert_eq!(config.keep, 5);
-        assert_eq!(config.unknown, [(14, "REGISTRATION_URL".to_owned())]);
+        assert_eq!(config.unknown, [(15, "REGISTRATION_URL".to_owned())]);
     }
 
     #[test]

@@ -18,10 +18,10 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::mirror;
 
-/// For so long a connection, an answer, and a whole file may take.
+/// For so long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
-const ANSWER: Duration = Duration::from_secs(20);
-const FILE: Duration = Duration::from_secs(120);
+/// An answer has to begin in this part of the time for a whole file.
+const BEGIN: u32 = 6;
 /// How often a server may send us on to another address.
 const REDIRECTS: u32 = 3;
 
@@ -55,11 +55,12 @@ impl Server {
         if let Some(path) = base.strip_prefix("file://") {
             return Ok(Self::Folder(PathBuf::from(path)));
         }
+        let whole = Duration::from_secs(config.timeout);
         let mut builder = ureq::Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_connect(Some(CONNECT))
-            .timeout_recv_response(Some(ANSWER))
-            .timeout_global(Some(FILE))
+            .timeout_connect(Some(CONNECT.min(whole)))
+            .timeout_recv_response(Some(whole / BEGIN))
+            .timeout_global(Some(whole))
             .max_redirects(REDIRECTS)
             .user_agent(concat!("kcare/", env!("CARGO_PKG_VERSION")));
         if let Some(proxy) = proxy(config, base)? {
