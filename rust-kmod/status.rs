@@ -8,6 +8,7 @@ use crate::{
         system, //
     },
     payload::{
+        description::effective_version,
         error::{
             Error,
             Reason, //
@@ -344,11 +345,9 @@ impl Status {
 }
 
 impl About {
-    /// The version of the kernel's package that the level is as good as, as its description says: `9;7.2.12-1`.
+    /// The version of the kernel's package that the level is as good as, as its description says.
     fn effective_version(&self) -> Option<&str> {
-        let (level, version) = unpadded(&self.description).split_once(';')?;
-        let fits = level.parse() == Ok(self.level) && !version.contains(char::is_whitespace);
-        (fits && !version.is_empty()).then_some(version)
+        effective_version(unpadded(&self.description), self.level)
     }
 
     /// One line for each fix that has an id.

@@ -8,13 +8,14 @@
 //! and [`check::Payload::parse`] walks the whole input once and establishes every invariant that later
 //! code relies on; [`bundle::Bundle::parse`] does so for the parts for modules too. [`place`] lays sections
 //! out in memory, [`reloc`] is the relocation arithmetic, [`preimage`] the masked code comparison,
-//! [`ranges`] the search for stack words and [`uapi`] the border with user space.
+//! [`description`] what scanners are told, [`ranges`] the search for stack words and [`uapi`] the border with user space.
 //!
 //! Rules of this tree: `core` only, no `unsafe`, no allocation, no panic on any input.
 
 pub mod bundle;
 pub mod check;
 pub mod cms;
+pub mod description;
 pub mod elf;
 pub mod error;
 pub mod layout;

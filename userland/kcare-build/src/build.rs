@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use anyhow::{ensure, Context, Result};
+use kcare_payload::description::Description;
 use serde::Serialize;
 
 use crate::account::{some, Account, Role};
@@ -363,10 +364,13 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
         level: request.level,
         time: build_time(&patches)?,
         release: kernel.release.clone(),
-        description: request
-            .description
-            .clone()
-            .unwrap_or_else(|| format!("{};{}", request.level, kernel.version)),
+        description: request.description.clone().unwrap_or_else(|| {
+            let description = Description {
+                level: request.level,
+                effective: &kernel.version,
+            };
+            description.to_string()
+        }),
         fixes: request.fixes.clone(),
     };
     let emitted = progress.step("write the payload", || {

@@ -4,6 +4,7 @@
 
 use std::io::ErrorKind;
 
+use kcare_payload::description::effective_version;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -151,14 +152,10 @@ impl State {
 
     /// Version of the kernel's package whose fixes are all in: what the live level says, or else the running kernel's.
     ///
-    /// A level says so in its description, `9;7.2.12-1`, which its vendor has signed.
+    /// A level says so in its description, which its vendor has signed.
     pub fn effective_version(&self) -> Option<&str> {
-        fn said(patch: &Patch) -> Option<&str> {
-            let (level, version) = patch.description.split_once(';')?;
-            let fits = level.parse() == Ok(patch.level) && !version.contains(char::is_whitespace);
-            (fits && !version.is_empty()).then_some(version)
-        }
-        let said = self.patch.as_ref().and_then(said);
+        let patch = self.patch.as_ref();
+        let said = patch.and_then(|patch| effective_version(&patch.description, patch.level));
         said.or_else(|| self.kernel.package_version())
     }
 }

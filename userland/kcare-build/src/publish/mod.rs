@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure, Context, Error, Result};
 use clap::{Args, Subcommand};
+use kcare_payload::description::Description;
 use kcare_tuf::error::Role;
 use kcare_tuf::file;
 use kcare_tuf::level::{fixes_name, payload_name, Fixes, Record, TARGETS};
@@ -318,7 +319,11 @@ fn add(args: &AddArgs, now: Time) -> Result<()> {
     };
     let base = kernel.version.clone();
     let effective = args.effective.clone().unwrap_or_else(|| base.clone());
-    let said = format!("{};{effective}", payload.level);
+    let said = Description {
+        level: payload.level,
+        effective: &effective,
+    }
+    .to_string();
     ensure!(
         payload.description == said,
         "the payload says `{}`, which the kernel will tell scanners, and is published as `{said}`: build it with \
