@@ -340,7 +340,7 @@ fn has_type(tokens: &[Token]) -> bool {
 }
 
 /// The tag and the names of `enum tag { A, B = 1 }`.
-fn enumerators(all: &[Token]) -> Option<BTreeSet<String>> {
+pub fn enumerators(all: &[Token]) -> Option<BTreeSet<String>> {
     let (tag, list) = enumeration(all)?;
     let names = list.into_iter().map(|(name, _)| name.to_owned());
     Some(names.chain(tag.map(str::to_owned)).collect())

@@ -38,6 +38,7 @@ pub mod insn;
 pub mod inspect;
 pub mod kernel;
 pub mod layout;
+pub mod lists;
 pub mod modinfo;
 pub mod module;
 pub mod obj;

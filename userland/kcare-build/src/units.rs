@@ -19,6 +19,7 @@ use crate::ctext::{changes, chunks, difference, Chunk, Defines};
 use crate::includes::{outside, Includes, CACHE};
 use crate::inputs::Inputs;
 use crate::kernel::Kernel;
+use crate::lists::{listed, macros, Listed};
 use crate::pastes::Pastes;
 use crate::patch::{Change, Patches};
 use crate::progress::Progress;
@@ -733,6 +734,63 @@ impl SourceText<'_> {
         Ok(out)
     }
 
+    /// What an enumeration defines that a macro writes, if each of its macros is defined in one file alone and none of
+    /// the names is a macro.
+    fn listed(&self, index: &Index, chunk: &Chunk) -> Result<Option<Listed>> {
+        let macros = macros(chunk);
+        if macros.is_empty() {
+            return Ok(None);
+        }
+        let mut definitions = Vec::new();
+        for name in macros {
+            let files = self.definers(index, &BTreeSet::from([name]))?;
+            let [file] = Vec::from_iter(files)[..] else {
+                return Ok(None);
+            };
+            definitions.extend(chunks(&self.both(file)?));
+        }
+        let Some(found) = listed(chunk, &definitions) else {
+            return Ok(None);
+        };
+        let plain = self.definers(index, &found.names)?.is_empty();
+        Ok(plain.then_some(found))
+    }
+
+    /// The files that define one of the names as a macro, or undefine it.
+    fn definers(&self, index: &Index, names: &BTreeSet<String>) -> Result<BTreeSet<&str>> {
+        let defines = |line: &str| {
+            let rest = line.trim_start().strip_prefix('#').map(str::trim_start);
+            let rest = rest.and_then(|rest| {
+                let define = rest.strip_prefix("define");
+                define.or_else(|| rest.strip_prefix("undef"))
+            });
+            let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            let name = rest.map(|rest| rest.trim_start().split(|c| !word(c)).next());
+            name.flatten().is_some_and(|name| names.contains(name))
+        };
+        let words = names.iter().map(String::as_bytes);
+        let numbers = index.files_with(words).into_iter().map(|(n, _)| n);
+        let mut files: BTreeSet<&str> = numbers.map(|n| self.files[n].as_str()).collect();
+        files.extend(self.patches.files.keys().map(String::as_str));
+        let mut out = BTreeSet::new();
+        for file in files {
+            if self.both(file)?.lines().any(defines) {
+                out.insert(file);
+            }
+        }
+        Ok(out)
+    }
+
+    /// The text of a file before the patches and behind them, as what they add is only in the patched tree.
+    fn both(&self, file: &str) -> Result<String> {
+        let mut text = fs::read(self.path(file)).unwrap_or_default();
+        if let Some(patched) = self.patches.patched(file)? {
+            text.push(b'\n');
+            text.extend_from_slice(patched.as_bytes());
+        }
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
     /// Looks through all files that have one of the names, and for those that `##` can make.
     fn mentions(
         &self,
@@ -759,12 +817,6 @@ impl SourceText<'_> {
         let files: Vec<&str> = files.into_iter().collect();
         let results = Mutex::new(found);
         parallel(&files, |file| {
-            // What the patches add is only in the patched tree.
-            let mut text = fs::read(self.path(file)).unwrap_or_default();
-            if let Some(patched) = self.patches.patched(file)? {
-                text.push(b'\n');
-                text.extend_from_slice(patched.as_bytes());
-            }
             let mut local = Mentions::default();
             // What differs is named already.
             let changed: HashSet<&Chunk> = self
@@ -773,9 +825,15 @@ impl SourceText<'_> {
                 .filter(|(of, _)| of == file)
                 .map(|(_, chunk)| chunk)
                 .collect();
-            for chunk in chunks(&String::from_utf8_lossy(&text)) {
-                if chunk.mentions(names) && !changed.contains(&chunk) {
-                    add_chunk(&mut local, file, &chunk);
+            for chunk in &chunks(&self.both(file)?) {
+                if !chunk.mentions(names) || changed.contains(chunk) {
+                    continue;
+                }
+                match self.listed(index, chunk)? {
+                    // Only its macros are mentioned, and what they write is as before.
+                    Some(found) if found.same && !chunk.mentions(&(names - &found.macros)) => {}
+                    Some(found) => local.add(file, Some(found.names)),
+                    None => add_chunk(&mut local, file, chunk),
                 }
             }
             let mut all = results.lock().unwrap_or_else(|e| e.into_inner());
