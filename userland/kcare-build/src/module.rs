@@ -397,6 +397,7 @@ fn sites(sections: &[Section]) -> Result<Sites> {
             .map(|(addr, entry)| (addr, u64::from(entry[12])))
             .collect(),
         runtime: Vec::new(),
+        pointers: BTreeMap::new(),
     })
 }
 

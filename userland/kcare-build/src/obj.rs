@@ -678,7 +678,9 @@ impl Obj {
             let (target, addend) = match sym {
                 RawSym::Undef(i) => (Target::Undef(i), addend),
                 RawSym::Abs => (Target::Abs, addend),
-                RawSym::At(sec, value) if !self.secs[sec].merge() && self.secs[sec].alloc() => {
+                // In a section of strings, too, a symbol means its own string, and the addend counts from there, as far
+                // as its end; the linker merges them by that.
+                RawSym::At(sec, value) if self.secs[sec].alloc() => {
                     let id = match self.item_at(sec, value) {
                         Some(id) => id,
                         None => self.anonymous(sec, value)?,
@@ -687,9 +689,6 @@ impl Obj {
                         Target::Item(id),
                         addend + (value as i64 - self.items[id].start as i64),
                     )
-                }
-                RawSym::At(sec, value) if alloc => {
-                    self.pointed(sec, value as i64 + addend, bias)?
                 }
                 RawSym::Section(sec) if alloc => self.pointed(sec, addend, bias)?,
                 // Debugging and discarded sections.

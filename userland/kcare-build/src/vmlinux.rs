@@ -2,7 +2,7 @@
 
 //! The shipped vmlinux: the ground truth for code, addresses and the places that the kernel rewrites.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -82,6 +82,9 @@ pub struct Sites {
     pub alternatives: Vec<(u64, u64)>,
     /// Immediates that are filled in at boot: address, size.
     pub runtime: Vec<(u64, u64)>,
+    /// Those of them that hold a pointer, in code that stays: one for each variable that it is the value of. The
+    /// compiler leaves the variable out if nothing but boot code names it.
+    pub pointers: BTreeMap<String, u64>,
 }
 
 /// The shipped vmlinux.
@@ -406,6 +409,9 @@ impl Vmlinux {
         alternatives.sort_unstable();
 
         let mut runtime = Vec::new();
+        let mut pointers = BTreeMap::new();
+        let text = self.sections.iter().find(|section| section.name == ".text");
+        let text = text.map_or(0..0, |text| text.addr..text.addr + text.size);
         for section in &self.sections {
             let size = match section.name.as_str() {
                 n if n.starts_with("runtime_ptr_") => 8,
@@ -416,11 +422,12 @@ impl Vmlinux {
                 _ => continue,
             };
             let bytes = read_at(&self.file, section.off, section.size)?;
-            runtime.extend(
-                relative((section.addr, bytes), 4)
-                    .into_iter()
-                    .map(|a| (a, size)),
-            );
+            let places = relative((section.addr, bytes), 4);
+            if let Some(name) = section.name.strip_prefix("runtime_ptr_") {
+                let stays = places.iter().find(|place| text.contains(place));
+                pointers.extend(stays.map(|&place| (name.to_owned(), place)));
+            }
+            runtime.extend(places.into_iter().map(|a| (a, size)));
         }
         runtime.sort_unstable();
 
@@ -441,6 +448,7 @@ impl Vmlinux {
             ),
             alternatives,
             runtime,
+            pointers,
         })
     }
 }

@@ -13,7 +13,8 @@ use crate::select::Key;
 use crate::special::{replacement, Entry, ORC, ORC_IP, REPLACEMENTS, TABLES};
 
 impl Emitter<'_> {
-    /// Turns constants that the kernel fills into its own image at boot into loads of their variables.
+    /// Turns constants that the kernel fills into its own image at boot into loads of their variables, or of the place in
+    /// the kernel's code that has the value where the compiler left the variable out.
     pub(super) fn runtime_constants(&mut self, key: Key) -> Result<()> {
         let (u, id) = key;
         let unit = &self.units[u];
@@ -52,11 +53,13 @@ impl Emitter<'_> {
             ]);
             let addr = match unit.placement.addr.get(name) {
                 Some(&(addr, _)) => addr,
-                None => self
-                    .images
-                    .get(self.image)
-                    .global_addr(name)
-                    .with_context(|| format!("vmlinux has no `{name}`"))?,
+                None => {
+                    let image = self.images.get(self.image);
+                    let filled = || image.sites().pointers.get(name).copied();
+                    image.global_addr(name).or_else(filled).with_context(|| {
+                        format!("vmlinux has no `{name}`, and no code that has its value")
+                    })?
+                }
             };
             let symbol = self.outside(name.to_owned(), Abode::Image(self.image, addr))?;
             let place = start + insn + 3;
