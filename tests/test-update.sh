@@ -8,6 +8,7 @@
 # - check, dry run and update; what is told afterwards; once more
 # - a second level replaces the first; the settings hold it back
 # - a withdrawn level, an older state, another vendor's tree, a wrong clock
+# - a disk that is full, or cannot be written
 # - AUTO_UPDATE off
 # - from the cache, without the server
 # - a level that crashed the machine is held
@@ -131,6 +132,35 @@ like "a clock that is ahead" "$out" '^kcarectl: expired: .*timestamp'
 date -s "@$now" >/dev/null
 is "level" "$(<"$VIEWS/level")" 2
 check_result ""
+
+start_test "a disk that is full, or cannot be written"
+succeeds kcarectl --unload
+mv /var/lib/kcare "$WORK/state"
+mkdir /var/lib/kcare
+mount -t tmpfs -o size=4k tmpfs /var/lib/kcare
+fails 11 kcarectl --update
+like "full" "$out" '^kcarectl: disk: .*No space left on device'
+like "the next step" "$out" 'Hint: check '
+umount /var/lib/kcare
+# A whole state, and no room for the payload alone.
+mount -t tmpfs -o size=200k tmpfs /var/lib/kcare
+cp -a "$WORK/state/tuf" /var/lib/kcare/
+head -c 1M /dev/zero >/var/lib/kcare/filler 2>/dev/null
+fails 11 kcarectl --update
+like "no room for the payload" "$out" '^kcarectl: disk: cannot write .*kpatch'
+is "nothing is live" "$(<"$VIEWS/level")" 0
+rm /var/lib/kcare/filler
+mount -o remount,ro /var/lib/kcare
+fails 11 kcarectl --update
+like "read-only" "$out" '^kcarectl: disk: .*Read-only file system'
+succeeds kcarectl --check
+is "who only looks needs no disk" "$out" "New patch level detected: 2"
+umount /var/lib/kcare
+rmdir /var/lib/kcare
+mv "$WORK/state" /var/lib/kcare
+succeeds kcarectl --update --force
+is "level" "$(<"$VIEWS/level")" 2
+check_result
 
 start_test "a level is withdrawn"
 serve withdrawn

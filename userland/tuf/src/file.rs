@@ -79,6 +79,11 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Whether a file is what [`write`] had not finished when it was killed.
+pub fn is_temporary(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(".new")
+}
+
 /// `.NAME.new` beside the file: a leftover is overwritten the next time.
 fn temporary_name(path: &Path) -> io::Result<PathBuf> {
     let name = path

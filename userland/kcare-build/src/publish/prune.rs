@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Takes away what nothing names any more: old versions of documents, and target files that no channel offers.
+//! Takes away what nothing names any more: old versions of documents, target files that no channel offers, and what a
+//! publisher that was killed had not finished.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use kcare_tuf::error::Role;
+use kcare_tuf::file::is_temporary;
 use kcare_tuf::level::TARGETS;
 use kcare_tuf::metadata::Document;
 
@@ -32,7 +34,8 @@ pub fn run(path: &Path, hours: u64) -> Result<()> {
         let folder = tree.folder(place);
         for name in names(&folder)? {
             let unnamed = |role, current| version_of(&name, role).is_some_and(|v| v != current);
-            if unnamed(Role::Targets, offer.targets.version())
+            if is_temporary(&name)
+                || unnamed(Role::Targets, offer.targets.version())
                 || unnamed(Role::Snapshot, offer.snapshot.version())
             {
                 old.push(folder.join(name));
