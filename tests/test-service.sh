@@ -114,6 +114,8 @@ boot_0() {
 	is "ended well" "$(systemctl show -P Result kcare-fetch kcare-apply | xargs)" "success success"
 	succeeds auto
 	like "most of the time one answer says that nothing changed" "$(tail -n 1 /run/nginx-kcare.access)" 'timestamp.json HTTP/1.1" 304 '
+	fails 4 kcarectl --fetch
+	like "root does not write to the cache" "$out" "is another user's, and root does not write there"
 	check_result
 
 	start_test "what the settings stop"

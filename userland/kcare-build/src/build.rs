@@ -2,7 +2,7 @@
 
 //! One build from patches to payload.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
@@ -18,6 +18,7 @@ use crate::compile::{modules, parallel, Compiler, Flavour, Unit};
 use crate::computed;
 use crate::debug::{self, companion, Sources};
 use crate::emit::{emit, About};
+use crate::entries;
 use crate::image::{ImageId, Images, VMLINUX};
 use crate::inputs::{generated, Generated};
 use crate::kernel::Kernel;
@@ -330,7 +331,10 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
     // What a module says of itself is no code, and stands in the way only if it is all that changes.
     let mut refusals_for_information = Vec::new();
     for state in &states {
-        if let Some(remark) = modinfo::remark(state) {
+        for remark in modinfo::remark(state)
+            .into_iter()
+            .chain(entries::gone(state))
+        {
             notes.push(format!("{}: {remark}", state.source));
             refusals_for_information.push(Refusal::new(&state.source, remark));
         }
@@ -649,15 +653,22 @@ fn with_notes(mut text: String, notes: &[String]) -> String {
 
 /// Remarks about symbols that only one of the original and the patched unit exports.
 fn changed_exports(state: &UnitState) -> Vec<String> {
-    let exports = |obj: &Obj| obj.exports.iter().cloned().collect::<BTreeSet<_>>();
-    let (old, new) = (exports(&state.old), exports(&state.new));
+    let (how_old, how_new) = (&state.old.exports, &state.new.exports);
+    let names = |exports: &BTreeMap<String, String>| exports.keys().cloned().collect();
+    let (old, new): (BTreeSet<String>, BTreeSet<String>) = (names(how_old), names(how_new));
     let added = new.difference(&old).map(|name| {
         format!("{name} is newly exported; modules that are built against the patched source will not find it")
     });
     let removed = old.difference(&new).map(|name| {
         format!("{name} is no longer exported; modules still find it, as the list of the running kernel stays")
     });
-    added.chain(removed).collect()
+    let otherwise = old
+        .intersection(&new)
+        .filter(|name| how_old.get(*name) != how_new.get(*name));
+    let otherwise = otherwise.map(|name| {
+        format!("{name} is exported under another licence or namespace; in the list of the running kernel it stays as it was")
+    });
+    added.chain(removed).chain(otherwise).collect()
 }
 
 /// So many units are looked at before it is asked whether a layout changes.

@@ -29,6 +29,7 @@ pub mod diff;
 pub mod dwarf;
 pub mod elf;
 pub mod emit;
+pub mod entries;
 pub mod frames;
 pub mod home;
 pub mod image;

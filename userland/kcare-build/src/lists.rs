@@ -24,6 +24,8 @@ pub struct Listed {
     pub macros: BTreeSet<String>,
     /// All definitions of the macros write the same: that one of them changed is nothing to this enumeration.
     pub same: bool,
+    /// The words of all that, as another macro or number may stand in it.
+    pub words: BTreeSet<String>,
 }
 
 /// A macro with parameters.
@@ -54,9 +56,12 @@ pub fn listed(chunk: &Chunk, file: &[Chunk]) -> Option<Listed> {
         names: BTreeSet::new(),
         macros: BTreeSet::new(),
         same: true,
+        words: BTreeSet::new(),
     };
     let written = expanded(all, file, &mut found.macros)?;
     for tokens in &written {
+        let words = tokens.iter().filter_map(Token::name);
+        found.words.extend(words.map(str::to_owned));
         found.names.extend(enumerators(tokens)?);
     }
     found.same = written.windows(2).all(|pair| pair[0] == pair[1]);
@@ -222,6 +227,11 @@ mod tests {
         assert!(same(&(list("one") + &list("two") + first)));
         let second = "#define NAME(a, b) b,\nenum { LIST(NAME) };\n";
         assert!(!same(&(list("one") + &list("two") + second)));
+        // What a value stands for is found by its word.
+        let third = list("one") + "#define NAME(a, b) a = BASE,\nenum { LIST(NAME) };\n";
+        let all = chunks(&third);
+        let found = all.iter().find_map(|chunk| listed(chunk, &all)).unwrap();
+        assert!(found.words.contains("BASE"));
     }
 
     #[test]

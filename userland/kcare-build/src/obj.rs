@@ -219,8 +219,8 @@ pub struct Obj {
     pub items: Vec<Item>,
     /// Names of undefined symbols.
     pub undefs: Vec<String>,
-    /// Names of symbols that it exports to modules.
-    pub exports: Vec<String>,
+    /// Symbols that it exports to modules, and how: licence and namespace.
+    pub exports: BTreeMap<String, String>,
     /// Instructions of each function, offsets in its section.
     pub insns: BTreeMap<ItemId, Vec<Insn>>,
     /// Instructions of executable sections without functions (replacements, fragments).
@@ -329,7 +329,7 @@ impl Obj {
             secs,
             items: Vec::new(),
             undefs: Vec::new(),
-            exports: Vec::new(),
+            exports: BTreeMap::new(),
             insns: BTreeMap::new(),
             loose: BTreeMap::new(),
             variables: None,
@@ -379,8 +379,12 @@ impl Obj {
             let sec = &obj.secs[section];
             // ___EXPORT_SYMBOL() of include/linux/export.h.
             if sec.name == ".export_symbol" {
-                obj.exports
-                    .extend(name.strip_prefix("__export_symbol_").map(str::to_owned));
+                // Two strings: `GPL` or nothing, and the namespace.
+                let tail = sec.data.get(value as usize..).unwrap_or_default();
+                let words: Vec<_> = tail.split(|&b| b == 0).take(2).collect();
+                let how = String::from_utf8_lossy(&words.join(&b' ')).into_owned();
+                let name = name.strip_prefix("__export_symbol_");
+                obj.exports.extend(name.map(|name| (name.to_owned(), how)));
             }
             if !sec.alloc() || name.is_empty() || name.starts_with("__pfx_") {
                 continue;

@@ -160,6 +160,7 @@ impl<'a> Selector<'a> {
             this.check_rest(u);
             this.check_new_names(u);
             this.check_moved(u);
+            this.check_alignments(u);
             this.check_gone_functions(u);
         }
         this.check_gone_variables();

@@ -831,7 +831,10 @@ impl SourceText<'_> {
                 }
                 match self.listed(index, chunk)? {
                     // Only its macros are mentioned, and what they write is as before.
-                    Some(found) if found.same && !chunk.mentions(&(names - &found.macros)) => {}
+                    Some(found)
+                        if found.same
+                            && found.words.is_disjoint(names)
+                            && !chunk.mentions(&(names - &found.macros)) => {}
                     Some(found) => local.add(file, Some(found.names)),
                     None => add_chunk(&mut local, file, chunk),
                 }

@@ -16,6 +16,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use kcare_tuf::fetch::{Fetch, FetchError, Fetched};
@@ -28,6 +29,26 @@ use crate::System;
 
 /// The cache of the service, below the root of the system.
 pub const CACHE: &str = "var/cache/kcare";
+
+/// Keeps root from writing to another user's folder, who could have put a link there.
+///
+/// # Errors
+///
+/// [`Kind::User`].
+pub fn check_owner(system: &System) -> Result<()> {
+    let folder = system.root.join(CACHE);
+    let is_others = std::fs::metadata(&folder).is_ok_and(|meta| meta.uid() != 0);
+    if !is_others || !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Error::user(format!(
+        "{} is another user's, and root does not write there.",
+        folder.display()
+    ))
+    .hint(
+        "run `systemctl start kcare-fetch`; or `kcarectl --update`, which does without the cache.",
+    ))
+}
 
 /// The tree in the cache.
 pub fn tree(system: &System) -> PathBuf {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::{Goal, Key, Selector};
 use crate::compare::Verdict;
 use crate::correlate::{base_name, keeps_state, lock_class};
-use crate::image::ImageId;
+use crate::image::{ImageId, VMLINUX};
 use crate::obj::{ItemId, Kind, Life, Obj, Target};
 use crate::refuse::Refusal;
 use crate::special::{is_discarded, is_table};
@@ -83,6 +83,42 @@ impl Selector<'_> {
                     ),
                 );
             }
+        }
+    }
+
+    /// Refuses variables of the running kernel that are to be aligned better than they are: the compiler relies on it.
+    pub(super) fn check_alignments(&mut self, u: usize) {
+        self.at = u;
+        let unit = &self.units[u];
+        for (&id, verdict) in &unit.diff.verdicts {
+            let item = &unit.new.items[id];
+            let sec = &unit.new.secs[item.sec];
+            let old = unit.diff.pairs.old(id);
+            let Some(old) = old.filter(|_| *verdict == Verdict::Same && item.kind == Kind::Data)
+            else {
+                continue;
+            };
+            let was = &unit.old.items[old];
+            let before = unit.old.secs[was.sec].align;
+            // Sections of one variable each; boot's are gone.
+            if sec.align <= before || sec.life() != Life::Kept || item.start != 0 || was.start != 0
+            {
+                continue;
+            }
+            let own = unit.shipped.get(&old);
+            let own = own.and_then(|name| unit.placement.addr.get(name));
+            let own = own.map(|&(addr, _)| addr);
+            let addr = own.or_else(|| self.images.get(unit.image).global_addr(&was.name));
+            // Where a module's section will be, nobody knows.
+            let addr = addr.filter(|_| unit.image == VMLINUX);
+            if addr.is_some_and(|addr| addr % sec.align == 0) {
+                continue;
+            }
+            let text = format!(
+                "is to be aligned to {} bytes, and the running kernel's is not known to be",
+                sec.align
+            );
+            self.refuse(&item.name, text);
         }
     }
 

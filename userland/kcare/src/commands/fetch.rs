@@ -53,6 +53,7 @@ pub fn fetch(system: &System, fetch: &Fetch, config: &Config) -> Result<Answer> 
             return Answer::now(system, text, 0);
         }
     }
+    mirror::check_owner(system)?;
     let _lock = Lock::take(&system.root.join(mirror::CACHE))?;
     let state = State::gather(system)?;
     let mirror = Mirror::new(system, &Offer::folder(config, &state.kernel));
