@@ -201,6 +201,10 @@ impl<'a> Structs<'a> {
                 }
             }
             for ((function, variable), was) in &state.old.pointed {
+                // A guard has a number in its name, which is another guard's when one is added or taken away.
+                if variable.starts_with("__UNIQUE_ID_") {
+                    continue;
+                }
                 let is = state.new.pointed.get(&(function.clone(), variable.clone()));
                 let Some(is) = is.filter(|is| *is != was) else {
                     continue;
