@@ -75,6 +75,17 @@ pub fn numbered_data(item: &Item) -> bool {
     item.kind == Kind::Data && !item.global && numbered(&item.name)
 }
 
+/// Whether an entry of a table only has another number in its name: as many of its kind are in the section as before.
+pub fn renumbered(item: &Item, section: &str, old: &Obj, new: &Obj) -> bool {
+    let count = |obj: &Obj| {
+        let alike = |other: &&Item| {
+            obj.secs[other.sec].name == section && base_name(&other.name) == base_name(&item.name)
+        };
+        obj.items.iter().filter(alike).count()
+    };
+    numbered_data(item) && count(old) == count(new)
+}
+
 /// Items that have something in common: original ones, patched ones.
 type Group = (Vec<ItemId>, Vec<ItemId>);
 

@@ -3,7 +3,7 @@
 //! Entries of the kernel's tables that a patch takes out: parameters, blacklists, events. The running kernel has read them
 //! or goes on reading them, and nothing takes one back. A new one is refused (`select.rs`).
 
-use crate::correlate::{base_name, numbered_data};
+use crate::correlate::renumbered;
 use crate::obj::{Item, Kind, Obj};
 use crate::special::{is_discarded, is_table, ordinary_data};
 use crate::unit::UnitState;
@@ -12,11 +12,14 @@ use crate::unit::UnitState;
 /// changes.
 pub fn gone(state: &UnitState) -> Vec<String> {
     let gone = state.diff.gone.iter().map(|&id| &state.old.items[id]);
-    gone.filter(|item| is_entry(&state.old, item) && !is_replaced(state, item))
-        .map(|item| {
+    let entries = gone.filter(|item| is_entry(&state.old, item));
+    let named = entries.map(|item| (item, state.old.secs[item.sec].name.as_str()));
+    named
+        .filter(|(item, table)| !renumbered(item, table, &state.old, &state.new))
+        .map(|(item, table)| {
             format!(
-                "{} is gone from the table {}, of which the running kernel goes on using its own",
-                item.name, state.old.secs[item.sec].name
+                "{} is gone from the table {table}, of which the running kernel goes on using its own",
+                item.name
             )
         })
         .collect()
@@ -35,16 +38,4 @@ fn is_entry(obj: &Obj, item: &Item) -> bool {
         && !of_boot
         && !is_discarded(name)
         && !is_table(name)
-}
-
-/// Whether it only has another number: as many of its kind are there as before.
-fn is_replaced(state: &UnitState, item: &Item) -> bool {
-    let section = state.old.secs[item.sec].name.as_str();
-    let count = |obj: &Obj| {
-        let alike = |other: &&Item| {
-            obj.secs[other.sec].name == section && base_name(&other.name) == base_name(&item.name)
-        };
-        obj.items.iter().filter(alike).count()
-    };
-    numbered_data(item) && count(&state.old) == count(&state.new)
 }

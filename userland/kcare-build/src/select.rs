@@ -11,7 +11,7 @@ use anyhow::Result;
 
 use crate::author::{self, When};
 use crate::compare::Verdict;
-use crate::correlate::{base_name, expendable, lock_class, numbered, numbered_data};
+use crate::correlate::{expendable, lock_class, numbered, renumbered};
 use crate::image::{ImageId, Images, VMLINUX};
 use crate::insn::ENDBR64;
 use crate::obj::{Item, ItemId, Kind, Obj, Rel, Target};
@@ -801,17 +801,7 @@ impl<'a> Selector<'a> {
             {
                 continue;
             }
-            // Tables whose entries have numbered names: as many as before, or one is new.
-            let count = |obj: &Obj| {
-                obj.items
-                    .iter()
-                    .filter(|i| {
-                        obj.secs[i.sec].name == section
-                            && base_name(&i.name) == base_name(&item.name)
-                    })
-                    .count()
-            };
-            if numbered_data(item) && count(&unit.old) == count(&unit.new) {
+            if renumbered(item, section, &unit.old, &unit.new) {
                 continue;
             }
             self.refuse(

@@ -711,16 +711,8 @@ impl SourceText<'_> {
         names: impl Iterator<Item = &'n String>,
     ) -> Result<BTreeSet<String>> {
         let names: BTreeSet<&str> = names.map(String::as_str).collect();
-        let words = names.iter().map(|name| name.as_bytes());
-        let numbers: Vec<usize> = index
-            .files_with(words)
-            .into_iter()
-            .map(|(n, _)| n)
-            .collect();
-        let mut files: BTreeSet<&str> = numbers.iter().map(|&n| self.files[n].as_str()).collect();
-        files.extend(self.patches.files.keys().map(String::as_str));
         let mut out = BTreeSet::new();
-        for file in files {
+        for file in self.naming(index, names.iter().copied()) {
             let old = fs::read(self.path(file)).unwrap_or_default();
             let new = self.patches.patched(file)?.unwrap_or_default();
             for text in [String::from_utf8_lossy(&old).as_ref(), &new] {
@@ -759,26 +751,24 @@ impl SourceText<'_> {
     /// The files that define one of the names as a macro, or undefine it.
     fn definers(&self, index: &Index, names: &BTreeSet<String>) -> Result<BTreeSet<&str>> {
         let defines = |line: &str| {
-            let rest = line.trim_start().strip_prefix('#').map(str::trim_start);
-            let rest = rest.and_then(|rest| {
-                let define = rest.strip_prefix("define");
-                define.or_else(|| rest.strip_prefix("undef"))
-            });
-            let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            let name = rest.map(|rest| rest.trim_start().split(|c| !word(c)).next());
-            name.flatten().is_some_and(|name| names.contains(name))
+            let found = define(line).or_else(|| directive(line, "undef"));
+            found.is_some_and(|(name, _)| names.contains(name))
         };
-        let words = names.iter().map(String::as_bytes);
-        let numbers = index.files_with(words).into_iter().map(|(n, _)| n);
-        let mut files: BTreeSet<&str> = numbers.map(|n| self.files[n].as_str()).collect();
-        files.extend(self.patches.files.keys().map(String::as_str));
         let mut out = BTreeSet::new();
-        for file in files {
+        for file in self.naming(index, names.iter().map(String::as_str)) {
             if self.both(file)?.lines().any(defines) {
                 out.insert(file);
             }
         }
         Ok(out)
+    }
+
+    /// The files that have one of the names in them, and those that the patches change: what they add is in no index.
+    fn naming<'n>(&self, index: &Index, names: impl Iterator<Item = &'n str>) -> BTreeSet<&str> {
+        let numbers = index.files_with(names.map(str::as_bytes)).into_iter();
+        let with = numbers.map(|(n, _)| self.files[n].as_str());
+        with.chain(self.patches.files.keys().map(String::as_str))
+            .collect()
     }
 
     /// The text of a file before the patches and behind them, as what they add is only in the patched tree.
@@ -810,11 +800,7 @@ impl SourceText<'_> {
                 add_chunk(&mut found, file, chunk);
             }
         }
-        let mut files: BTreeSet<&str> = self.patches.files.keys().map(String::as_str).collect();
-        let words = names.iter().map(String::as_bytes);
-        let numbers = index.files_with(words).into_iter().map(|(n, _)| n);
-        files.extend(numbers.map(|n| self.files[n].as_str()));
-        let files: Vec<&str> = files.into_iter().collect();
+        let files = Vec::from_iter(self.naming(index, names.iter().map(String::as_str)));
         let results = Mutex::new(found);
         parallel(&files, |file| {
             let mut local = Mentions::default();
@@ -851,15 +837,23 @@ impl SourceText<'_> {
 
 /// The macros without arguments that a text defines, and what they stand for.
 fn objects(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    text.lines().filter_map(|line| {
-        let rest = line.trim_start().strip_prefix('#')?.trim_start();
-        let rest = rest.strip_prefix("define")?.trim_start();
-        let end = rest
-            .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-            .unwrap_or(rest.len());
-        let (name, value) = rest.split_at(end);
-        Some((name, value.trim()))
-    })
+    text.lines().filter_map(define)
+}
+
+/// The macro that a line defines, and what follows its name.
+fn define(line: &str) -> Option<(&str, &str)> {
+    directive(line, "define")
+}
+
+/// The name and what follows it in a line `#WORD NAME …`.
+fn directive<'a>(line: &'a str, word: &str) -> Option<(&'a str, &'a str)> {
+    let rest = line.trim_start().strip_prefix('#')?.trim_start();
+    let rest = rest.strip_prefix(word)?.trim_start();
+    let end = rest
+        .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+        .unwrap_or(rest.len());
+    let (name, value) = rest.split_at(end);
+    Some((name, value.trim()))
 }
 
 fn add_chunk(found: &mut Mentions, file: &str, chunk: &Chunk) {
