@@ -20,13 +20,6 @@ use crate::{journal, System};
 /// Root's folder, below the root of the system; its lock is that of everything that changes what is live.
 pub const STATE: &str = "var/lib/kcare";
 
-/// What [`push`] has done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Applied {
-    /// The level that is live now.
-    pub level: u32,
-}
-
 /// Gives a payload to the kernel; the level is on trial from before that on.
 ///
 /// # Errors
@@ -38,7 +31,7 @@ pub fn push(
     payload: &[u8],
     guard: &mut Guard,
     before: &State,
-) -> Result<Applied> {
+) -> Result<()> {
     let device = Device::open(&system.device)?;
     guard.begin(
         system,
@@ -55,7 +48,7 @@ pub fn push(
         return Err(explain_apply(&refusal, &name, payload, before));
     }
     journal::note(system, "apply", before.level(), level.level, None);
-    Ok(Applied { level: level.level })
+    Ok(())
 }
 
 /// Remembers that a level was taken back: it is on trial no more. What is live does not depend on this, so that a disk

@@ -51,8 +51,8 @@ impl Mode {
     /// # Errors
     ///
     /// [`Kind::Config`](crate::error::Kind) unless it may be done.
-    pub fn allow(self, applies: bool) -> Result<()> {
-        match self.stops(applies) {
+    pub fn allow(self) -> Result<()> {
+        match self.stops(true) {
             None => Ok(()),
             Some(_) => Err(Error::config(
                 "kcare.mode= on the kernel's command line forbids it in this boot.",
@@ -80,6 +80,6 @@ mod tests {
         assert_eq!(mode("kcare.mode=of\n"), Mode::Off);
         assert_eq!(mode("kcare.mode=off kcare.mode=normal\n"), Mode::Normal);
         assert!(Mode::NoApply.stops(false).is_none());
-        assert!(Mode::NoApply.allow(true).is_err());
+        assert!(Mode::NoApply.allow().is_err());
     }
 }

@@ -81,10 +81,7 @@ mod tests {
     #[test]
     fn what_is_kept() {
         let root = tempfile::tempdir().unwrap();
-        let system = System {
-            root: root.path().to_owned(),
-            device: PathBuf::new(),
-        };
+        let system = System::below(root.path());
         let cache = Cache::new(&system, "kernel");
         assert_eq!(cache.read(1), None);
         for level in [9, 10, 1] {

@@ -80,10 +80,12 @@ impl Guard {
         Ok(guard)
     }
 
-    /// The levels of a kernel that are held.
+    /// The levels of a kernel that are held, ascending.
     pub fn held_of(&self, kernel: &str) -> Vec<u32> {
         let of = self.held.iter().filter(|held| held.kernel == kernel);
-        of.map(|held| held.level).collect()
+        let mut levels: Vec<u32> = of.map(|held| held.level).collect();
+        levels.sort_unstable();
+        levels
     }
 
     /// Writes down what [`Guard::read`] has found to be held, before anything else is tried. Without news nothing is
@@ -189,7 +191,6 @@ fn cannot_write(path: &Path, e: std::io::Error) -> Error {
 mod tests {
     use super::*;
     use std::fs;
-    use std::path::PathBuf;
 
     const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";
 
@@ -199,17 +200,10 @@ mod tests {
         fs::write(path, id).unwrap();
     }
 
-    fn system(root: &tempfile::TempDir) -> System {
-        System {
-            root: root.path().to_owned(),
-            device: PathBuf::new(),
-        }
-    }
-
     #[test]
     fn a_level_that_crashed_the_machine_is_held_until_somebody_decides() {
         let root = tempfile::tempdir().unwrap();
-        let system = system(&root);
+        let system = System::below(root.path());
         boot(&system, "one\n");
         let mut guard = Guard::read(&system).unwrap();
         assert_eq!(guard, Guard::default());
@@ -243,7 +237,7 @@ mod tests {
     #[test]
     fn a_second_level_on_trial_does_not_hide_the_first_that_crashed() {
         let root = tempfile::tempdir().unwrap();
-        let system = system(&root);
+        let system = System::below(root.path());
         boot(&system, "one\n");
         let mut guard = Guard::read(&system).unwrap();
         guard.begin(&system, "kernel", 9, 5).unwrap();
@@ -257,7 +251,7 @@ mod tests {
     #[test]
     fn a_damaged_file_is_as_good_as_none() {
         let root = tempfile::tempdir().unwrap();
-        let system = system(&root);
+        let system = System::below(root.path());
         let path = root.path().join(TRIAL);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, "{\"boot_id\": ").unwrap();

@@ -25,6 +25,12 @@ pub fn in_container() -> Error {
         .hint("install kcare on the host; whoever runs it can patch the kernel.")
 }
 
+/// The error for a kernel that kcare has no module for.
+pub fn no_module(release: &str) -> Error {
+    Error::config(format!("there is no kcare module for kernel {release}."))
+        .hint("install the vendor's module for this kernel, or boot a kernel that has one.")
+}
+
 /// What keeps modules of strangers out, as far as the kernel tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lockdown {
@@ -85,9 +91,7 @@ fn cannot_load(said: &str, lockdown: Lockdown) -> Error {
     // kmod's words for ENOENT, EKEYREJECTED, ENOKEY, EPERM and ENOEXEC.
     let has = |text: &str| said.contains(text);
     if has("not found in directory") {
-        return Error::config(format!("there is no kcare module for kernel {release}."))
-            .detail(said.to_owned())
-            .hint("install the vendor's module for this kernel, or boot a kernel that has one.");
+        return no_module(&release).detail(said.to_owned());
     }
     let refused = has("Key was rejected") || has("Required key not available") || has("Loading of");
     if refused || lockdown.signed_only && has("Operation not permitted") {

@@ -99,10 +99,7 @@ mod tests {
     #[test]
     fn a_line_that_was_cut_short_spoils_no_other() {
         let root = tempfile::tempdir().unwrap();
-        let system = System {
-            root: root.path().to_owned(),
-            device: PathBuf::new(),
-        };
+        let system = System::below(root.path());
         let path = root.path().join(PLACE);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::create_dir_all(root.path().join("proc/sys/kernel/random")).unwrap();
@@ -120,10 +117,7 @@ mod tests {
     #[test]
     fn it_does_not_grow_for_ever() {
         let root = tempfile::tempdir().unwrap();
-        let system = System {
-            root: root.path().to_owned(),
-            device: PathBuf::new(),
-        };
+        let system = System::below(root.path());
         let path = root.path().join(PLACE);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         note(&system, "apply", 0, 9, None);

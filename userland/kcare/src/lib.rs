@@ -51,6 +51,17 @@ pub struct System {
     pub device: PathBuf,
 }
 
+#[cfg(test)]
+impl System {
+    /// A machine of a test, with its files below a folder and without a device.
+    fn below(root: &std::path::Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            device: root.join("missing"),
+        }
+    }
+}
+
 /// What a command has to say when it succeeded.
 pub struct Answer {
     /// What is applied now; `--json` prints it, unless the command has a document of its own.

@@ -14,6 +14,7 @@ use kcare_tuf::store::{Folder, Memory, Store};
 use kcare_tuf::time::Time;
 use serde::{Deserialize, Serialize};
 
+use crate::apply;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::Kernel;
@@ -23,8 +24,6 @@ use crate::System;
 
 /// The first root, which came with the package, or an administrator's own.
 const ROOTS: [&str; 2] = ["etc/sysconfig/kcare/root.json", "usr/share/kcare/root.json"];
-/// Root's folder. Who else can write there can roll back.
-const STATE: &str = "var/lib/kcare";
 /// So long the chain of roots is not looked at again while nothing else changes, in seconds.
 const ROOT_INTERVAL: i64 = 24 * 3600;
 /// So far a vendor's clock may be ahead of this machine's, in seconds.
@@ -35,9 +34,9 @@ const CLOCKS_APART: i64 = 24 * 3600;
 pub struct Place(PathBuf);
 
 impl Place {
-    /// Root's own: what is there has been verified by root.
+    /// Root's own: what is there has been verified by root, and who else can write there can roll back.
     pub fn of_root(system: &System, config: &Config, kernel: &Kernel) -> Self {
-        Self::below(&system.root.join(STATE), config, kernel)
+        Self::below(&system.root.join(apply::STATE), config, kernel)
     }
 
     /// That of the service which downloads. It keeps the service from asking for what it has, and root does not look
@@ -242,7 +241,14 @@ impl Offer {
             poll.write(place, &before);
         }
         match result {
-            Ok(()) => Self::of(client, kernel),
+            Ok(()) => {
+                let offer = Self::of(client, kernel)?;
+                // What was downloaded has been through this.
+                match asked {
+                    Asked::Server(_) => offer.check_clock().map(|()| offer),
+                    Asked::Cache(_) => Ok(offer),
+                }
+            }
             Err(_) if nothing_for_us => Err(unsupported(kernel)),
             Err(error) => Err(told(error, "cannot ask for updates")),
         }
@@ -311,7 +317,7 @@ impl Offer {
     /// # Errors
     ///
     /// [`Kind::Expired`].
-    pub fn check_clock(&self) -> Result<()> {
+    fn check_clock(&self) -> Result<()> {
         let now = self.client.now();
         let ahead = |level: &&Record| {
             Time::parse(&level.published)

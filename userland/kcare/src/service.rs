@@ -49,10 +49,9 @@ impl Service {
         let settings = Config::read_if_allowed(&system.root)?;
         let auto_update = settings.as_ref().map(|config| config.auto_update);
         let config = settings.unwrap_or_default();
-        let mut held = Guard::read(system)
+        let held = Guard::read(system)
             .map(|guard| guard.held_of(&state.kernel.hash()))
             .unwrap_or_default();
-        held.sort_unstable();
         let mut service = Self {
             auto_update,
             channel: config.prefix.clone(),

@@ -7,7 +7,7 @@
 use clap::Args;
 use kcare_tuf::level::Record;
 
-use crate::apply::{self, Applied};
+use crate::apply;
 use crate::backoff::Backoff;
 use crate::boot::Mode;
 use crate::cache::Cache;
@@ -59,7 +59,6 @@ pub fn fetch(system: &System, fetch: &Fetch, config: &Config) -> Result<Answer> 
     let mirror = Mirror::new(system, &Offer::folder(config, &state.kernel));
     let result = Server::new(config).and_then(|server| {
         let offer = Offer::fetch_into(system, &mirror, config, &server, &state.kernel)?;
-        offer.check_clock()?;
         // Held levels are root's to know; who cannot read of them downloads one too many.
         let held = Guard::read(system).map(|guard| guard.held_of(&state.kernel.hash()));
         let held = held.unwrap_or_default();
@@ -139,7 +138,8 @@ pub fn apply_cached(
         };
         cache.write(level.level, &payload)?;
         match apply::push(system, level, &payload, &mut guard, &state) {
-            Ok(Applied { level }) => {
+            Ok(()) => {
+                let level = level.level;
                 cache.prune(config.keep, level);
                 let text = format!("Patch Level {level} applied\n{}", verdict(&offer, level));
                 return end(system, text, 0, refused.or(complaint));

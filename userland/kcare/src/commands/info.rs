@@ -22,10 +22,9 @@ pub struct Info {
 pub fn run(system: &System) -> Result<Answer> {
     let mut state = State::gather(system)?;
     state.history = None;
-    let mut held = Guard::read(system)
+    let held = Guard::read(system)
         .map(|guard| guard.held_of(&state.kernel.hash()))
         .unwrap_or_default();
-    held.sort_unstable();
     let text = render(&state) + &held.into_iter().map(held_line).collect::<String>();
     let exit_code = exit_code(&state);
     Ok(Answer::new(state, text, exit_code))

@@ -6,7 +6,7 @@
 use clap::Args;
 use kcare_tuf::level::{info_fix, info_head, is_channel, Record};
 
-use crate::apply::{self, Applied};
+use crate::apply;
 use crate::boot::Mode;
 use crate::cache::Cache;
 use crate::config::{Config, Policy, Sticky};
@@ -92,7 +92,7 @@ pub fn run(system: &System, update: &Update, force: bool) -> Result<Answer> {
             return Answer::now(system, text, 0);
         }
     } else if !looks && !update.dry_run && !force {
-        Mode::read(&system.root).allow(true)?;
+        Mode::read(&system.root).allow()?;
     }
     if !looks {
         host::load_module(system)?;
@@ -106,7 +106,6 @@ pub fn run(system: &System, update: &Update, force: bool) -> Result<Answer> {
     let server = Server::new(&config)?;
     let place = Place::of_root(system, &config, &state.kernel);
     let offer = Offer::fetch(system, &place, &config, &server, &state.kernel)?;
-    offer.check_clock()?;
     let mut guard = Guard::read(system)?;
     let held = match force {
         true => Vec::new(),
@@ -146,7 +145,8 @@ pub fn run(system: &System, update: &Update, force: bool) -> Result<Answer> {
         return Answer::now(system, text, 0);
     }
     cache.write(best.level, &payload)?;
-    let Applied { level } = apply::push(system, best, &payload, &mut guard, &state)?;
+    apply::push(system, best, &payload, &mut guard, &state)?;
+    let level = best.level;
     cache.prune(config.keep, level);
     text += &format!("Patch Level {level} applied\n{}", verdict(&offer, level));
     Answer::now(system, text, 0)
