@@ -64,6 +64,8 @@ pub struct Request {
     pub layouts: BTreeSet<String>,
     /// What the author says about names that are gone or new.
     pub renames: Renames,
+    /// Objects of other modules that are compiled from a fixed file too, and may stay as they were shipped.
+    pub left: BTreeSet<String>,
     /// Keep the folder of intermediate files.
     pub keep: bool,
     /// Say why symbols are in or not.
@@ -239,8 +241,20 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
     }
     // A layout that changes is the better reason.
     building.account(&units, &mut affected.account)?;
+    for object in &request.left {
+        let copy = object.strip_suffix(".o").map(|stem| format!("{stem}.c"));
+        ensure!(
+            copy.is_some_and(|copy| affected.copies.contains_key(&copy)),
+            "`--leave {object}` decides nothing: no other module has that object of a file that changes"
+        );
+    }
     if !affected.fixed.is_empty() {
-        notes.extend(check_fixed(kernel, &building, &mut affected)?);
+        notes.extend(check_fixed(
+            kernel,
+            &building,
+            &mut affected,
+            &request.left,
+        )?);
     }
     if !affected.read.is_empty() {
         notes.extend(
@@ -478,6 +492,7 @@ fn check_fixed(
     kernel: &Kernel,
     building: &Building<'_>,
     affected: &mut Affected,
+    left: &BTreeSet<String>,
 ) -> Result<Vec<String>> {
     let (parts, others): (BTreeSet<String>, BTreeSet<String>) = {
         let (parts, others): (Vec<_>, Vec<_>) = affected.fixed.iter().partition(|(_, f)| f.part);
@@ -545,10 +560,14 @@ fn check_fixed(
                 refusals.push(Refusal::new(source, why));
             }
             Some(source) => {
-                let object = file.strip_suffix(".c").unwrap_or(file);
-                notes.push(format!(
-                    "{source}: {object}.o of another module is compiled from it too, and stays as it was shipped"
-                ));
+                let object = format!("{}.o", file.strip_suffix(".c").unwrap_or(file));
+                let why = format!("{object} of another module is compiled from it too, and");
+                if left.contains(&object) {
+                    notes.push(format!("{source}: {why} stays as it was shipped"));
+                } else {
+                    let why = format!("{why} would stay as it was shipped");
+                    refusals.push(Refusal::new(source, why));
+                }
             }
             None => refusals.push(Refusal::new(file, fixed.why)),
         }

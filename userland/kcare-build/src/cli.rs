@@ -103,6 +103,9 @@ struct BuildArgs {
     /// fix does without it, =NEW if a variable is new and takes over nothing; may be repeated.
     #[arg(long, value_name = "OLD=NEW")]
     renamed: Vec<String>,
+    /// Leave an object of another module as it was shipped that is compiled from a fixed file too; may be repeated.
+    #[arg(long, value_name = "FILE.o")]
+    leave: Vec<String>,
     /// Keep the intermediate files.
     #[arg(long)]
     keep_temp: bool,
@@ -311,6 +314,7 @@ fn run_build(args: BuildArgs) -> Result<ExitCode> {
         max_units: args.max_units,
         layouts: args.layouts.into_iter().collect(),
         renames: Renames::parse(&args.renamed)?,
+        left: args.leave.into_iter().collect(),
         keep: args.keep_temp,
         explain: match args.explain {
             Explain::Changed if args.json => Explain::All,

@@ -94,7 +94,11 @@ const HINTS: &[(&str, &str)] = &[
         "alternatives were chosen when the code was loaded: leave it as it is, and do what is new in an ordinary function",
     ),
     (
-        "which the running kernel has already read",
+        "of another module is compiled from it too",
+        "say `--leave` with the object's name if the machines that are to get the fix do not load that module",
+    ),
+    (
+        "which the running kernel keeps as it was shipped",
         "register what is new in a pre-patch callback, and take it back in a post-unpatch one",
     ),
     (
@@ -251,7 +255,7 @@ mod tests {
         let grown = "is a variable that changes its size from 4 to 8 bytes, and the running kernel's has no room for it";
         assert!(hint(grown).starts_with("hold what is new in a shadow variable"));
         let alternative =
-            "changes section `.altinstructions`, which the running kernel has already read";
+            "changes section `.altinstructions`, which the running kernel keeps as it was shipped";
         assert!(hint(alternative).starts_with("alternatives were chosen"));
         assert!(hint("has no fentry").contains("a static call"));
     }

@@ -180,7 +180,9 @@ impl<'a> Selector<'a> {
         for section in &unit.diff.sections {
             self.refuse(
                 &unit.source,
-                format!("changes section `{section}`, which the running kernel has already read"),
+                format!(
+                    "changes section `{section}`, which the running kernel keeps as it was shipped"
+                ),
             );
         }
         for (&id, verdict) in &unit.diff.verdicts {
@@ -806,7 +808,7 @@ impl<'a> Selector<'a> {
             }
             self.refuse(
                 &item.name,
-                format!("is new in section `{section}`, which the running kernel has already read"),
+                format!("is new in section `{section}`, which the running kernel keeps as it was shipped"),
             );
         }
     }

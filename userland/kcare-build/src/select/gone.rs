@@ -251,6 +251,32 @@ impl Selector<'_> {
         None
     }
 
+    /// Tells of a new variable of a function beside the running kernel's of the same name, which stays with another one:
+    /// code that moved may have taken its state along.
+    fn tell_namesake(&mut self, (u, id): Key) {
+        let unit = &self.units[u];
+        let item = &unit.new.items[id];
+        let name = base_name(&item.name);
+        let Some(function) = unit.new.local_to(id).filter(|_| keeps_state(&unit.new, id)) else {
+            return;
+        };
+        let stays = unit.diff.pairs.all().into_iter().find_map(|(o, n)| {
+            let was = &unit.old.items[o];
+            let alike = was.kind == Kind::Data
+                && base_name(&was.name) == name
+                && keeps_state(&unit.old, o)
+                && same_type(&unit.old, o, &unit.new, id);
+            let of = unit.new.local_to(n)?;
+            (alike && of != function).then_some(of)
+        });
+        if let Some(other) = stays.filter(|_| !self.renames.is_fresh(name)) {
+            self.selection.notes.push(format!(
+                "variable `{name}` of `{function}` is new and begins with its initial value; the running kernel's stays with \
+                 `{other}`"
+            ));
+        }
+    }
+
     /// Refuses new variables that may be the running kernel's under another name or in another file.
     ///
     /// As long as that is open only they are refused: what refers to them differs only if they are not the same.
@@ -277,6 +303,9 @@ impl Selector<'_> {
                     && matters(&unit.new, id)
             })
             .collect();
+        for &key in &fresh {
+            self.tell_namesake(key);
+        }
         for &(from, o) in &lost {
             let old = &self.units[from].old;
             let name = base_name(&old.items[o].name).to_owned();
