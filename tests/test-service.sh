@@ -125,6 +125,12 @@ boot_0() {
 	settings AUTO_UPDATE=False
 	succeeds auto
 	is "AUTO_UPDATE" "$(level)" 0
+	succeeds kcarectl --apply-cached
+	is "what was applied before comes back at boot" "$(level)" 1
+	succeeds kcarectl --unload
+	rm -rf "$STATE/levels"
+	fails 1 kcarectl --apply-cached
+	is "and nothing else" "$(level)" 0
 	settings UPDATE_POLICY=LOCAL
 	: >/run/nginx-kcare.access
 	succeeds auto
@@ -133,6 +139,15 @@ boot_0() {
 	succeeds auto
 	is "so soon after the boot" "$(level) $(wc -l </run/nginx-kcare.access)" "0 0"
 	settings
+	check_result
+
+	start_test "who cannot keep an update from root"
+	is "the lock is root's alone" "$(stat -c '%U %a' "$STATE/lock")" "root 600"
+	fails 1 setpriv --reuid=nobody --clear-groups flock --nonblock "$STATE/lock" true
+	find "$CACHE/tuf" -name poll.json -exec sh -c 'rm "$1" && mkfifo "$1"' - {} \;
+	run timeout 20 kcarectl --status
+	like "a pipe in the cache" "$status" '^[012]$'
+	find "$CACHE/tuf" -name poll.json -delete
 	check_result
 
 	start_test "what a hostile _kcare puts into the cache"

@@ -5,7 +5,7 @@
 //! Whatever is in it is verified again when it is used: by `kcare_tuf` with the metadata in /var/lib/kcare, and by the
 //! kernel.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kcare_tuf::file;
 
@@ -33,6 +33,11 @@ impl Cache {
     /// The payload of a level, if it is there.
     pub fn read(&self, level: u32) -> Option<Vec<u8>> {
         std::fs::read(self.path(level)).ok()
+    }
+
+    /// Whether the payload of a level is there: root has applied it, or was about to.
+    pub fn has(&self, level: u32) -> bool {
+        self.path(level).exists()
     }
 
     /// Keeps a payload; afterwards the file is the whole new one, or as before.
@@ -74,9 +79,66 @@ impl Cache {
     }
 }
 
+/// So long what belongs to a kernel that does not run is kept, in days: who boots it again finds it patched.
+const DAYS: u64 = 180;
+
+/// Removes what was kept for kernels that have not run for a long time, in root's folder or in the cache of the service.
+/// What cannot be removed stays for the next time.
+pub fn forget_other_kernels(system: &System, base: &str, running: &str) {
+    let base = system.root.join(base);
+    let folders = |path: PathBuf| {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        let real = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        real.map(|entry| entry.path())
+    };
+    // Of each channel, or without one.
+    let places = ["levels", "tree"].map(|name| base.join(name)).into_iter();
+    let channels = folders(base.join("tree")).chain(folders(base.join("tuf")));
+    let kernels = places.chain(channels).flat_map(folders);
+    for kernel in kernels.filter(|path| is_hash(path) && !path.ends_with(running)) {
+        let modified = kernel.metadata().and_then(|meta| meta.modified());
+        let age = modified.ok().and_then(|time| time.elapsed().ok());
+        if age.is_some_and(|age| age.as_secs() > DAYS * 24 * 3600) {
+            let _ = std::fs::remove_dir_all(&kernel);
+        }
+    }
+}
+
+/// Whether a folder is named by the SHA-1 of a kernel.
+fn is_hash(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.len() == 40 && name.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kernels_that_are_gone() {
+        let root = tempfile::tempdir().unwrap();
+        let system = System::below(root.path());
+        let [old, young, here] = ["a", "b", "c"].map(|digit| digit.repeat(40));
+        let long_ago = std::time::SystemTime::UNIX_EPOCH;
+        let make = |path: String, time: Option<std::time::SystemTime>| {
+            let path = root.path().join("base").join(path);
+            std::fs::create_dir_all(&path).unwrap();
+            let folder = std::fs::File::open(&path).unwrap();
+            time.map_or(Ok(()), |time| folder.set_modified(time))
+                .unwrap();
+            path
+        };
+        let gone = ["levels", "tree", "tree/slow", "tuf/default"]
+            .map(|place| make(format!("{place}/{old}"), Some(long_ago)));
+        let kept = [
+            make(format!("levels/{young}"), None),
+            make(format!("tuf/default/{here}"), Some(long_ago)),
+            make("tuf/default/other".to_owned(), Some(long_ago)),
+        ];
+        forget_other_kernels(&system, "base", &here);
+        assert!(gone.iter().all(|path| !path.exists()), "{gone:?}");
+        assert!(kept.iter().all(|path| path.exists()), "{kept:?}");
+    }
 
     #[test]
     fn what_is_kept() {

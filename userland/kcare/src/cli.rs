@@ -118,7 +118,7 @@ pub struct Kcarectl {
     ///
     /// This may crash them or the kernel, and the memory of the patch level is never freed. With --update: apply a
     /// patch level that was live when the machine went down, also where kcare.mode= forbids it.
-    #[arg(long, conflicts_with_all = ["info", "patch_info", "status", "uname", "forget", "history", "doctor", "vex"])]
+    #[arg(long, requires = "forcible")]
     force: bool,
 
     #[command(flatten)]
@@ -131,8 +131,8 @@ impl Program for Kcarectl {
     const ANSWERS: &'static [(u8, &'static str)] = &[
         (0, "done; with --info and --status: a patch is applied; with --check: there is a new level"),
         (1, "with --info, --status and --apply-cached: nothing is applied; with --check: there is no new level; with --doctor: something is wrong"),
-        (2, "with --status: a newer patch level is known, and not applied"),
-        (3, "with --info and --status: the kcare module is not loaded, or the vendor does not support this kernel"),
+        (2, "with --status: a newer patch level is known and not applied, the applied one was withdrawn, or the server has not been heard of for too long"),
+        (3, "with --info and --status: the kcare module is not loaded; with --status: the vendor does not support this kernel, or no more"),
     ];
 
     fn common(&self) -> &Common {
@@ -256,6 +256,45 @@ mod tests {
             KcareUname::exit_codes(),
         ] {
             assert!(codes.is_sorted_by(|a, b| a.0 < b.0), "{codes:?}");
+        }
+    }
+
+    #[test]
+    fn an_option_that_would_do_nothing_is_refused() {
+        for words in [
+            "--unload --dry-run",
+            "--rollback --dry-run",
+            "--settle --shutdown --dry-run",
+            "--apply-cached --dry-run",
+            "--check --dry-run",
+            "--info --level 3",
+            "--status --prefix slow",
+            "--unload --prefix slow",
+            "--update --auto",
+            "--status --auto",
+            "--fetch --force",
+            "--check --force",
+            "--info --force",
+            "--check --level 2",
+        ] {
+            let words = ["kcarectl"].into_iter().chain(words.split(' '));
+            assert!(
+                Kcarectl::try_parse_from(words.clone()).is_err(),
+                "{words:?}"
+            );
+        }
+        for words in [
+            "--update --dry-run --level 2 --prefix slow",
+            "--auto-update --dry-run",
+            "--check --prefix slow",
+            "--fetch --auto --prefix slow",
+            "--apply-cached --auto",
+            "--apply-cached --force",
+            "--unload --force",
+            "--update --force",
+        ] {
+            let words = ["kcarectl"].into_iter().chain(words.split(' '));
+            assert!(Kcarectl::try_parse_from(words.clone()).is_ok(), "{words:?}");
         }
     }
 

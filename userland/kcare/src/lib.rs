@@ -111,6 +111,8 @@ struct Complaint<'a> {
 
 /// Parses the command line, runs the command and prints what comes of it.
 pub fn main<P: Program>() -> ExitCode {
+    // What is kept is for everybody to read, so that every user gets the same answers; what is not has a mode of its own.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let (output, exit_code) = match P::try_parse() {
         Ok(program) => run(&program),
         Err(usage) if usage.use_stderr() => {

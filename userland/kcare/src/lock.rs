@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! One process at a time writes to a folder of the agent: the timer's and an administrator's commands can meet.
+//!
+//! Who can open a file can lock it, for reading as well; so only the folder's owner can open this one.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -28,16 +31,10 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// [`Kind::Disk`] if the folder cannot be written, [`Kind::User`] if another process keeps it for two minutes.
+    /// [`Kind::Disk`] if the folder cannot be written, [`Kind::User`] if this user may not, or another process keeps it
+    /// for two minutes.
     pub fn take(folder: &Path) -> Result<Self> {
-        let file = open(folder).map_err(|e| {
-            let denied = e.kind() == io::ErrorKind::PermissionDenied;
-            let error = Error::new(Kind::Disk, format!("cannot write to {}.", folder.display()));
-            error.caused_by(e).hint(match denied {
-                true => "run it as root.",
-                false => "check its file system; the kernel is as before.",
-            })
-        })?;
+        let file = open(folder).map_err(|e| cannot_write(folder, e))?;
         let start = Instant::now();
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -54,20 +51,58 @@ impl Lock {
             }
         }
     }
+
+    /// Makes sure that this user may write to a folder, before anybody is asked for anything.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Lock::take`], but for other processes.
+    pub fn check_rights(folder: &Path) -> Result<()> {
+        open(folder).map_err(|e| cannot_write(folder, e)).map(drop)
+    }
 }
 
+/// The lock's file is its owner's alone, also if an earlier version has left it open to all.
 fn open(folder: &Path) -> io::Result<File> {
+    const MODE: u32 = 0o600;
     std::fs::create_dir_all(folder)?;
-    OpenOptions::new()
+    let file = OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
-        .open(folder.join("lock"))
+        .mode(MODE)
+        .open(folder.join("lock"))?;
+    if file.metadata()?.permissions().mode() & 0o777 != MODE {
+        file.set_permissions(Permissions::from_mode(MODE))?;
+    }
+    Ok(file)
+}
+
+fn cannot_write(folder: &Path, e: io::Error) -> Error {
+    let cannot = format!("cannot write to {}.", folder.display());
+    match e.kind() {
+        io::ErrorKind::PermissionDenied => Error::user(cannot).caused_by(e).hint("run it as root."),
+        _ => Error::new(Kind::Disk, cannot)
+            .caused_by(e)
+            .hint("check its file system; the kernel is as before."),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_else_can_take_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("lock");
+        let mode = || file.metadata().unwrap().permissions().mode() & 0o777;
+        drop(Lock::take(folder.path()).unwrap());
+        assert_eq!(mode(), 0o600);
+        std::fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        Lock::check_rights(folder.path()).unwrap();
+        assert_eq!(mode(), 0o600);
+    }
 
     #[test]
     fn one_at_a_time() {

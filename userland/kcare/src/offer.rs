@@ -2,6 +2,7 @@
 
 //! What the vendor offers for the running kernel: the levels of its repository, verified.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use kcare_tuf::client::{target_path, Client, Limits, News, Stale};
@@ -18,6 +19,7 @@ use crate::apply;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::Kernel;
+use crate::lock::Lock;
 use crate::mirror::{self, Mirror};
 use crate::server::Server;
 use crate::System;
@@ -26,37 +28,125 @@ use crate::System;
 const ROOTS: [&str; 2] = ["etc/sysconfig/kcare/root.json", "usr/share/kcare/root.json"];
 /// So long the chain of roots is not looked at again while nothing else changes, in seconds.
 const ROOT_INTERVAL: i64 = 24 * 3600;
+/// The folder of what is trusted, in root's folder and in the cache of the service.
+const TRUSTED: &str = "tuf";
 /// So far a vendor's clock may be ahead of this machine's, in seconds.
 const CLOCKS_APART: i64 = 24 * 3600;
 
 /// Where what is trusted of one kernel and channel is kept.
+///
+/// Nobody holds it while a server is asked: that is done with a copy, which takes its place when all of it fits together
+/// and is this kernel's. What a server shows by mistake leaves nothing behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place(PathBuf);
+pub struct Place {
+    /// Root's folder, or the cache of the service.
+    base: PathBuf,
+    /// Relative to that.
+    path: String,
+}
 
 impl Place {
     /// Root's own: what is there has been verified by root, and who else can write there can roll back.
     pub fn of_root(system: &System, config: &Config, kernel: &Kernel) -> Self {
-        Self::below(&system.root.join(apply::STATE), config, kernel)
+        Self::below(system.root.join(apply::STATE), config, kernel)
     }
 
     /// That of the service which downloads. It keeps the service from asking for what it has, and root does not look
     /// at it.
     pub fn of_fetch(system: &System, config: &Config, kernel: &Kernel) -> Self {
-        Self::below(&system.root.join(mirror::CACHE), config, kernel)
+        Self::below(system.root.join(mirror::CACHE), config, kernel)
     }
 
-    fn below(folder: &Path, config: &Config, kernel: &Kernel) -> Self {
+    fn below(base: PathBuf, config: &Config, kernel: &Kernel) -> Self {
         // A channel of its own: a switch to a slower one is no attack.
         let channel = match config.prefix.as_str() {
             "" => "default".to_owned(),
             prefix => format!("channel-{prefix}"),
         };
-        Self(folder.join("tuf").join(channel).join(kernel.hash()))
+        let path = format!("{TRUSTED}/{channel}/{}", kernel.hash());
+        Self { base, path }
     }
 
-    fn poll(&self) -> PathBuf {
-        self.0.join("poll.json")
+    fn folder(&self) -> PathBuf {
+        self.base.join(&self.path)
     }
+
+    /// A copy of what is there. What cannot be read is as good as missing, and asked for again.
+    fn load(&self) -> Memory {
+        let folder = Folder::new(self.folder());
+        let mut copy = Memory::default();
+        for role in Role::ALL {
+            if let Ok(Some(bytes)) = folder.load(role, Limits::default().targets) {
+                // A store in memory takes everything.
+                let _ = copy.save(role, &bytes);
+            }
+        }
+        copy
+    }
+
+    /// Puts what has become of the copy in the place of what is there, unless another process has put something newer
+    /// there meanwhile. Who may not write there leaves no trace.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Disk`].
+    fn keep(&self, copy: &Memory) -> Result<()> {
+        let folder = self.folder();
+        let made = std::fs::create_dir_all(&folder);
+        let writable = made.and_then(|()| {
+            use rustix::fs::{access, Access};
+            access(&folder, Access::WRITE_OK).map_err(io::Error::from)
+        });
+        let denied = |e: &io::Error| {
+            matches!(
+                e.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+            )
+        };
+        match writable {
+            Ok(()) => {}
+            Err(e) if denied(&e) => return Ok(()),
+            Err(e) => return Err(cannot_write(&folder, e)),
+        }
+        let _lock = Lock::take(&self.base.join(TRUSTED))?;
+        let now = self.load();
+        let is_older = |role| version(copy, role) < version(&now, role);
+        if is_older(Role::Root) || (is_older(Role::Timestamp) && !replaces(copy, &now)) {
+            return Ok(());
+        }
+        let mut store = Folder::new(&folder);
+        for role in Role::ALL {
+            let limit = Limits::default().targets;
+            let (is, was) = (copy.load(role, limit), now.load(role, limit));
+            let written = match (is.ok().flatten(), was.ok().flatten()) {
+                (is, was) if is == was => Ok(()),
+                (Some(bytes), _) => store.save(role, &bytes),
+                (None, _) => store.remove(role),
+            };
+            written.map_err(|e| cannot_write(&folder, e))?;
+        }
+        Ok(())
+    }
+}
+
+/// The version of a document, 0 if there is none.
+fn version(store: &Memory, role: Role) -> u64 {
+    let bytes = store.load(role, Limits::default().targets).ok().flatten();
+    let document: Option<serde_json::Value> =
+        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let version = document.and_then(|document| document["signed"]["version"].as_u64());
+    version.unwrap_or(0)
+}
+
+/// Whether a newer root takes the rest back: keys that were revoked may have signed versions that are too high.
+fn replaces(copy: &Memory, now: &Memory) -> bool {
+    version(copy, Role::Root) > version(now, Role::Root)
+}
+
+fn cannot_write(folder: &Path, e: io::Error) -> Error {
+    Error::new(Kind::Disk, format!("cannot write {}.", folder.display()))
+        .caused_by(e)
+        .hint("check its file system; the kernel is as before.")
 }
 
 /// What is known of the last time that the server was asked. Only whether it is asked for less depends on it.
@@ -64,6 +154,9 @@ impl Place {
 struct Poll {
     /// Which server it was.
     server: String,
+    /// When it answered, in seconds since 1970.
+    #[serde(default)]
+    answered: i64,
     /// Its name of the timestamp's content.
     etag: Option<String>,
     /// When the chain of roots was followed to its end, in seconds since 1970.
@@ -73,16 +166,25 @@ struct Poll {
 }
 
 impl Poll {
+    /// Longest file, in bytes.
+    const LIMIT: u64 = 1 << 16;
+
+    /// Reads it; another user's file is read as a file or not at all.
     fn read(place: &Place) -> Self {
-        let bytes = std::fs::read(place.poll()).unwrap_or_default();
-        serde_json::from_slice(&bytes).unwrap_or_default()
+        let bytes = mirror::read(
+            &place.base,
+            &format!("{}/poll.json", place.path),
+            Self::LIMIT,
+        );
+        serde_json::from_slice(&bytes.unwrap_or_default()).unwrap_or_default()
     }
 
     /// Writes it if it has changed. Without it more is asked for, so that a disk that is full does not stop an update
     /// here.
     fn write(&self, place: &Place, before: &Self) {
         if self != before {
-            let _ = file::write(&place.poll(), crate::json(self).as_bytes());
+            let path = place.folder().join("poll.json");
+            let _ = file::write(&path, crate::json(self).as_bytes());
         }
     }
 }
@@ -94,75 +196,10 @@ enum Asked<'a> {
     Cache(&'a Place),
 }
 
-/// A folder, or for who may not write there a copy of it that is gone with the process.
-#[derive(Debug)]
-enum Kept {
-    Folder(Folder),
-    Copy(Memory),
-}
-
-impl Kept {
-    fn open(place: &Place) -> Result<Self> {
-        let folder = Folder::new(&place.0);
-        let made = std::fs::create_dir_all(&place.0);
-        let writable = made.and_then(|()| {
-            use rustix::fs::{access, Access};
-            access(&place.0, Access::WRITE_OK).map_err(std::io::Error::from)
-        });
-        match writable {
-            Ok(()) => Ok(Self::Folder(folder)),
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem
-                ) =>
-            {
-                let mut copy = Memory::default();
-                for role in Role::ALL {
-                    if let Ok(Some(bytes)) = folder.load(role, Limits::default().targets) {
-                        // A store in memory takes everything.
-                        let _ = copy.save(role, &bytes);
-                    }
-                }
-                Ok(Self::Copy(copy))
-            }
-            Err(e) => {
-                let cannot = format!("cannot make {}.", place.0.display());
-                Err(Error::new(Kind::Disk, cannot)
-                    .caused_by(e)
-                    .hint("check the file system; the kernel is as before."))
-            }
-        }
-    }
-}
-
-impl Store for Kept {
-    fn load(&self, role: Role, limit: u64) -> std::io::Result<Option<Vec<u8>>> {
-        match self {
-            Self::Folder(folder) => folder.load(role, limit),
-            Self::Copy(copy) => copy.load(role, limit),
-        }
-    }
-
-    fn save(&mut self, role: Role, bytes: &[u8]) -> std::io::Result<()> {
-        match self {
-            Self::Folder(folder) => folder.save(role, bytes),
-            Self::Copy(copy) => copy.save(role, bytes),
-        }
-    }
-
-    fn remove(&mut self, role: Role) -> std::io::Result<()> {
-        match self {
-            Self::Folder(folder) => folder.remove(role),
-            Self::Copy(copy) => copy.remove(role),
-        }
-    }
-}
-
 /// What is offered.
 #[derive(Debug)]
 pub struct Offer {
-    client: Client<Kept>,
+    client: Client<Memory>,
     kernel: String,
     /// All levels for this kernel, ascending.
     pub levels: Vec<Record>,
@@ -219,48 +256,68 @@ impl Offer {
         let (Asked::Server(place) | Asked::Cache(place)) = asked;
         let initial = initial_root(&system.root)?;
         let now = Time::now();
-        let mut client = Client::open(Kept::open(place)?, &initial, now, Limits::default())
+        let before = place.load();
+        let mut client = Client::open(before.clone(), &initial, now, Limits::default())
             .map_err(|error| told(error, "cannot use the first root"))?;
-        let before = match asked {
+        let known = match asked {
             Asked::Server(place) => Poll::read(place),
             Asked::Cache(_) => Poll::default(),
         };
         let server = config.server.clone().unwrap_or_default();
-        let mut poll = match before.server == server {
-            true => before.clone(),
+        let known_here = match known.server == server {
+            true => known.clone(),
             false => Poll {
                 server,
                 ..Poll::default()
             },
         };
+        let mut poll = known_here.clone();
         let result = refresh(&mut client, fetch, &mut poll, now.unix_seconds());
         let nothing_for_us = matches!(&result,
             Err(kcare_tuf::Error::NotFound { file }) if file == Role::Timestamp.file_name());
-        if let Asked::Server(place) = asked {
-            poll.unsupported = nothing_for_us;
-            poll.write(place, &before);
-        }
-        match result {
-            Ok(()) => {
-                let offer = Self::of(client, kernel)?;
-                // What was downloaded has been through this.
-                match asked {
-                    Asked::Server(_) => offer.check_clock().map(|()| offer),
-                    Asked::Cache(_) => Ok(offer),
-                }
-            }
-            Err(_) if nothing_for_us => Err(unsupported(kernel)),
+        let copy = client.store().clone();
+        let offer = match result {
+            Ok(()) => Self::of(client, kernel),
+            Err(_) if nothing_for_us => Err(unsupported(kernel, config)),
             Err(error) => Err(told(error, "cannot ask for updates")),
+        };
+        let offer = offer.and_then(|offer| match asked {
+            Asked::Server(_) => offer.check_clock().map(|()| offer),
+            // What was downloaded has been through this.
+            Asked::Cache(_) => Ok(offer),
+        });
+        match &offer {
+            Ok(_) => place.keep(&copy)?,
+            // Which keys are trusted does not depend on the rest, and nobody can bring back those that were revoked.
+            Err(_) if replaces(&copy, &before) => {
+                place.keep(&roots_only(&copy, &before))?;
+                poll = known_here;
+            }
+            Err(_) => poll = known_here,
         }
+        if let Asked::Server(place) = asked {
+            if offer.is_ok() || nothing_for_us {
+                poll.unsupported = nothing_for_us;
+                poll.answered = now.unix_seconds();
+            }
+            poll.write(place, &known);
+        }
+        offer
     }
 
-    /// Whether the server had nothing for this kernel when root, or the service, asked it the last time.
+    /// Whether the server had nothing for this kernel when it was asked the last time, by root or by the service.
     pub fn was_unsupported(system: &System, config: &Config, kernel: &Kernel) -> bool {
         let places = [
             Place::of_root(system, config, kernel),
             Place::of_fetch(system, config, kernel),
         ];
-        places.iter().any(|place| Poll::read(place).unsupported)
+        // An ordinary user may not know which server that is.
+        let is_current =
+            |poll: &Poll| (config.server.as_ref()).is_none_or(|server| *server == poll.server);
+        let polls = places.iter().map(Poll::read).filter(is_current);
+        polls
+            .max_by_key(|poll| poll.answered)
+            .is_some_and(|poll| poll.unsupported)
     }
 
     /// What the server offered the last time, without asking it. Metadata that have expired since are used.
@@ -271,9 +328,8 @@ impl Offer {
     pub fn stored(system: &System, config: &Config, kernel: &Kernel) -> Result<Self> {
         let place = Place::of_root(system, config, kernel);
         let initial = initial_root(&system.root)?;
-        let store = Kept::Folder(Folder::new(&place.0));
         let client = Client::offline(
-            store,
+            place.load(),
             &initial,
             Time::now(),
             Limits::default(),
@@ -283,7 +339,7 @@ impl Offer {
         Self::of(client, kernel)
     }
 
-    fn of(client: Client<Kept>, kernel: &Kernel) -> Result<Self> {
+    fn of(client: Client<Memory>, kernel: &Kernel) -> Result<Self> {
         let kernel = kernel.hash();
         let mut levels: Vec<Record> = Vec::new();
         for (name, target) in client.targets().iter().flat_map(|t| &t.targets) {
@@ -299,7 +355,10 @@ impl Offer {
                     format!("{name} is offered for this kernel, and is of another one."),
                 )
                 .detail(format!("this kernel  {kernel}"))
-                .detail(format!("offered for  {}", level.kernel)));
+                .detail(format!("offered for  {}", level.kernel))
+                .hint(
+                    "tell the vendor; the tree on the server is mixed up. Nothing of it was kept.",
+                ));
             }
             levels.push(level);
         }
@@ -343,15 +402,55 @@ impl Offer {
         config: &'a Config,
         held: &'a [u32],
     ) -> impl Iterator<Item = &'a Record> {
-        let now = self.client.now();
-        let old_enough = move |level: &Record| {
-            let age = Time::parse(&level.published)
-                .map(|time| now.unix_seconds().saturating_sub(time.unix_seconds()));
-            config.delay == 0
-                || age.is_ok_and(|age| age >= i64::try_from(config.delay).unwrap_or(i64::MAX))
-        };
-        self.levels.iter().rev().filter(move |level| {
-            config.allows(level.level) && old_enough(level) && !held.contains(&level.level)
+        let levels = self.levels.iter().rev();
+        levels.filter(move |level| self.in_the_way(config, held, level).is_none())
+    }
+
+    /// What keeps a level from being taken, if anything does.
+    fn in_the_way(&self, config: &Config, held: &[u32], level: &Record) -> Option<String> {
+        if !config.allows(level.level) {
+            return Some("the settings take none that high (STICKY_PATCH, --level)".to_owned());
+        }
+        if held.contains(&level.level) {
+            return Some("it was live when this machine went down".to_owned());
+        }
+        if config.delay == 0 {
+            return None;
+        }
+        let delay = i64::try_from(config.delay).unwrap_or(i64::MAX);
+        let from = Time::parse(&level.published)
+            .ok()
+            .and_then(|time| Time::from_unix_seconds(time.unix_seconds().saturating_add(delay)));
+        match from {
+            Some(from) if from <= self.client.now() => None,
+            Some(from) => Some(format!("it is taken from {from} on (UPDATE_DELAY)")),
+            None => Some("UPDATE_DELAY is longer than can be waited".to_owned()),
+        }
+    }
+
+    /// Whether the vendor has taken a level back that was offered before.
+    pub fn is_withdrawn(&self, level: u32) -> bool {
+        let _ = level;
+        false
+    }
+
+    /// The highest level, 0 if there is none.
+    pub fn newest(&self) -> u32 {
+        self.levels.last().map_or(0, |level| level.level)
+    }
+
+    /// The highest level, if something keeps it from being taken, and what that is.
+    pub fn kept_back(&self, config: &Config, held: &[u32]) -> Option<(u32, String)> {
+        let level = self.levels.last()?;
+        let why = self.in_the_way(config, held, level)?;
+        Some((level.level, why))
+    }
+
+    /// When what the server has signed ended, if it has, so that nobody knows whether there is more.
+    pub fn ended(&self) -> Option<Time> {
+        self.client.findings().iter().find_map(|found| match found {
+            kcare_tuf::Error::Expired { expires, .. } => Some(*expires),
+            _ => None,
         })
     }
 
@@ -471,7 +570,7 @@ impl Offer {
 /// All steps of the client, of which the first is left out while nothing else changes: most of the time one request
 /// says that nothing is new.
 fn refresh(
-    client: &mut Client<Kept>,
+    client: &mut Client<Memory>,
     fetch: &impl Fetch,
     poll: &mut Poll,
     now: i64,
@@ -532,14 +631,38 @@ fn channel_path(prefix: &str, kernel: &str) -> String {
     }
 }
 
-/// The error for a kernel that the vendor has nothing for.
-fn unsupported(kernel: &Kernel) -> Error {
+/// What was trusted before, under the keys of a newer root.
+fn roots_only(copy: &Memory, before: &Memory) -> Memory {
+    let limit = Limits::default().targets;
+    let mut kept = before.clone();
+    for role in Role::ALL {
+        // A store in memory takes everything.
+        let _ = match (role, copy.load(role, limit).ok().flatten()) {
+            (Role::Root, Some(bytes)) => kept.save(role, &bytes),
+            (_, None) => kept.remove(role),
+            _ => Ok(()),
+        };
+    }
+    kept
+}
+
+/// The error for a kernel that the vendor has nothing for, or for a server that is not the vendor's.
+fn unsupported(kernel: &Kernel, config: &Config) -> Error {
+    let server = config.server.as_deref().unwrap_or_default();
+    // Without a password.
+    let (scheme, rest) = server.split_once("://").unwrap_or(("", server));
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
     Error::new(
         Kind::Server,
         format!("kernel {} is not supported.", kernel.release),
     )
-    .detail(format!("the server has nothing for {}", kernel.hash()))
-    .hint("boot a kernel that the vendor supports, or set another PREFIX.")
+    .detail(format!(
+        "{scheme}://{host} has nothing for {}",
+        Offer::folder(config, kernel)
+    ))
+    .hint(
+        "boot a kernel that the vendor supports; or correct PATCH_SERVER or PREFIX in kcare.conf.",
+    )
 }
 
 /// An error of TUF's in our own form.

@@ -25,12 +25,24 @@ pub struct Service {
     pub newest: Option<u32>,
     /// The highest of these that the settings allow and that is not held.
     pub allowed: Option<u32>,
+    /// What keeps the highest one from being taken, if anything does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_back: Option<String>,
+    /// The vendor has withdrawn the live level.
+    #[serde(default)]
+    pub withdrawn: bool,
+    /// When what the server has signed ended, if it has: nobody knows whether there is more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expired: Option<String>,
     /// None above this one is taken.
     pub sticky: Option<u32>,
     /// Levels that were live when the machine went down uncleanly, ascending.
     pub held: Vec<u32>,
     /// The last day on which this kernel gets levels.
     pub covered_until: Option<String>,
+    /// That day is over.
+    #[serde(default)]
+    pub coverage_ended: bool,
     /// The server had nothing for this kernel.
     pub unsupported: bool,
     /// This is a container.
@@ -70,7 +82,11 @@ impl Service {
                 .allowed(&config, &held)
                 .next()
                 .map(|level| level.level);
+            service.kept_back = offer.kept_back(&config, &held).map(|(_, why)| why);
+            service.withdrawn = offer.is_withdrawn(state.level());
+            service.expired = offer.ended().map(|time| time.to_string());
             service.covered_until = offer.coverage().map(str::to_owned);
+            service.coverage_ended = offer.coverage().is_some_and(|day| offer.is_over(day));
         }
         service.held = held;
         Ok(service)

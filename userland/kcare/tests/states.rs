@@ -36,6 +36,8 @@ const QUESTIONS: [&[&str]; 13] = [
     &["--rollback"],
 ];
 
+const NOW: &str = "2026-11-30T12:00:00Z";
+
 /// A machine in the making.
 struct Machine {
     folder: tempfile::TempDir,
@@ -90,9 +92,13 @@ impl Machine {
 
     /// A vendor's tree with these levels, which the machine has looked at.
     fn offered(self, levels: &[u32]) -> Self {
+        self.offered_by(&Vendor::new(), levels)
+    }
+
+    fn offered_by(self, vendor: &Vendor, levels: &[u32]) -> Self {
         let name = hash();
         let tree = self.at("tree");
-        publish(&tree, &name, levels);
+        vendor.publish(&tree, &name, levels);
         fs::create_dir_all(self.at("usr/share/kcare")).unwrap();
         fs::copy(
             tree.join(&name).join("1.root.json"),
@@ -134,6 +140,11 @@ impl Machine {
             .replace(self.folder.path().to_str().unwrap(), "")
             .replace(&release, "[RELEASE]")
             .replace(&release.replace('+', "%2B"), "[RELEASE]");
+        // The time of day.
+        let said = match said.split_once(", now is ") {
+            Some((before, after)) => format!("{before}, now is [NOW]{}", &after[NOW.len()..]),
+            None => said,
+        };
         format!(
             "$ kcarectl {}\n{said}? {}\n\n",
             words.join(" "),
@@ -147,37 +158,67 @@ fn hash() -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Writes the repository of a kernel, all of whose documents one key signs.
-fn publish(tree: &Path, kernel: &str, levels: &[u32]) {
-    let folder = tree.join(kernel);
-    let files = folder.join(TARGETS);
-    fs::create_dir_all(&files).unwrap();
-    let signer = Signer::from_pem(Signer::generate().unwrap().as_bytes()).unwrap();
-    let common = || Common::new(1, Time::now().plus_days(7));
-    let mut root = Root::new(common());
-    root.consistent_snapshot = Some(true);
-    for role in Role::ALL {
-        root.set_role(role, &[signer.key()], 1).unwrap();
+/// Writes repositories, all of whose documents one key signs.
+struct Vendor {
+    signer: Signer,
+    /// Of all documents but the root.
+    version: u64,
+    /// When the timestamp ends.
+    expires: Time,
+    covered_until: &'static str,
+}
+
+impl Vendor {
+    fn new() -> Self {
+        Self {
+            signer: Signer::from_pem(Signer::generate().unwrap().as_bytes()).unwrap(),
+            version: 1,
+            expires: Time::now().plus_days(7),
+            covered_until: "2099-06-30",
+        }
     }
-    put(&folder, &root, &root, &signer);
-    let mut targets = BTreeMap::new();
-    for &level in levels {
-        let fixes = serde_json::to_vec(&fixes_of(kernel, level)).unwrap();
-        let target = Target::of(&fixes);
-        write_target(&files, &root, &fixes_name(level), &target, &fixes).unwrap();
-        targets.insert(fixes_name(level), target);
-        let payload = format!("payload of level {level}");
-        let mut target = Target::of(payload.as_bytes());
-        target.custom = Some(serde_json::to_value(record(kernel, level)).unwrap());
-        let name = payload_name(level);
-        write_target(&files, &root, &name, &target, payload.as_bytes()).unwrap();
-        targets.insert(name, target);
+
+    fn common(&self) -> Common {
+        Common::new(self.version, Time::now().plus_days(7))
     }
-    let bytes = put(&folder, &root, &Targets::new(common(), targets), &signer);
-    let snapshot = Snapshot::new(common(), MetaFile::of(1, &bytes));
-    let bytes = put(&folder, &root, &snapshot, &signer);
-    let timestamp = Timestamp::new(common(), MetaFile::of(1, &bytes));
-    put(&folder, &root, &timestamp, &signer);
+
+    /// Writes the repository of a kernel.
+    fn publish(&self, tree: &Path, kernel: &str, levels: &[u32]) {
+        let folder = tree.join(kernel);
+        let files = folder.join(TARGETS);
+        fs::create_dir_all(&files).unwrap();
+        let signer = &self.signer;
+        let mut root = Root::new(Common::new(1, Time::now().plus_days(7)));
+        root.consistent_snapshot = Some(true);
+        for role in Role::ALL {
+            root.set_role(role, &[signer.key()], 1).unwrap();
+        }
+        put(&folder, &root, &root, signer);
+        let mut targets = BTreeMap::new();
+        for &level in levels {
+            let fixes = serde_json::to_vec(&fixes_of(kernel, level)).unwrap();
+            let target = Target::of(&fixes);
+            write_target(&files, &root, &fixes_name(level), &target, &fixes).unwrap();
+            targets.insert(fixes_name(level), target);
+            let payload = format!("payload of level {level}");
+            let mut target = Target::of(payload.as_bytes());
+            let record = Record {
+                covered_until: Some(self.covered_until.to_owned()),
+                ..record(kernel, level)
+            };
+            target.custom = Some(serde_json::to_value(record).unwrap());
+            let name = payload_name(level);
+            write_target(&files, &root, &name, &target, payload.as_bytes()).unwrap();
+            targets.insert(name, target);
+        }
+        let targets = Targets::new(self.common(), targets);
+        let bytes = put(&folder, &root, &targets, signer);
+        let snapshot = Snapshot::new(self.common(), MetaFile::of(self.version, &bytes));
+        let bytes = put(&folder, &root, &snapshot, signer);
+        let common = Common::new(self.version, self.expires);
+        let timestamp = Timestamp::new(common, MetaFile::of(self.version, &bytes));
+        put(&folder, &root, &timestamp, signer);
+    }
 }
 
 fn put<T: Document>(folder: &Path, root: &Root, document: &T, signer: &Signer) -> Vec<u8> {
@@ -248,7 +289,7 @@ fn a_newer_level_is_known() {
 }
 
 #[test]
-fn the_vendor_has_withdrawn_the_level() {
+fn the_server_has_less_than_is_applied() {
     golden("ahead", &Machine::new().module(9).offered(&[8]));
 }
 
@@ -298,4 +339,80 @@ fn the_boot_says_that_nothing_is_applied() {
     let machine = Machine::new().module(0).offered(&[9]);
     machine.write("proc/cmdline", "quiet kcare.mode=no-apply\n");
     golden("stopped", &machine);
+}
+
+#[test]
+fn the_newest_level_has_to_wait() {
+    let machine = Machine::new().module(9).offered(&[9, 10]);
+    golden("delayed", &machine.settings("UPDATE_DELAY=9999d"));
+}
+
+#[test]
+fn nothing_was_heard_of_the_server_for_long() {
+    let vendor = Vendor {
+        expires: Time::parse("2026-11-20T12:00:00Z").unwrap(),
+        ..Vendor::new()
+    };
+    let machine = Machine::new().module(9).offered_by(&vendor, &[9]);
+    let (from, to) = (
+        format!("tree/{}", hash()),
+        format!("var/lib/kcare/tuf/default/{}", hash()),
+    );
+    fs::create_dir_all(machine.at(&to)).unwrap();
+    for (name, kept) in [
+        ("1.root.json", "root.json"),
+        ("timestamp.json", "timestamp.json"),
+        ("1.snapshot.json", "snapshot.json"),
+        ("1.targets.json", "targets.json"),
+    ] {
+        fs::copy(machine.at(&from).join(name), machine.at(&to).join(kept)).unwrap();
+    }
+    golden("silent", &machine);
+}
+
+#[test]
+fn the_vendor_has_stopped() {
+    let vendor = Vendor {
+        covered_until: "2026-06-30",
+        ..Vendor::new()
+    };
+    golden("ended", &Machine::new().module(9).offered_by(&vendor, &[9]));
+}
+
+/// A mirror that was copied together wrongly, or somebody on the way: all of it is genuine, and of another kernel.
+#[test]
+fn the_metadata_of_another_kernel_leave_nothing_behind() {
+    let mut vendor = Vendor::new();
+    let machine = Machine::new().module(0).offered_by(&vendor, &[9]);
+    let conf = format!("PATCH_SERVER=file://{}\n", machine.at("tree").display());
+    machine.write("etc/sysconfig/kcare/kcare.conf", &conf);
+    let [here, aside] = [machine.at("tree").join(hash()), machine.at("aside")];
+    fs::rename(&here, &aside).unwrap();
+    vendor.version = 11;
+    vendor.publish(&machine.at("tree"), &"0".repeat(40), &[3]);
+    fs::rename(machine.at("tree").join("0".repeat(40)), &here).unwrap();
+    for _ in 0..2 {
+        let said = machine.run(&["--check"]);
+        assert!(said.contains("is of another one"), "{said}");
+        assert!(said.ends_with("? 6\n\n"), "{said}");
+    }
+    fs::remove_dir_all(&here).unwrap();
+    fs::rename(&aside, &here).unwrap();
+    let said = machine.run(&["--check"]);
+    assert!(said.contains("New patch level detected: 9"), "{said}");
+}
+
+/// Whoever keeps files open or asks a slow server keeps nobody from anything.
+#[test]
+fn a_pipe_in_the_cache_keeps_nobody() {
+    let machine = Machine::new().module(9).offered(&[9]);
+    let folder = format!("var/cache/kcare/tuf/default/{}", hash());
+    machine.write(&format!("{folder}/poll.json"), "{}");
+    let path = machine.at(&folder).join("poll.json");
+    fs::remove_file(&path).unwrap();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, mode, 0).unwrap();
+    let said = machine.run(&["--status"]);
+    assert!(said.ends_with("? 0\n\n"), "{said}");
 }

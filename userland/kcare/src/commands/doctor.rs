@@ -12,7 +12,6 @@ use crate::config::{Config, SETTINGS};
 use crate::error::{Error, Result};
 use crate::guard::Guard;
 use crate::host::{self, Lockdown};
-use crate::lock::Lock;
 use crate::offer::{Offer, Place};
 use crate::server::Server;
 use crate::service::Service;
@@ -184,21 +183,31 @@ fn settings(config: &Config) -> Finding {
 
 fn server(system: &System, config: &Config, state: &State) -> Finding {
     let place = Place::of_root(system, config, &state.kernel);
-    // An ordinary user can look, too.
-    let _lock = Lock::take(&system.root.join(apply::STATE)).ok();
     let asked = Server::new(config)
         .and_then(|server| Offer::fetch(system, &place, config, &server, &state.kernel));
     match asked {
         Ok(offer) => {
-            let newest = offer.levels.last().map_or(0, |level| level.level);
+            let newest = offer.newest();
             let text = format!("it answers, and its newest patch level is {newest}");
+            let held = Guard::read(system).map(|guard| guard.held_of(&state.kernel.hash()));
+            let kept_back = offer.kept_back(config, &held.unwrap_or_default());
             match offer.coverage() {
+                _ if offer.is_withdrawn(state.level()) => note(
+                    "server",
+                    format!("{text}; patch level {} was withdrawn", state.level()),
+                    "go back with `kcarectl --rollback` or `kcarectl --unload`.",
+                ),
                 Some(day) if offer.is_over(day) => note(
                     "server",
                     format!("{text}; patch levels for this kernel have ended on {day}"),
                     "boot a newer kernel.",
                 ),
-                _ => fine("server", text),
+                _ => match kept_back {
+                    Some((_, why)) => {
+                        note("server", format!("{text}, and is not taken: {why}"), "")
+                    }
+                    None => fine("server", text),
+                },
             }
         }
         Err(error) => wrong("server", &error),

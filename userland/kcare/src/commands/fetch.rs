@@ -10,7 +10,7 @@ use kcare_tuf::level::Record;
 use crate::apply;
 use crate::backoff::Backoff;
 use crate::boot::Mode;
-use crate::cache::Cache;
+use crate::cache::{forget_other_kernels, Cache};
 use crate::config::Config;
 use crate::error::{Error, Failure, Kind, Result};
 use crate::guard::Guard;
@@ -22,22 +22,22 @@ use crate::server::Server;
 use crate::state::State;
 use crate::{Answer, System};
 
-use super::update::{held_text, idle, verdict};
+use super::update::{held_text, idle, Wanted};
 
 /// The commands' options.
 #[derive(Args)]
 #[group(skip)]
 pub struct Fetch {
     /// Download what --apply-cached will apply, and leave the kernel alone; it needs no privilege
-    #[arg(long, group = "command")]
+    #[arg(long, groups = ["command", "asks", "halves"])]
     pub fetch: bool,
 
     /// Apply the highest patch level that was downloaded, without asking the server, as at boot
-    #[arg(long, group = "command")]
+    #[arg(long, groups = ["command", "asks", "halves", "forcible"])]
     pub apply_cached: bool,
 
     /// With --fetch and --apply-cached: do nothing where AUTO_UPDATE is off, as --auto-update does
-    #[arg(long)]
+    #[arg(long, requires = "halves")]
     pub auto: bool,
 }
 
@@ -48,6 +48,9 @@ pub struct Fetch {
 /// The server or the disk is at fault, and the kind says which.
 pub fn fetch(system: &System, fetch: &Fetch, config: &Config) -> Result<Answer> {
     let mut backoff = Backoff::read(system);
+    if let (Mode::Off, Some(text)) = (Mode::read(&system.root), Mode::Off.stops(false)) {
+        return Answer::now(system, text.to_owned(), 0);
+    }
     if fetch.auto {
         if let Some(text) = idle(system, config, false).or_else(|| backoff.pause()) {
             return Answer::now(system, text, 0);
@@ -62,17 +65,24 @@ pub fn fetch(system: &System, fetch: &Fetch, config: &Config) -> Result<Answer> 
         // Held levels are root's to know; who cannot read of them downloads one too many.
         let held = Guard::read(system).map(|guard| guard.held_of(&state.kernel.hash()));
         let held = held.unwrap_or_default();
-        let wanted: Vec<&Record> = offer.allowed(config, &held).take(1).collect();
-        offer.keep(system, &mirror, &server, &wanted)?;
-        Ok(wanted.first().map_or(0, |level| level.level))
+        let levels: Vec<&Record> = offer.allowed(config, &held).take(1).collect();
+        offer.keep(system, &mirror, &server, &levels)?;
+        let wanted = Wanted {
+            offer: &offer,
+            config,
+            held: &held,
+        };
+        let live = state.level();
+        Ok(match levels.first() {
+            Some(level) if level.level > live => {
+                format!("Patch level {} is downloaded\n", level.level)
+            }
+            _ => wanted.nothing_new(live),
+        })
     });
     backoff.note(result.as_ref().err().map(Error::kind));
-    let live = state.level();
-    let text = match result? {
-        0 => "There is no patch level for this kernel\n".to_owned(),
-        level if level <= live => format!("Patch Level {live} is applied already\n"),
-        level => format!("Patch level {level} is downloaded\n"),
-    };
+    let text = result?;
+    forget_other_kernels(system, mirror::CACHE, &state.kernel.hash());
     Answer::now(system, text, 0)
 }
 
@@ -121,8 +131,15 @@ pub fn apply_cached(
         },
     };
     let cache = Cache::new(system, &hash);
+    let wanted = Wanted {
+        offer: &offer,
+        config,
+        held: &held,
+    };
+    // Where updates are off, what root has applied before comes back with the machine, and nothing else.
+    let may = |level: &&Record| config.auto_update || force || cache.has(level.level);
     let mut refused = None;
-    for level in offer.allowed(config, &held) {
+    for level in offer.allowed(config, &held).filter(may) {
         if level.level <= live {
             break;
         }
@@ -141,7 +158,8 @@ pub fn apply_cached(
             Ok(()) => {
                 let level = level.level;
                 cache.prune(config.keep, level);
-                let text = format!("Patch Level {level} applied\n{}", verdict(&offer, level));
+                forget_other_kernels(system, apply::STATE, &hash);
+                let text = format!("Patch Level {level} applied\n{}", wanted.verdict(level));
                 return end(system, text, 0, refused.or(complaint));
             }
             // With nothing live an older level is better than none.
@@ -153,6 +171,11 @@ pub fn apply_cached(
         return Err(error);
     }
     let (text, exit_code) = match live {
+        0 if offer.newest() > 0 && !config.auto_update => (
+            "No patch level that was applied before is to be applied, and updates are off (AUTO_UPDATE)\n"
+                .to_owned(),
+            1,
+        ),
         0 => ("The cache has no patch level to apply\n".to_owned(), 1),
         live => (format!("Patch Level {live} is applied already\n"), 0),
     };

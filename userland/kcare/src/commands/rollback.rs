@@ -15,7 +15,7 @@ use crate::{apply, Answer, System};
 #[group(skip)]
 pub struct Rollback {
     /// Go back to the patch level that the applied one has replaced
-    #[arg(long, group = "command")]
+    #[arg(long, groups = ["command", "forcible"])]
     pub rollback: bool,
 }
 

@@ -28,14 +28,18 @@ pub fn run(system: &System) -> Result<Answer> {
     Ok(Answer::new(state, text, exit_code))
 }
 
-/// The trade's answers: 0 up to date, 1 nothing applied, 2 a newer level is known, 3 nothing can be applied.
+/// The trade's answers: 0 up to date, 1 nothing applied, 2 not up to date as far as is known, 3 nothing can be applied.
 fn exit_code(state: &State) -> u8 {
-    let to_come = |service: &Service| service.to_come(state.level()).is_some();
-    let unsupported = |service: &Service| service.unsupported;
+    let unknown = Service::default();
+    let service = state.service.as_ref().unwrap_or(&unknown);
+    let behind = || {
+        service.to_come(state.level()).is_some() || service.withdrawn || service.expired.is_some()
+    };
     match (&state.patch, &state.module) {
-        (Some(_), _) if state.service.as_ref().is_some_and(to_come) => 2,
+        (Some(_), _) if service.coverage_ended => 3,
+        (Some(_), _) if behind() => 2,
         (Some(_), _) => 0,
-        (None, Some(_)) if state.service.as_ref().is_some_and(unsupported) => 3,
+        (None, Some(_)) if service.unsupported => 3,
         (None, Some(_)) => 1,
         (None, None) => 3,
     }
@@ -50,6 +54,13 @@ fn render(state: &State) -> String {
                 "Protected: patch level {} is applied, and patch level {newer} is not yet",
                 patch.level
             ),
+            None if service.coverage_ended => format!(
+                "Protected up to now: patch level {} is applied, and this kernel gets no more",
+                patch.level
+            ),
+            None if service.withdrawn => {
+                format!("Patch level {} is applied, and was withdrawn", patch.level)
+            }
             None => format!("Protected: patch level {} is applied", patch.level),
         },
         (None, _) if service.container => {
@@ -130,14 +141,32 @@ fn known(state: &State, service: &Service) -> Vec<String> {
         ));
     }
     if let (Some(newest), Some(patch)) = (service.newest, &state.patch) {
-        if newest < patch.level {
+        if service.withdrawn {
+            lines.push("  withdrawn  the vendor has taken this patch level back".to_owned());
+        } else if newest < patch.level {
             lines.push(format!(
-                "  withdrawn  the vendor's newest is patch level {newest}"
+                "  ahead      the server has patch level {newest} so far"
             ));
         }
     }
+    let live = state.level();
+    let told = |newest: &u32| {
+        service.held.contains(newest) || service.sticky.is_some_and(|sticky| sticky < *newest)
+    };
+    let others = |newest: &u32| *newest > live && !told(newest);
+    if let (Some(newest), Some(why)) = (service.newest.filter(others), &service.kept_back) {
+        lines.push(format!("  not taken  patch level {newest}: {why}"));
+    }
+    if let Some(time) = &service.expired {
+        lines.push(format!(
+            "  unknown    what the server has now: the last that was heard of it was good until {time}"
+        ));
+    }
     if let Some(day) = &service.covered_until {
-        lines.push(format!("  covered    until {day}"));
+        lines.push(match service.coverage_ended {
+            true => format!("  covered    no more: it ended on {day}"),
+            false => format!("  covered    until {day}"),
+        });
     }
     if !service.channel.is_empty() {
         lines.push(format!("  channel    {}", service.channel));
@@ -159,6 +188,16 @@ fn hint(state: &State, service: &Service) -> Option<&'static str> {
             Some("load it with `modprobe kcare`; `kcarectl --doctor` tells what is in the way.")
         }
         _ if service.unsupported => Some("boot a kernel that the vendor supports."),
+        (Some(_), _) if service.coverage_ended => Some("boot a newer kernel."),
+        (Some(_), _) if service.withdrawn => {
+            Some("go back with `kcarectl --rollback` or `kcarectl --unload`.")
+        }
+        _ if service.expired.is_some() => {
+            Some("see what keeps the server from being asked with `kcarectl --doctor`.")
+        }
+        _ if service.stopped => Some(
+            "boot without kcare.mode=, or apply a patch level with `kcarectl --update --force`.",
+        ),
         (Some(patch), _) if service.to_come(patch.level).is_some() => {
             Some("apply it with `kcarectl --update`.")
         }
@@ -229,13 +268,47 @@ mod tests {
             "{text}"
         );
         // The server has less than is live.
-        state.service = Some(Service {
+        let ahead = Service {
             newest: Some(8),
             allowed: Some(8),
-            ..service
+            ..service.clone()
+        };
+        state.service = Some(ahead.clone());
+        assert_eq!(exit_code(&state), 0);
+        assert!(render(&state).contains("  ahead      the server has patch level 8 so far\n"));
+        // Because it was a bad one.
+        state.service = Some(Service {
+            withdrawn: true,
+            ..ahead
+        });
+        assert_eq!(exit_code(&state), 2);
+        assert!(render(&state).starts_with("Patch level 9 is applied, and was withdrawn\n"));
+        // It has to wait.
+        state.service = Some(Service {
+            allowed: Some(9),
+            kept_back: Some("it is taken later".to_owned()),
+            ..service.clone()
         });
         assert_eq!(exit_code(&state), 0);
-        assert!(render(&state).contains("  withdrawn  the vendor's newest is patch level 8\n"));
+        assert!(render(&state).contains("  not taken  patch level 10: it is taken later\n"));
+        // Nobody has heard of the server for long.
+        let silent = Service {
+            newest: Some(9),
+            allowed: Some(9),
+            expired: Some("2026-11-30T00:00:00Z".to_owned()),
+            covered_until: Some("2026-11-29".to_owned()),
+            ..service
+        };
+        state.service = Some(silent.clone());
+        assert_eq!(exit_code(&state), 2);
+        assert!(render(&state).contains("good until 2026-11-30T00:00:00Z\n"));
+        // The vendor has stopped.
+        state.service = Some(Service {
+            coverage_ended: true,
+            ..silent
+        });
+        assert_eq!(exit_code(&state), 3);
+        assert!(render(&state).ends_with("Hint: boot a newer kernel.\n"));
     }
 
     #[test]

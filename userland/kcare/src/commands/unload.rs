@@ -15,7 +15,7 @@ use crate::{apply, Answer, System};
 #[group(skip)]
 pub struct Unload {
     /// Take the applied patch back; the kernel then runs its original code
-    #[arg(long, group = "command")]
+    #[arg(long, groups = ["command", "forcible"])]
     pub unload: bool,
 }
 

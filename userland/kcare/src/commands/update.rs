@@ -24,31 +24,31 @@ use crate::{os, text, Answer, System};
 #[group(skip)]
 pub struct Update {
     /// Download the newest patch level for this kernel and apply it
-    #[arg(short, long, visible_alias = "smart-update", group = "command")]
+    #[arg(short, long, visible_alias = "smart-update", groups = ["command", "updates", "asks", "forcible"])]
     pub update: bool,
 
     /// The same, for timers: nothing is done where AUTO_UPDATE is off
-    #[arg(long, group = "command")]
+    #[arg(long, groups = ["command", "updates", "asks"])]
     pub auto_update: bool,
 
     /// Tell by the exit status whether there is a new patch level
-    #[arg(short, long, group = "command")]
+    #[arg(short, long, groups = ["command", "asks"])]
     pub check: bool,
 
     /// Show the fixes of the newest patch level, which need not be applied
-    #[arg(long, group = "command")]
+    #[arg(long, groups = ["command", "asks"])]
     pub latest_patch_info: bool,
 
     /// With --update: take this patch level and none above it
-    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "LEVEL", requires = "updates", value_parser = clap::value_parser!(u32).range(1..))]
     pub level: Option<u32>,
 
-    /// With --update and --check: ask this channel in place of the one that is set
-    #[arg(long, value_name = "NAME")]
+    /// With what asks the server or applies what was downloaded: this channel in place of the one that is set
+    #[arg(long, value_name = "NAME", requires = "asks")]
     pub prefix: Option<String>,
 
     /// With --update: do everything short of the switch, show the fixes to come, and change nothing
-    #[arg(long)]
+    #[arg(long, requires = "updates")]
     pub dry_run: bool,
 
     /// Say nothing but errors
@@ -94,61 +94,92 @@ pub fn run(system: &System, update: &Update, force: bool) -> Result<Answer> {
     } else if !looks && !update.dry_run && !force {
         Mode::read(&system.root).allow()?;
     }
+    let changes = !looks && !update.dry_run;
     if !looks {
         host::load_module(system)?;
     }
-    let _lock = match looks {
-        // An ordinary user can look, and leaves nothing behind.
-        true => Lock::take(&system.root.join(apply::STATE)).ok(),
-        false => Some(Lock::take(&system.root.join(apply::STATE))?),
-    };
+    let folder = system.root.join(apply::STATE);
+    if changes {
+        Lock::check_rights(&folder)?;
+    }
     let state = State::gather(system)?;
     let server = Server::new(&config)?;
     let place = Place::of_root(system, &config, &state.kernel);
     let offer = Offer::fetch(system, &place, &config, &server, &state.kernel)?;
-    let mut guard = Guard::read(system)?;
-    let held = match force {
+    let hash = state.kernel.hash();
+    let hold = |guard: &Guard| match force {
         true => Vec::new(),
-        false => guard.held_of(&state.kernel.hash()),
+        false => guard.held_of(&hash),
+    };
+    let held = hold(&Guard::read(system)?);
+    let wanted = Wanted {
+        offer: &offer,
+        config: &config,
+        held: &held,
     };
     let best = offer.allowed(&config, &held).next();
     if update.check {
-        return check(system, &state, best, &held);
+        return check(system, &state, &wanted);
     }
     if update.latest_patch_info {
-        return latest(system, &state, &offer, &server, best);
+        return latest(system, &state, &wanted, &server);
     }
-    let live = state.level();
-    let Some(best) = best.filter(|best| best.level > live) else {
-        if !update.dry_run {
-            guard.remember(system)?;
-            apply::settle(system, &config, &mut guard)?;
-        }
-        return Answer::now(system, nothing_new(live, &offer, &held), 0);
-    };
-
+    if let Some(level) = update.level.filter(|level| *level < state.level()) {
+        return Err(Error::user(format!(
+            "patch level {level} is lower than patch level {}, which is applied.",
+            state.level()
+        ))
+        .hint("go back to the level before with `kcarectl --rollback`, or to none with `kcarectl --unload`."));
+    }
     let mut text = "Downloading updates\n".to_owned();
-    let cache = Cache::new(system, &state.kernel.hash());
-    let payload = match cache
-        .read(best.level)
-        .filter(|bytes| offer.is_payload(best, bytes))
-    {
-        Some(payload) => payload,
-        None => offer.payload(&server, best)?,
+    let cache = Cache::new(system, &hash);
+    let new = best.filter(|best| best.level > state.level());
+    let payload = match new {
+        None => Vec::new(),
+        Some(best) => match cache
+            .read(best.level)
+            .filter(|bytes| offer.is_payload(best, bytes))
+        {
+            Some(payload) => payload,
+            None => offer.payload(&server, best)?,
+        },
     };
     if update.dry_run {
+        let Some(best) = new else {
+            return Answer::now(system, wanted.nothing_new(state.level()), 0);
+        };
         text += &apply::dry_run(system, best, &payload, &state)?;
         let fixes = offer.fixes(&server, best)?.fixes;
-        for fix in fixes.iter().filter(|fix| fix.since > live) {
+        let fixes: Vec<_> = (fixes.iter())
+            .filter(|fix| fix.since > state.level())
+            .collect();
+        for fix in &fixes {
             text += &format!("  {}  {}\n", fix.id.as_deref().unwrap_or("-"), fix.title);
         }
-        return Answer::now(system, text, 0);
+        let document = serde_json::json!({ "level": best.level, "fixes": fixes });
+        return Ok(Answer::now(system, text, 0)?.with_document(document));
     }
+
+    // From here on nobody else changes what is live; what was so before may have changed while the server was asked.
+    let _lock = Lock::take(&folder)?;
+    let state = State::gather(system)?;
+    let mut guard = Guard::read(system)?;
+    let held = hold(&guard);
+    let wanted = Wanted {
+        held: &held,
+        ..wanted
+    };
+    let still = |best: &&Record| best.level > state.level() && !held.contains(&best.level);
+    let Some(best) = new.filter(still) else {
+        guard.remember(system)?;
+        apply::settle(system, &config, &mut guard)?;
+        return Answer::now(system, wanted.nothing_new(state.level()), 0);
+    };
     cache.write(best.level, &payload)?;
     apply::push(system, best, &payload, &mut guard, &state)?;
     let level = best.level;
     cache.prune(config.keep, level);
-    text += &format!("Patch Level {level} applied\n{}", verdict(&offer, level));
+    text += &format!("Patch Level {level} applied\n{}", wanted.verdict(level));
     Answer::now(system, text, 0)
 }
 
@@ -174,35 +205,78 @@ pub(super) fn idle(system: &System, config: &Config, applies: bool) -> Option<St
 /// So long after it, in seconds, a run of the timer belongs to the boot.
 const BOOT: u64 = 3600;
 
-/// What is said behind a level that is live: never that the kernel is safe when the vendor has stopped looking.
-pub(super) fn verdict(offer: &Offer, level: u32) -> String {
-    let end = offer.coverage();
-    match end {
-        Some(day) if offer.is_over(day) => format!(
-            "Patch levels for this kernel have ended on {day}: it gets no more fixes (level {level} is the last)\n\
-             Hint: boot a newer kernel.\n"
-        ),
-        _ => "Kernel is safe\n".to_owned(),
+/// What there is, and what of it is wanted.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// What the server has.
+    pub offer: &'a Offer,
+    /// The settings.
+    pub config: &'a Config,
+    /// Levels that are held.
+    pub held: &'a [u32],
+}
+
+impl Wanted<'_> {
+    /// What is said behind a level that is live: that the kernel is safe only if the vendor has nothing better, and
+    /// still looks.
+    pub fn verdict(&self, level: u32) -> String {
+        let end = self.offer.coverage();
+        if let Some(day) = end.filter(|day| self.offer.is_over(day)) {
+            return format!(
+                "Patch levels for this kernel have ended on {day}: it gets no more fixes (level {level} is the last)\n\
+                 Hint: boot a newer kernel.\n"
+            );
+        }
+        match self.offer.newest() {
+            newest if newest <= level => "Kernel is safe\n".to_owned(),
+            newest => self
+                .kept_back()
+                .unwrap_or_else(|| format!("Patch level {newest} is not applied yet\n")),
+        }
+    }
+
+    /// Why nothing is done. What is live stays, whatever the server has.
+    pub fn nothing_new(&self, live: u32) -> String {
+        let mut text = held_text(live, self.held);
+        if !text.is_empty() && self.held.contains(&self.offer.newest()) {
+            if live > 0 {
+                text += &format!("Patch Level {live} is applied already\n");
+            }
+            return text;
+        }
+        text += &match (live, self.offer.newest()) {
+            (0, 0) => "There is no patch level for this kernel\n".to_owned(),
+            (0, _) => self
+                .kept_back()
+                .unwrap_or_else(|| "No patch level is taken\n".to_owned()),
+            (live, _) if self.offer.is_withdrawn(live) => format!(
+                "Patch Level {live} is applied, and the vendor has withdrawn it\n\
+                 Hint: go back with `kcarectl --rollback` or `kcarectl --unload`.\n"
+            ),
+            (live, newest) if live > newest => format!(
+                "Patch Level {live} is applied already, and {} has patch level {newest} so far\n",
+                channel(self.config)
+            ),
+            (live, _) => format!(
+                "Patch Level {live} is applied already\n{}",
+                self.verdict(live)
+            ),
+        };
+        text
+    }
+
+    /// That the highest level is not taken, and why.
+    fn kept_back(&self) -> Option<String> {
+        let (level, why) = self.offer.kept_back(self.config, self.held)?;
+        Some(format!("Patch level {level} is not taken: {why}\n"))
     }
 }
 
-/// Why nothing is done. What is live stays, whatever the server has.
-fn nothing_new(live: u32, offer: &Offer, held: &[u32]) -> String {
-    let highest = offer.levels.last().map_or(0, |level| level.level);
-    let mut text = held_text(live, held);
-    text += &match (live, highest) {
-        (0, 0) => "There is no patch level for this kernel\n".to_owned(),
-        (0, _) => "No patch level is taken: the settings or a hold leave none\n".to_owned(),
-        (live, highest) if live > highest => format!(
-            "Patch Level {live} is applied, and the vendor has withdrawn it\n\
-             Hint: go back with `kcarectl --rollback` or `kcarectl --unload`.\n"
-        ),
-        (live, _) => format!(
-            "Patch Level {live} is applied already\n{}",
-            verdict(offer, live)
-        ),
-    };
-    text
+fn channel(config: &Config) -> String {
+    match config.prefix.as_str() {
+        "" => "the server".to_owned(),
+        prefix => format!("channel {prefix}"),
+    }
 }
 
 /// What is said of a level that is held, and would be applied otherwise.
@@ -216,43 +290,47 @@ pub(super) fn held_text(live: u32, held: &[u32]) -> String {
     }
 }
 
-fn check(system: &System, state: &State, best: Option<&Record>, held: &[u32]) -> Result<Answer> {
-    match best.filter(|best| best.level > state.level()) {
-        Some(best) => {
-            let text = format!("New patch level detected: {}\n", best.level);
-            Answer::now(system, text, 0)
+fn check(system: &System, state: &State, wanted: &Wanted<'_>) -> Result<Answer> {
+    let best = wanted.offer.allowed(wanted.config, wanted.held).next();
+    let new = best
+        .filter(|best| best.level > state.level())
+        .map(|best| best.level);
+    let mut text = match new {
+        Some(level) => format!("New patch level detected: {level}\n"),
+        None => "No new patch level\n".to_owned(),
+    };
+    if new.is_none() {
+        for level in wanted.held {
+            text +=
+                &format!("Patch level {level} is held: it was live when this machine went down\n");
         }
-        None => {
-            let mut text = "No new patch level\n".to_owned();
-            for level in held {
-                text += &format!(
-                    "Patch level {level} is held: it was live when this machine went down\n"
-                );
-            }
-            Answer::now(system, text, 1)
+        let other = |level: &u32| *level > state.level() && !wanted.held.contains(level);
+        if other(&wanted.offer.newest()) {
+            text += &wanted.kept_back().unwrap_or_default();
         }
     }
+    let document = serde_json::json!({
+        "new": new,
+        "newest": wanted.offer.newest(),
+        "live": state.level(),
+    });
+    let answer = Answer::now(system, text, u8::from(new.is_none()))?;
+    Ok(answer.with_document(document))
 }
 
-fn latest(
-    system: &System,
-    state: &State,
-    offer: &Offer,
-    server: &Server,
-    best: Option<&Record>,
-) -> Result<Answer> {
-    let Some(best) = best else {
-        return Answer::now(
-            system,
-            "There is no patch level for this kernel\n".to_owned(),
-            0,
-        );
+fn latest(system: &System, state: &State, wanted: &Wanted<'_>, server: &Server) -> Result<Answer> {
+    let offer = wanted.offer;
+    let Some(best) = offer.allowed(wanted.config, wanted.held).next() else {
+        let text = wanted.nothing_new(0);
+        let document = serde_json::json!({ "level": null, "published": null, "fixes": null });
+        return Ok(Answer::now(system, text, 0)?.with_document(document));
     };
     let base = state.kernel.package_version();
     let base = base.unwrap_or(&state.kernel.release);
     let time = best.published.replace('T', " ");
     let fixes = offer.fixes(server, best)?;
-    let document = serde_json::json!({ "published": best.published, "fixes": fixes });
+    let document =
+        serde_json::json!({ "level": best.level, "published": best.published, "fixes": fixes });
     let mut text = info_head(
         &os::name(&system.root),
         base,
