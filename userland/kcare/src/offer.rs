@@ -430,8 +430,8 @@ impl Offer {
 
     /// Whether the vendor has taken a level back that was offered before.
     pub fn is_withdrawn(&self, level: u32) -> bool {
-        let _ = level;
-        false
+        let targets = self.client.targets();
+        targets.is_some_and(|targets| targets.withdrawn.contains_key(&level))
     }
 
     /// The highest level, 0 if there is none.

@@ -166,6 +166,7 @@ struct Vendor {
     /// When the timestamp ends.
     expires: Time,
     covered_until: &'static str,
+    withdrawn: Option<u32>,
 }
 
 impl Vendor {
@@ -175,6 +176,7 @@ impl Vendor {
             version: 1,
             expires: Time::now().plus_days(7),
             covered_until: "2099-06-30",
+            withdrawn: None,
         }
     }
 
@@ -211,7 +213,11 @@ impl Vendor {
             write_target(&files, &root, &name, &target, payload.as_bytes()).unwrap();
             targets.insert(name, target);
         }
-        let targets = Targets::new(self.common(), targets);
+        let mut targets = Targets::new(self.common(), targets);
+        let since = "2026-11-28T12:00:00Z".to_owned();
+        targets
+            .withdrawn
+            .extend(self.withdrawn.map(|level| (level, since)));
         let bytes = put(&folder, &root, &targets, signer);
         let snapshot = Snapshot::new(self.common(), MetaFile::of(self.version, &bytes));
         let bytes = put(&folder, &root, &snapshot, signer);
@@ -339,6 +345,21 @@ fn the_boot_says_that_nothing_is_applied() {
     let machine = Machine::new().module(0).offered(&[9]);
     machine.write("proc/cmdline", "quiet kcare.mode=no-apply\n");
     golden("stopped", &machine);
+}
+
+#[test]
+fn the_vendor_has_withdrawn_the_level() {
+    let vendor = Vendor {
+        withdrawn: Some(9),
+        ..Vendor::new()
+    };
+    golden(
+        "withdrawn",
+        &Machine::new().module(9).offered_by(&vendor, &[8]),
+    );
+    // Also where a higher one is offered that is not wanted.
+    let machine = Machine::new().module(9).offered_by(&vendor, &[8, 10]);
+    golden("withdrawn-sticky", &machine.settings("STICKY_PATCH=9"));
 }
 
 #[test]
