@@ -512,9 +512,11 @@ fn initial_root(root: &Path) -> Result<Vec<u8>> {
     for place in ROOTS {
         match std::fs::read(root.join(place)) {
             Ok(bytes) => return Ok(bytes),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) if crate::file::is_missing(&e) => {}
             Err(e) => {
-                return Err(Error::new(Kind::Disk, format!("cannot read /{place}.")).caused_by(e))
+                return Err(Error::new(Kind::Disk, format!("cannot read /{place}."))
+                    .caused_by(e)
+                    .hint("put the vendor's 1.root.json there, as a file, or remove it."))
             }
         }
     }
