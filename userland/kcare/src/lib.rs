@@ -27,6 +27,7 @@ pub mod lock;
 pub mod mirror;
 pub mod offer;
 pub mod os;
+pub mod proxy;
 #[cfg(test)]
 mod sample;
 pub mod server;
