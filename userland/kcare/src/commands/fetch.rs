@@ -47,7 +47,7 @@ pub struct Fetch {
 ///
 /// The server or the disk is at fault, and the kind says which.
 pub fn fetch(system: &System, fetch: &Fetch, config: &Config) -> Result<Answer> {
-    let mut backoff = Backoff::read(system);
+    let mut backoff = Backoff::read(system, config);
     if fetch.auto {
         if let Some(text) = idle(system, config, false).or_else(|| backoff.pause()) {
             return Answer::now(system, text, 0);
