@@ -250,6 +250,11 @@ impl Offer {
                 }
             }
             Err(_) if nothing_for_us => Err(unsupported(kernel)),
+            Err(error) if error.kind() == TufKind::Store => Err(Error::new(
+                Kind::Disk,
+                format!("cannot ask for updates: {error}."),
+            )
+            .hint(format!("check the file system of {}.", place.0.display()))),
             Err(error) => Err(told(error, "cannot ask for updates")),
         }
     }
@@ -511,7 +516,7 @@ fn refresh(
 fn initial_root(root: &Path) -> Result<Vec<u8>> {
     for place in ROOTS {
         match std::fs::read(root.join(place)) {
-            Ok(bytes) => return Ok(bytes),
+            Ok(bytes) => return genuine(bytes, place),
             Err(e) if crate::file::is_missing(&e) => {}
             Err(e) => {
                 return Err(Error::new(Kind::Disk, format!("cannot read /{place}."))
@@ -525,6 +530,17 @@ fn initial_root(root: &Path) -> Result<Vec<u8>> {
             .detail(format!("there is neither /{} nor /{}", ROOTS[0], ROOTS[1]))
             .hint("put the vendor's 1.root.json there."),
     )
+}
+
+/// The first root, if it can be one: else it is the file of this machine that is damaged, and not the server's tree.
+fn genuine(bytes: Vec<u8>, place: &str) -> Result<Vec<u8>> {
+    match Client::open(Memory::default(), &bytes, Time::now(), Limits::default()) {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(
+            Error::new(Kind::Trust, format!("/{place} is damaged: {error}."))
+                .hint("put the vendor's 1.root.json there anew."),
+        ),
+    }
 }
 
 fn channel_path(prefix: &str, kernel: &str) -> String {
