@@ -279,6 +279,17 @@ boot_4() {
 	is "nothing stays" "$(files | diff /root/before - | grep '^[<>]' | grep -v 'updates/kcare.ko\|/root/\|journal\|random-seed\|timesync')" ""
 	fails 2 getent passwd _kcare
 	check_result
+
+	start_test "with another prefix"
+	succeeds env KCARE_TARGET="$KCARE_TARGET" PREFIX=/usr/local /kcare/scripts/install "$RELEASE"
+	succeeds systemctl start kcare-settle.service kcare-shutdown.service
+	is "units" "$(systemctl show -P ExecStart kcare-fetch.service | grep -c /usr/local/bin/kcarectl)" 1
+	succeeds sh -c 'eval "$(grep ^PATH= /etc/cron.d/kcare-cron)"; command -v kcarectl'
+	# Who takes it away need not know the prefix.
+	succeeds env KCARE_TARGET="$KCARE_TARGET" /kcare/scripts/install --uninstall
+	is "nothing stays" "$(files | diff /root/before - | grep '^[<>]' | grep -v 'updates/kcare.ko\|/root/\|journal\|random-seed\|timesync')" ""
+	fails 1 env KCARE_TARGET="$KCARE_TARGET" /kcare/scripts/install --uninstall
+	check_result
 }
 
 "boot_$BOOT"

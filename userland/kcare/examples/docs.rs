@@ -16,15 +16,30 @@ use clap_mangen::Man;
 use kcare::cli::{KcarePush, KcareUname, Kcarectl, Program};
 use kcare::config::SETTINGS;
 
-/// What the fields of `kcare::state::State` and `kcare::error::Failure` are.
+/// What the fields of `kcare::state::State` and `kcare::error::Failure` are, and of what some commands have besides.
 pub const JSON: &str = "\
 With --json a command prints one object. `protected` tells whether a patch is applied. `kernel` \
 has the running kernel's `release`, `version` (/proc/version) and `build_id`. `patch` is null \
 when nothing is applied, or has `level`, `previous_level` (that a rollback goes back to; null if \
 there is none), `release`, `description`, `build_time` and `applied_time` (seconds since 1970), \
-`functions`, `memory` (bytes) and `fixes`, each with `id` (null if it has none) and `title`. \
-`module` is null when the kcare module is not loaded, or has `stop_last` and `stop_max` \
-(nanoseconds for which the machine was stopped) and `failures`. A command that fails prints an \
+`functions`, `memory` (bytes) and `fixes`, each with `id` (null if it has none) and `title`; and, if \
+it patches modules, `modules`, each with `name` and `loaded`. `module` is null when the kcare module is not loaded, or has `stop_last` and `stop_max` \
+(nanoseconds for which the machine was stopped) and `failures`. With --history it has `history`, \
+the oldest first, each with `time` (seconds since 1970), `what` (apply, unload, rollback or \
+module), `level` and `before` (what was applied behind it and before it, 0 for none) and \
+`refused` (null, or the name of the kernel's reason). With --status it has `service`, and \
+with --doctor if the settings can be understood: `auto_update` (null if they may not be read), `channel`, `newest` (the \
+highest level that the server had), `allowed` (the highest that may be applied), `sticky` and \
+`covered_until`, each null if there is none, `coverage_ended` (that day is over), `kept_back` (why \
+the highest is not applied; left out if nothing is in the way), `withdrawn` (the vendor has taken the \
+applied level back), `expired` (until when the server's word was good, left out if it still is), `held` (levels that are not applied again by \
+themselves), `unsupported`, `container` and `stopped` (by kcare.mode=). --doctor prints an object \
+with `findings`, each with `health` (fine, note or wrong), `about`, `text` and `hint` (null if there \
+is none), and `state`, which is the object above. --check prints one with `new` (a level that --update would apply, null if there is none), `newest` \
+and `live` (0 for none). --update --dry-run prints one with `level` and `fixes`, those that it would add. --latest-patch-info prints one with `level`, `published` \
+and `fixes` (each null if there is none that may be applied), the vendor's list: `kernel`, `level`, `release`, `base`, `effective`, `between`, \
+`fixes` (each with `since`, the level that brought it) and `functions`. --vex prints an OpenVEX \
+document, with --json and without. A command that fails prints an \
 object with the one field `error`: `kind`, `exit_code`, `message`, `details`, `causes`, `hints`, \
 and `refusal`, which is null unless the kernel refused, or has `errno`, `reason`, `name` (of the \
 reason), `place` and `text` (the kernel's message).";
@@ -84,8 +99,10 @@ fn settings_page() -> io::Result<Vec<u8>> {
         bold("/etc/sysconfig/kcare/kcare.conf"),
         roman(
             " has lines NAME=VALUE, and comments that begin with #. A value that cannot be understood is an error and \
-             never a default. Where /etc/sysconfig/kcare is a file, it is read in place of that. Names that are not \
-             listed here are left alone.",
+             never a default; an empty value is the default, but for a proxy, where it is none. A line may begin with \
+             export. Where /etc/sysconfig/kcare is a file, it is read in place of that. Names that are not listed here \
+             are left alone, and named by kcarectl --doctor. A server that has failed twice is asked less often; other \
+             settings of how it is reached end that.",
         ),
     ]);
     page.control("SH", ["SETTINGS"]);

@@ -72,7 +72,12 @@ impl Common {
 
 /// Update, show, roll back and remove the live patch of the running kernel
 ///
-/// --update asks the vendor's server; all else works on this machine alone. What is only shown, everybody may see.
+/// --update, --auto-update, --check, --latest-patch-info, --fetch and --doctor ask the vendor's server; all else works on
+/// this machine alone.
+///
+/// Everybody may ask with --info, --patch-info, --status, --uname, --history and --vex, which write nothing, and with
+/// --check, --latest-patch-info and --doctor, which for root alone keep below /var/lib/kcare what the server said. All else
+/// is for root; only --fetch is for who owns /var/cache/kcare.
 ///
 /// The patch level that was replaced last stays in memory for --rollback, until --unload or
 /// --forget, or until the kernel would have to end a process for lack of memory.

@@ -2,17 +2,20 @@
 
 //! The settings in `/etc/sysconfig/kcare/kcare.conf`, and in the one file of old, `/etc/sysconfig/kcare`.
 //!
-//! A line is `NAME=VALUE`, with or without blanks and quotes, or a comment that begins with `#`. A value that cannot be
-//! understood is an error, never a default: who wrote `STICKY_PATCH=nine` did not want the newest level. A name that is
-//! not known is left alone, because files of other agents have more of them; `kcarectl --doctor` tells which.
+//! A line is `NAME=VALUE`, with or without `export`, blanks and quotes, or a comment that begins with `#`. A value that
+//! cannot be understood is an error, never a default: who wrote `STICKY_PATCH=nine` did not want the newest level. An
+//! empty value is the default, but for a proxy, where it is none. A name that is not known is left alone, because files
+//! of other agents have more of them; `kcarectl --doctor` tells which.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use kcare_tuf::level::is_channel;
+use ureq::http::Uri;
 
 use crate::error::{Error, Result};
+use crate::{file, proxy};
 
 /// The folder of the settings, or the file itself where it is one, below the root of the system.
 const PLACE: &str = "etc/sysconfig/kcare";
@@ -30,9 +33,13 @@ pub const SETTINGS: [(&str, &str); 13] = [
     ("CRASH_WINDOW", "A level that was applied so long before the machine went down uncleanly is held. Default: 10m."),
     ("CACHE_LEVELS", "How many levels the cache keeps, 1 to 100. Default: 3."),
     ("TIMEOUT", "For so long a file may take to come, 1s to 1h; an answer has to begin in a sixth of it. Default: 2m."),
-    ("HTTP_PROXY", "Proxy for a server at `http://`. Default: the environment's."),
-    ("HTTPS_PROXY", "Proxy for a server at `https://`. Default: the environment's."),
-    ("NO_PROXY", "Hosts, or ends of names that begin with a dot, for which no proxy is used."),
+    ("HTTP_PROXY", "Proxy for a server at `http://`, such as `http://proxy:3128`; empty for none. It is asked with `GET`, \
+                    and one at `https://` with `CONNECT`. Default: if HTTPS_PROXY is not there either, HTTP_PROXY or \
+                    ALL_PROXY of the environment."),
+    ("HTTPS_PROXY", "Proxy for a server at `https://`, which is asked with `CONNECT`; empty for none. Default: if \
+                     HTTP_PROXY is not there either, HTTPS_PROXY or ALL_PROXY of the environment."),
+    ("NO_PROXY", "Hosts, or ends of names that begin with a dot, or `*`, for which no proxy is used, wherever it is \
+                  named; those of NO_PROXY of the environment as well."),
     ("CA_BUNDLE", "File with the certificates, in PEM, that are trusted in place of the usual ones."),
 ];
 
@@ -73,7 +80,8 @@ pub struct Config {
     pub sticky: Sticky,
     /// A level is taken when it was published so long ago, in seconds.
     pub delay: u64,
-    /// Proxies by the scheme of the server's address (`http`, `https`); the environment's hold where none is given.
+    /// Proxies by the scheme of the server's address (`http`, `https`), empty for none; the environment's hold where
+    /// there is no entry at all.
     pub proxies: BTreeMap<String, String>,
     /// Hosts, or ends of their names, for which no proxy is used.
     pub no_proxy: Vec<String>,
@@ -127,18 +135,30 @@ impl Config {
     ///
     /// [`Kind::Config`](crate::error::Kind) if there is a file and it cannot be read or understood.
     pub fn read(root: &Path) -> Result<Self> {
-        let place = root.join(PLACE);
-        let path = if place.is_file() {
-            place
-        } else {
-            place.join(FILE)
+        let path = path(root);
+        let cannot = |why: &str| {
+            let error = Error::config(format!("cannot read {}: {why}.", path.display()));
+            error.hint("write it anew, as text; see `man kcare.conf`.")
         };
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Self::parse(&text, &path),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+        match std::fs::read(&path) {
+            Ok(bytes) => match String::from_utf8(bytes) {
+                Ok(text) => Self::parse(&text, &path),
+                Err(e) => {
+                    let good = e.as_bytes().iter().take(e.utf8_error().valid_up_to());
+                    let line = 1 + good.filter(|&&byte| byte == b'\n').count();
+                    Err(cannot(&format!("line {line} is not UTF-8")))
+                }
+            },
+            Err(e) if file::is_missing(&e) => Ok(Self::default()),
+            Err(e) if e.kind() == io::ErrorKind::IsADirectory => Err(cannot("it is a directory")),
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                Err(Error::user(format!("cannot read {}.", path.display()))
+                    .caused_by(e)
+                    .hint("run it as root, or make the file readable."))
+            }
             Err(e) => Err(Error::config(format!("cannot read {}.", path.display()))
                 .caused_by(e)
-                .hint("run it as root, or make the file readable.")),
+                .hint("check its file system.")),
         }
     }
 
@@ -148,13 +168,7 @@ impl Config {
     ///
     /// Those of [`Config::read`], but for a file that may not be read.
     pub fn read_if_allowed(root: &Path) -> Result<Option<Self>> {
-        let place = root.join(PLACE);
-        let path = if place.is_file() {
-            place
-        } else {
-            place.join(FILE)
-        };
-        match std::fs::File::open(path) {
+        match std::fs::File::open(path(root)) {
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(None),
             _ => Self::read(root).map(Some),
         }
@@ -167,9 +181,15 @@ impl Config {
             ..Self::default()
         };
         let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+        // Some editors begin a text with the mark of its byte order.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (number, line) in text.lines().enumerate() {
             let number = number + 1;
             let line = line.trim();
+            let exported = line.strip_prefix("export").map(str::trim_start);
+            let line = exported
+                .filter(|rest| line.len() > "export".len() + rest.len())
+                .unwrap_or(line);
             if line.is_empty() || line.starts_with('#') || line.starts_with('[') {
                 continue;
             }
@@ -184,31 +204,39 @@ impl Config {
             if let Some(first) = seen.insert(name.to_owned(), number) {
                 return Err(wrong(format!("{name} is given in line {first} already")));
             }
-            config
-                .set(name, value, number)
-                .map_err(|may| wrong(format!("`{value}` is no value of {name}, which is {may}")))?;
+            config.set(name, value, number).map_err(|may| {
+                // What may have a password in front of it is not repeated.
+                let shown = value.rsplit('@').next().unwrap_or_default();
+                wrong(format!("`{shown}` is no value of {name}, which is {may}"))
+            })?;
         }
         Ok(config)
     }
 
     /// Takes one setting; the error tells what the value may be.
-    fn set(
+    pub(crate) fn set(
         &mut self,
         name: &str,
         value: &str,
         line: usize,
     ) -> std::result::Result<(), &'static str> {
-        let optional = |value: &str| (!value.is_empty()).then(|| value.to_owned());
         match name {
+            "HTTP_PROXY" | "HTTPS_PROXY" => {
+                if !value.is_empty() {
+                    proxy::parse(value)?;
+                }
+                let scheme = name.trim_end_matches("_PROXY").to_ascii_lowercase();
+                self.proxies.insert(scheme, value.to_owned());
+            }
+            _ if value.is_empty() && SETTINGS.iter().any(|(known, _)| *known == name) => {}
             "AUTO_UPDATE" => self.auto_update = yes_or_no(value).ok_or("True or False")?,
             "PATCH_SERVER" => {
-                let known = ["https://", "http://", "file:///"];
-                let fits = value.is_empty() || known.iter().any(|s| value.starts_with(s));
-                let clean = !value.contains(|c: char| c.is_whitespace() || c.is_control());
-                if !fits || !clean {
-                    return Err("an address that begins with https://, http:// or file:///");
+                if !is_address(value) {
+                    return Err(
+                        "an address such as https://HOST/PATH, http://HOST/PATH or file:///PATH",
+                    );
                 }
-                self.server = optional(value.trim_end_matches('/'));
+                self.server = Some(value.trim_end_matches('/').to_owned());
             }
             "PREFIX" => {
                 let value = value.trim_matches('/');
@@ -219,19 +247,16 @@ impl Config {
             }
             "UPDATE_POLICY" => {
                 self.policy = match value.to_ascii_uppercase().as_str() {
-                    "" | "REMOTE" => Policy::Remote,
+                    "REMOTE" => Policy::Remote,
                     "LOCAL_FIRST" => Policy::LocalFirst,
                     "LOCAL" => Policy::Local,
                     _ => return Err("REMOTE, LOCAL_FIRST or LOCAL"),
                 }
             }
             "STICKY_PATCH" => {
-                self.sticky = match value {
-                    "" => Sticky::Newest,
-                    _ => match value.parse() {
-                        Ok(level) if level > 0 => Sticky::Level(level),
-                        _ => return Err("the number of a level, 1 or more"),
-                    },
+                self.sticky = match value.parse() {
+                    Ok(level) if level > 0 => Sticky::Level(level),
+                    _ => return Err("the number of a level, 1 or more"),
                 }
             }
             "UPDATE_DELAY" => {
@@ -252,26 +277,51 @@ impl Config {
                     _ => return Err("a number of levels, 1 to 100"),
                 }
             }
-            "HTTP_PROXY" | "HTTPS_PROXY" => {
-                let scheme = name.trim_end_matches("_PROXY").to_ascii_lowercase();
-                if let Some(value) = optional(value) {
-                    self.proxies.insert(scheme, value);
-                }
-            }
             "NO_PROXY" => {
                 let hosts = value.split([',', ' ']).filter(|host| !host.is_empty());
                 self.no_proxy = hosts.map(str::to_owned).collect();
             }
             "CA_BUNDLE" => {
-                if !value.is_empty() && !value.starts_with('/') {
+                if !value.starts_with('/') {
                     return Err("the whole path of a file");
                 }
-                self.ca_bundle = optional(value).map(PathBuf::from);
+                self.ca_bundle = Some(PathBuf::from(value));
             }
             _ => self.unknown.push((line, name.to_owned())),
         }
         Ok(())
     }
+}
+
+/// The file of the settings below `root`, which need not be there.
+fn path(root: &Path) -> PathBuf {
+    let place = root.join(PLACE);
+    match place.is_file() {
+        true => place,
+        false => place.join(FILE),
+    }
+}
+
+/// Whether the tree of a vendor can be there: a folder of this machine, or a host, with a port or without.
+fn is_address(text: &str) -> bool {
+    if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return false;
+    }
+    if let Some(path) = text.strip_prefix("file://") {
+        return path.starts_with('/') && !path.trim_matches('/').is_empty();
+    }
+    let Ok(uri) = text.parse::<Uri>() else {
+        return false;
+    };
+    let Some(authority) = uri.authority().filter(|it| !it.host().is_empty()) else {
+        return false;
+    };
+    let port = authority.as_str().rsplit('@').next().unwrap_or_default();
+    let port = port.strip_prefix(authority.host()).unwrap_or_default();
+    // A port that is none is left out by the parser.
+    let port_fits = port.is_empty() || authority.port_u16().is_some_and(|port| port > 0);
+    let scheme_fits = ["http", "https"].contains(&uri.scheme_str().unwrap_or_default());
+    scheme_fits && port_fits && !text.contains(['?', '#'])
 }
 
 /// A value without the quotes around it.
@@ -291,11 +341,8 @@ fn yes_or_no(value: &str) -> Option<bool> {
     }
 }
 
-/// Seconds of `90`, `90s`, `30m`, `12h`, `2d`; nothing is 0.
+/// Seconds of `90`, `90s`, `30m`, `12h`, `2d`.
 pub fn duration(text: &str) -> Option<u64> {
-    if text.is_empty() {
-        return Some(0);
-    }
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
         "" | "s" => 1,
@@ -358,27 +405,51 @@ mod tests {
 
     #[test]
     fn what_is_left_empty_is_the_default() {
-        let empty = "PATCH_SERVER=\nPREFIX=\nUPDATE_POLICY=\nSTICKY_PATCH=\nUPDATE_DELAY=\nHTTP_PROXY=\nCA_BUNDLE=\n";
-        let config = read(empty).unwrap();
-        let file = config.file.clone();
-        assert_eq!(
-            config,
-            Config {
-                file,
-                ..Config::default()
-            }
-        );
+        let empty: String = (SETTINGS.iter())
+            .map(|(name, _)| format!("{name}=\n"))
+            .collect();
+        let config = read(&empty).unwrap();
+        // Of a proxy it says that there is none, whatever the environment has.
+        let none = |scheme: &str| (scheme.to_owned(), String::new());
+        let expected = Config {
+            file: config.file.clone(),
+            proxies: [none("http"), none("https")].into(),
+            ..Config::default()
+        };
+        assert_eq!(config, expected);
+        assert_eq!(read("CRASH_WINDOW=\"\"").unwrap().crash_window, 600);
+        assert_eq!(read("CRASH_WINDOW=0").unwrap().crash_window, 0);
     }
 
     #[test]
     fn wrong_values_are_no_defaults() {
         for (line, says) in [
             ("AUTO_UPDATE", "`AUTO_UPDATE` is not `NAME=VALUE`"),
-            ("AUTO_UPDATE=", "which is True or False"),
             ("AUTO_UPDATE=maybe", "`maybe` is no value of AUTO_UPDATE"),
-            ("PATCH_SERVER=ftp://x", "begins with https://"),
-            ("PATCH_SERVER=http://x y", "begins with https://"),
+            ("PATCH_SERVER=ftp://x", "an address such as"),
+            ("PATCH_SERVER=http://x y", "an address such as"),
             ("PATCH_SERVER=file://x", "file:///"),
+            ("PATCH_SERVER=file:///", "of PATCH_SERVER"),
+            ("PATCH_SERVER=https://", "of PATCH_SERVER"),
+            ("PATCH_SERVER=http:///x", "of PATCH_SERVER"),
+            ("PATCH_SERVER=http://:80", "of PATCH_SERVER"),
+            ("PATCH_SERVER=http://user@", "of PATCH_SERVER"),
+            ("PATCH_SERVER=http://x:port", "of PATCH_SERVER"),
+            ("PATCH_SERVER=http://x:99999", "of PATCH_SERVER"),
+            ("PATCH_SERVER=http://x/?a", "of PATCH_SERVER"),
+            ("PATCH_SERVER=http://x/#a", "of PATCH_SERVER"),
+            ("PATCH_SERVER=x", "of PATCH_SERVER"),
+            (
+                "HTTP_PROXY=socks5://x",
+                "of HTTP_PROXY, which is a proxy at http://",
+            ),
+            (
+                "HTTPS_PROXY=http://",
+                "of HTTPS_PROXY, which is a proxy at http://",
+            ),
+            ("TIMEOUT=0", "from `1s`"),
+            ("CRASH_WINDOW=soon", "a time like"),
+            ("exported=1\nexported=2", "exported is given in line 1"),
             ("PREFIX=../x", "a name of letters"),
             ("PREFIX=a/b", "a name of letters"),
             ("PREFIX=..", "a name of letters"),
@@ -401,6 +472,39 @@ mod tests {
     }
 
     #[test]
+    fn addresses_of_servers() {
+        for good in [
+            "https://x",
+            "http://x:8080/tree/",
+            "https://user:p%40ss@x.example:443/a",
+            "http://[::1]:80",
+            "HTTP://x",
+            "file:///srv/tree",
+        ] {
+            let server = read(&format!("PATCH_SERVER={good}")).unwrap().server;
+            assert_eq!(
+                server.as_deref(),
+                Some(good.trim_end_matches('/')),
+                "{good}"
+            );
+        }
+    }
+
+    #[test]
+    fn as_shells_and_editors_write_it() {
+        for text in [
+            "\u{feff}PATCH_SERVER=https://x\r\n",
+            "export PATCH_SERVER=https://x",
+            "  export\tPATCH_SERVER = 'https://x'  ",
+            "# first\nexport PATCH_SERVER=\"https://x\"",
+        ] {
+            let config = read(text).unwrap();
+            assert_eq!(config.server.as_deref(), Some("https://x"), "{text:?}");
+            assert!(config.unknown.is_empty(), "{text:?}");
+        }
+    }
+
+    #[test]
     fn the_folder_the_old_file_or_nothing() {
         let root = tempfile::tempdir().unwrap();
         assert_eq!(Config::read(root.path()).unwrap(), Config::default());
@@ -416,6 +520,19 @@ mod tests {
         fs::write(folder.join("kcare/kcare.conf"), "PREFIX=48h\n").unwrap();
         assert_eq!(Config::read(root.path()).unwrap().prefix, "48h");
         fs::write(folder.join("kcare/kcare.conf"), b"PREFIX=\xff\n").unwrap();
-        assert_eq!(Config::read(root.path()).unwrap_err().kind(), Kind::Config);
+        let error = Config::read(root.path()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Config);
+        assert!(
+            error.to_string().ends_with("line 1 is not UTF-8."),
+            "{error}"
+        );
+        fs::remove_file(folder.join("kcare/kcare.conf")).unwrap();
+        fs::create_dir(folder.join("kcare/kcare.conf")).unwrap();
+        let error = Config::read(root.path()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Config);
+        assert!(error.to_string().ends_with("it is a directory."), "{error}");
+        fs::remove_dir_all(&folder).unwrap();
+        fs::write(&folder, "").unwrap();
+        assert_eq!(Config::read(root.path()).unwrap(), Config::default());
     }
 }

@@ -97,6 +97,7 @@ pub struct Error {
     refusal: Option<Box<Refusal>>,
     source: Option<Box<dyn StdError + Send + Sync>>,
     is_older: bool,
+    wants_root: bool,
 }
 
 /// Result of what can fail here.
@@ -113,6 +114,7 @@ impl Error {
             refusal: None,
             source: None,
             is_older: false,
+            wants_root: false,
         }
     }
 
@@ -144,9 +146,18 @@ impl Error {
         self
     }
 
-    /// Adds the error underneath.
-    pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+    /// Adds the error underneath. A file of this machine that others than root may not write or read is no fault of the
+    /// disk: the error is the caller's then ([`Kind::User`]), with the hint to be root.
+    pub fn caused_by(self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.caused_by_for(source.into(), rustix::process::geteuid().is_root())
+    }
+
+    fn caused_by_for(mut self, source: Box<dyn StdError + Send + Sync>, is_root: bool) -> Self {
+        use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        let denied = (source.downcast_ref::<std::io::Error>())
+            .is_some_and(|e| matches!(e.kind(), PermissionDenied | ReadOnlyFilesystem));
+        self.wants_root |= self.kind == Kind::Disk && denied && !is_root;
+        self.source = Some(source);
         self
     }
 
@@ -163,7 +174,10 @@ impl Error {
 
     /// Whose fault it is.
     pub fn kind(&self) -> Kind {
-        self.kind
+        match self.wants_root {
+            true => Kind::User,
+            false => self.kind,
+        }
     }
 }
 
@@ -203,12 +217,15 @@ impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
         let chain = std::iter::successors(error.source(), |&cause| cause.source());
         Self {
-            kind: error.kind,
-            exit_code: error.kind.exit_code(),
+            kind: error.kind(),
+            exit_code: error.kind().exit_code(),
             message: error.message.clone(),
             details: error.details.clone(),
             causes: chain.map(|cause| cause.to_string()).collect(),
-            hints: error.hints.clone(),
+            hints: match error.wants_root {
+                true => vec!["run it as root.".to_owned()],
+                false => error.hints.clone(),
+            },
             refusal: error.refusal.as_deref().cloned(),
         }
     }
@@ -254,6 +271,40 @@ mod tests {
             Failure::from(&error).text("kcarectl"),
             "kcarectl: configuration: cannot do it.\n  fact 1\n  fact 2\nCaused by: inner\nHint: run `this`.\n"
         );
+    }
+
+    #[test]
+    fn a_file_that_only_root_may_write_is_the_callers_fault() {
+        use std::io;
+        let (denied, read_only) = (
+            io::ErrorKind::PermissionDenied,
+            io::ErrorKind::ReadOnlyFilesystem,
+        );
+        for (kind, cause, is_root, expected) in [
+            (Kind::Disk, denied, false, Kind::User),
+            (Kind::Disk, read_only, false, Kind::User),
+            (Kind::Disk, io::ErrorKind::StorageFull, false, Kind::Disk),
+            (Kind::Disk, denied, true, Kind::Disk),
+            (Kind::Disk, read_only, true, Kind::Disk),
+            (Kind::Config, denied, false, Kind::Config),
+        ] {
+            let error = Error::new(kind, "cannot write.");
+            let error = error
+                .caused_by_for(io::Error::from(cause).into(), is_root)
+                .hint("check the disk.");
+            let failure = Failure::from(&error);
+            assert_eq!(
+                (error.kind(), failure.kind),
+                (expected, expected),
+                "{cause:?}"
+            );
+            let hint = if expected == Kind::User {
+                "run it as root."
+            } else {
+                "check the disk."
+            };
+            assert_eq!(failure.hints, [hint], "{cause:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reading a payload from a file.
+//! Files that are not ours: whether they are there, and the payload in one.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -10,6 +10,14 @@ use kcare_payload::layout::MAX_PAYLOAD;
 
 use crate::error::{Error, Result};
 
+/// Whether a file is not there: neither itself, nor the folder that it would be in.
+pub fn is_missing(e: &io::Error) -> bool {
+    matches!(
+        e.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
 /// Reads a whole payload, at most `MAX_PAYLOAD` bytes; what is in it is for the kernel to judge.
 ///
 /// # Errors
@@ -18,7 +26,7 @@ use crate::error::{Error, Result};
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     let error = |why: &str| Error::user(format!("cannot read {}: {why}.", path.display()));
     let io_error = |e: io::Error| match e.kind() {
-        io::ErrorKind::NotFound => error("there is no such file").hint("check the path."),
+        _ if is_missing(&e) => error("there is no such file").hint("check the path."),
         io::ErrorKind::PermissionDenied => error("permission denied").hint("run it as root."),
         _ => error("input/output error").caused_by(e),
     };

@@ -27,6 +27,7 @@ pub mod lock;
 pub mod mirror;
 pub mod offer;
 pub mod os;
+pub mod proxy;
 #[cfg(test)]
 mod sample;
 pub mod server;
@@ -117,7 +118,9 @@ pub fn main<P: Program>() -> ExitCode {
         Ok(program) => run(&program),
         Err(usage) if usage.use_stderr() => {
             complain(&usage.to_string());
-            return ExitCode::from(Kind::User.exit_code());
+            let asked = std::env::args_os().any(|word| word == "--json");
+            let output = asked.then(|| in_json(&usage.to_string(), P::NAME));
+            (output.unwrap_or_default(), Kind::User.exit_code())
         }
         // Not an error: clap reports `--help` and `--version` this way.
         Err(help) => (help.to_string(), 0),
@@ -130,6 +133,24 @@ pub fn main<P: Program>() -> ExitCode {
             ExitCode::from(failure.exit_code)
         }
     }
+}
+
+/// What is wrong with a command line as `--json` prints it: clap's first line, and the others up to its usage.
+fn in_json(usage: &str, program: &str) -> String {
+    let ends = ["\n\nUsage:", "\n\nFor more information"];
+    let text = ends.iter().fold(usage, |text, end| {
+        text.split(end).next().unwrap_or_default()
+    });
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let message = lines
+        .next()
+        .unwrap_or_default()
+        .trim_start_matches("error: ");
+    let error = Error::user(message).hint(format!("see `{program} --help`."));
+    let error = lines.fold(error, Error::detail);
+    json(&Complaint {
+        error: &Failure::from(&error),
+    })
 }
 
 /// Runs a command; returns what belongs on standard output, and the exit code.

@@ -610,10 +610,12 @@ fn refresh(
 fn initial_root(root: &Path) -> Result<Vec<u8>> {
     for place in ROOTS {
         match std::fs::read(root.join(place)) {
-            Ok(bytes) => return Ok(bytes),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Ok(bytes) => return genuine(bytes, place),
+            Err(e) if crate::file::is_missing(&e) => {}
             Err(e) => {
-                return Err(Error::new(Kind::Disk, format!("cannot read /{place}.")).caused_by(e))
+                return Err(Error::new(Kind::Disk, format!("cannot read /{place}."))
+                    .caused_by(e)
+                    .hint("put the vendor's 1.root.json there, as a file, or remove it."))
             }
         }
     }
@@ -622,6 +624,17 @@ fn initial_root(root: &Path) -> Result<Vec<u8>> {
             .detail(format!("there is neither /{} nor /{}", ROOTS[0], ROOTS[1]))
             .hint("put the vendor's 1.root.json there."),
     )
+}
+
+/// The first root, if it can be one: else it is the file of this machine that is damaged, and not the server's tree.
+fn genuine(bytes: Vec<u8>, place: &str) -> Result<Vec<u8>> {
+    match Client::open(Memory::default(), &bytes, Time::now(), Limits::default()) {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(
+            Error::new(Kind::Trust, format!("/{place} is damaged: {error}."))
+                .hint("put the vendor's 1.root.json there anew."),
+        ),
+    }
 }
 
 fn channel_path(prefix: &str, kernel: &str) -> String {

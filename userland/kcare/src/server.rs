@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use kcare_tuf::fetch::{self, url, Fetch, FetchError, Fetched};
 use kcare_tuf::file;
+use ureq::http::Uri;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
+use ureq::unversioned::resolver::DefaultResolver;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::mirror;
+use crate::{mirror, proxy};
 
 /// For so long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -55,6 +57,10 @@ impl Server {
         if let Some(path) = base.strip_prefix("file://") {
             return Ok(Self::Folder(PathBuf::from(path)));
         }
+        let uri: Uri = base
+            .parse()
+            .map_err(|e| Error::config("PATCH_SERVER is no address.").caused_by(e))
+            .map_err(|error| error.hint("see `man kcare.conf` for what it may be."))?;
         let whole = Duration::from_secs(config.timeout);
         let mut builder = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -63,12 +69,13 @@ impl Server {
             .timeout_global(Some(whole))
             .max_redirects(REDIRECTS)
             .user_agent(concat!("kcare/", env!("CARGO_PKG_VERSION")));
-        if let Some(proxy) = proxy(config, base)? {
-            builder = builder.proxy(Some(proxy));
-        }
+        // Without one, ureq would look for one itself.
+        builder = builder.proxy(proxy::of(config, &uri)?);
         if let Some(path) = &config.ca_bundle {
             let pem = std::fs::read(path).map_err(|e| {
-                Error::config(format!("cannot read CA_BUNDLE {}.", path.display())).caused_by(e)
+                Error::config(format!("cannot read CA_BUNDLE {}.", path.display()))
+                    .caused_by(e)
+                    .hint("give a file that everybody may read: `_kcare` downloads, and not root.")
             })?;
             let certificates: Vec<Certificate<'static>> = ureq::tls::parse_pem(&pem)
                 .filter_map(|item| match item {
@@ -87,7 +94,11 @@ impl Server {
             builder = builder.tls_config(TlsConfig::builder().root_certs(roots).build());
         }
         Ok(Self::Web {
-            agent: builder.build().into(),
+            agent: ureq::Agent::with_parts(
+                builder.build(),
+                proxy::connector(),
+                DefaultResolver::default(),
+            ),
             base: base.to_owned(),
         })
     }
@@ -99,27 +110,6 @@ impl Server {
             path: path.to_owned(),
         }
     }
-}
-
-/// The proxy of the settings; without one, that of the environment holds, which ureq reads.
-fn proxy(config: &Config, base: &str) -> Result<Option<ureq::Proxy>> {
-    let scheme = base.split(':').next().unwrap_or_default();
-    let Some(address) = config.proxies.get(scheme) else {
-        return Ok(None);
-    };
-    let host = base.split('/').nth(2).unwrap_or_default();
-    let host = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    let spared = |name: &String| {
-        let end = name.trim_start_matches('*');
-        host == name || (end.starts_with('.') && host.ends_with(end))
-    };
-    if config.no_proxy.iter().any(spared) {
-        return Ok(None);
-    }
-    let proxy = ureq::Proxy::new(address).map_err(|e| {
-        Error::config(format!("the proxy `{address}` cannot be used.")).caused_by(e)
-    })?;
-    Ok(Some(proxy))
 }
 
 /// What is below a folder of the tree.

@@ -44,6 +44,19 @@ pub fn date_time(seconds: u64) -> String {
         .unwrap_or_else(|| format!("{seconds} s after 1970"))
 }
 
+/// Seconds since 1970 in the form of RFC 3339, in UTC: `2026-11-23T10:12:00Z`; nothing beyond the calendar.
+pub fn rfc3339(seconds: u64) -> Option<String> {
+    let time = Timestamp::from_second(i64::try_from(seconds).ok()?).ok()?;
+    strtime::format("%FT%TZ", time).ok()
+}
+
+/// When the machine below `root` was booted, in seconds since 1970.
+pub fn boot_time(root: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(root.join("proc/stat")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("btime "))?;
+    line.trim().parse().ok()
+}
+
 /// For how long the machine below `root` is up, in seconds.
 pub fn uptime(root: &Path) -> Option<u64> {
     let text = std::fs::read_to_string(root.join("proc/uptime")).ok()?;
@@ -76,6 +89,9 @@ mod tests {
     fn date_and_time() {
         assert_eq!(date_time(1_795_428_720), "2026-11-23 10:12:00");
         assert_eq!(date_time(u64::MAX), "18446744073709551615 s after 1970");
+        assert_eq!(rfc3339(1_795_428_720).unwrap(), "2026-11-23T10:12:00Z");
+        assert_eq!(rfc3339(253_402_300_800), None);
+        assert_eq!(rfc3339(u64::MAX), None);
     }
 
     #[test]

@@ -107,6 +107,87 @@ fn everybody_may_ask() {
 }
 
 #[test]
+fn who_may_not_write_is_told_to_be_root() {
+    let root = applied();
+    for folder in ["var/lib/kcare", "var/cache/kcare"] {
+        let folder = root.path().join(folder);
+        fs::create_dir_all(&folder).unwrap();
+        fs::set_permissions(folder, Permissions::from_mode(0o555)).unwrap();
+    }
+    let root = root.path().to_str().unwrap();
+    for command in ["--update", "--fetch", "--apply-cached", "--settle"] {
+        let output = as_nobody(KCARECTL, &[command, "--root", root, "--json"]);
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(document["error"]["kind"], "user", "{command}: {document}");
+        assert_eq!(
+            document["error"]["hints"][0], "run it as root.",
+            "{command}"
+        );
+        assert_eq!(output.status.code(), Some(4), "{command}");
+        assert!(
+            text(&output.stderr).ends_with("\nHint: run it as root.\n"),
+            "{command}"
+        );
+    }
+}
+
+#[test]
+fn settings_that_only_root_may_read_are_no_fault_of_theirs() {
+    let root = applied();
+    let folder = root.path().join("etc/sysconfig/kcare");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(
+        folder.join("kcare.conf"),
+        "PATCH_SERVER=http://me:mine@patches.invalid\n",
+    )
+    .unwrap();
+    fs::set_permissions(folder.join("kcare.conf"), Permissions::from_mode(0o000)).unwrap();
+    let root = root.path().to_str().unwrap();
+    let output = as_nobody(KCARECTL, &["--check", "--root", root]);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(text(&output.stderr).contains("\nHint: run it as root, or make the file readable.\n"));
+    assert_eq!(
+        as_nobody(KCARECTL, &["--status", "--root", root])
+            .status
+            .code(),
+        Some(0)
+    );
+}
+
+#[test]
+fn a_wrong_command_line_is_one_json_document_too() {
+    for (program, args) in [
+        (KCARECTL, ["--json", "--bogus"].as_slice()),
+        (KCARECTL, &["--json"]),
+        (KCARECTL, &["--info", "--status", "--json"]),
+        (KCARECTL, &["--update", "--level", "none", "--json"]),
+        (KCARE_PUSH, &["--json"]),
+    ] {
+        let output = Command::new(program).args(args).output().unwrap();
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(document["error"]["kind"], "user", "{args:?}");
+        assert_eq!(document["error"]["exit_code"], 4, "{args:?}");
+        let message = document["error"]["message"].as_str().unwrap();
+        assert!(
+            !message.is_empty() && !message.contains('\n') && !message.starts_with("error"),
+            "{message}"
+        );
+        assert!(
+            document["error"]["hints"][0]
+                .as_str()
+                .unwrap()
+                .contains("--help"),
+            "{args:?}"
+        );
+        // For people it is the same as without.
+        assert!(text(&output.stderr).starts_with("error: "), "{args:?}");
+        assert_eq!(output.status.code(), Some(4), "{args:?}");
+    }
+    let output = Command::new(KCARECTL).arg("--bogus").output().unwrap();
+    assert_eq!(text(&output.stdout), "");
+}
+
+#[test]
 fn a_module_that_says_something_else_is_an_error() {
     let root = applied();
     fs::write(root.path().join("proc/kcare/status"), "state: unheard of\n").unwrap();

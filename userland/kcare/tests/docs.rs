@@ -6,7 +6,9 @@
 #[path = "../examples/docs.rs"]
 mod docs;
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::process::Command;
 
 use clap::CommandFactory;
 use kcare::cli::{KcarePush, Kcarectl, Program};
@@ -48,12 +50,47 @@ fn man_pages_and_completions_of_both_programs() {
     }
 }
 
+/// The names of all fields, at any depth.
+fn fields(value: &serde_json::Value, found: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(object) => {
+            for (name, value) in object {
+                found.insert(name.clone());
+                fields(value, found);
+            }
+        }
+        serde_json::Value::Array(values) => values.iter().for_each(|value| fields(value, found)),
+        _ => {}
+    }
+}
+
 #[test]
 fn the_man_page_tells_every_field_of_the_json() {
-    for line in include_str!("fixtures/applied.json").lines() {
-        if let Some((key, _)) = line.split_once("\":") {
-            let key = key.trim_start_matches([' ', '"']);
-            assert!(docs::JSON.contains(&format!("`{key}`")), "{key}");
-        }
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("proc/kcare")).unwrap();
+    let status = include_str!("fixtures/applied.proc").to_owned() + "module: nf_tables patched\n";
+    fs::write(root.path().join("proc/kcare/status"), status).unwrap();
+    let mut found = BTreeSet::new();
+    for command in [
+        "--info",
+        "--status",
+        "--history",
+        "--doctor",
+        "--unload",
+        "--bogus",
+    ] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_kcarectl"));
+        let output = program
+            .args([command, "--json", "--device", "missing", "--root"])
+            .arg(root.path())
+            .output();
+        let document = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+        fields(&document, &mut found);
+    }
+    for known in ["modules", "refused", "covered_until", "findings", "hints"] {
+        assert!(found.contains(known), "{known}");
+    }
+    for name in found {
+        assert!(docs::JSON.contains(&format!("`{name}`")), "{name}");
     }
 }

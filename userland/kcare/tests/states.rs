@@ -52,6 +52,7 @@ impl Machine {
         };
         machine.write("proc/version", KERNEL);
         machine.write("proc/cmdline", "quiet\n");
+        machine.write("proc/stat", "cpu  1 2 3\nbtime 1795428720\nprocesses 9\n");
         machine.write("proc/sys/kernel/random/boot_id", "here\n");
         machine.write("etc/os-release", "ID=debian\nVERSION_ID=\"13\"\n");
         machine
@@ -338,6 +339,13 @@ fn the_kernel_is_not_supported() {
     let machine = Machine::new().module(0).offered(&[9]);
     machine.write("proc/version", &KERNEL.replace("#1", "#2"));
     golden("unsupported", &machine);
+}
+
+#[test]
+fn a_first_root_that_is_damaged() {
+    let machine = Machine::new().module(9).offered(&[9]);
+    machine.write("usr/share/kcare/root.json", "{\"signed\": {}}");
+    golden("damaged-root", &machine);
 }
 
 #[test]

@@ -167,11 +167,19 @@ fn settings(config: &Config) -> Finding {
         );
     };
     let file = file.display();
-    if let Some((line, name)) = config.unknown.first() {
+    let unknown = config.unknown.iter();
+    let unknown: Vec<String> = unknown
+        .map(|(line, name)| format!("{name} (line {line})"))
+        .collect();
+    if !unknown.is_empty() {
         let known: Vec<&str> = SETTINGS.iter().map(|(name, _)| *name).collect();
+        let does = match unknown.len() {
+            1 => "is not known, and does nothing",
+            _ => "are not known, and do nothing",
+        };
         return note(
             "settings",
-            format!("{file}: {name} in line {line} is not known, and does nothing"),
+            format!("{file}: {} {does}", unknown.join(", ")),
             &format!("known are {}.", known.join(", ")),
         );
     }
@@ -317,6 +325,26 @@ mod tests {
         fs::create_dir_all(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
         assert_eq!(folder(&system).health, Health::Wrong);
+    }
+
+    #[test]
+    fn every_unknown_setting_is_named() {
+        let mut config = Config {
+            file: Some("kcare.conf".into()),
+            unknown: vec![(1, "AUTO_UPDAET".to_owned())],
+            ..Config::default()
+        };
+        let text = settings(&config).text;
+        assert_eq!(
+            text,
+            "kcare.conf: AUTO_UPDAET (line 1) is not known, and does nothing"
+        );
+        config.unknown.push((4, "STICKY_PTACH".to_owned()));
+        let text = settings(&config).text;
+        assert!(
+            text.contains("AUTO_UPDAET (line 1), STICKY_PTACH (line 4) are not known"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub struct Fetch {
 ///
 /// The server or the disk is at fault, and the kind says which.
 pub fn fetch(system: &System, fetch: &Fetch, config: &Config) -> Result<Answer> {
-    let mut backoff = Backoff::read(system);
+    let mut backoff = Backoff::read(system, config);
     if let (Mode::Off, Some(text)) = (Mode::read(&system.root), Mode::Off.stops(false)) {
         return Answer::now(system, text.to_owned(), 0);
     }

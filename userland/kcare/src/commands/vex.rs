@@ -3,6 +3,7 @@
 //! `kcarectl --vex`: which findings of a scanner do not hold for this machine, as OpenVEX.
 
 use clap::Args;
+use kcare_tuf::time::Time;
 use serde_json::{json, Value};
 
 use crate::error::Result;
@@ -28,22 +29,31 @@ const CONTEXT: &str = "https://openvex.dev/ns/v0.2.0";
 /// Those of [`State::gather`].
 pub fn run(system: &System) -> Result<Answer> {
     let mut state = State::gather(system)?;
+    let document = document(&state, text::boot_time(&system.root));
     state.history = None;
-    let document = document(&state);
     let text = crate::json(&document);
     Ok(Answer::new(state, text, 0).with_document(document))
 }
 
-/// One statement for each id; none when nothing is live. It does not change with the clock.
-fn document(state: &State) -> Value {
+/// One statement for each id; none when nothing is live.
+///
+/// The format wants a time. It is one from which on the document holds, so that two calls say the same: when the live
+/// level was applied; with nothing live, when the last one was taken back, or the boot where no module tells of one.
+/// A time that is not of this calendar is none. Without any, which happens with no kernel, it is now.
+fn document(state: &State, boot: Option<u64>) -> Value {
     let live = state.patch.as_ref();
-    let time = live.map_or(0, |patch| patch.applied_time);
-    let time = text::date_time(time).replace(' ', "T") + "Z";
+    let mut events = state.history.iter().flatten();
+    let since = match live {
+        Some(patch) => Some(patch.applied_time),
+        None => (events.rfind(|event| event.level != event.before)).map(|event| event.time),
+    };
+    let mut known = [since, boot].into_iter().flatten();
+    let known = known.find_map(|seconds| Some((seconds, text::rfc3339(seconds)?)));
+    let (seconds, time) = known.unwrap_or_else(|| (0, Time::now().to_string()));
     let name = format!(
-        "urn:kcare:{}:{}:{}",
+        "urn:kcare:{}:{}:{seconds}",
         state.kernel.hash(),
-        state.level(),
-        live.map_or(0, |patch| patch.applied_time)
+        state.level()
     );
     json!({
         "@context": CONTEXT,
@@ -64,11 +74,17 @@ fn statements(state: &State, patch: &Patch) -> Vec<Value> {
         .collect();
     ids.sort_unstable();
     ids.dedup();
+    let since = match text::rfc3339(patch.applied_time) {
+        Some(_) => format!(
+            "has been live since {} UTC",
+            text::date_time(patch.applied_time)
+        ),
+        None => "is live".to_owned(),
+    };
     let said = format!(
-        "kcare level {} has been live since {} UTC: the running kernel does not run the vulnerable code. This holds \
-         for this machine while the level is live.",
-        patch.level,
-        text::date_time(patch.applied_time)
+        "kcare level {} {since}: the running kernel does not run the vulnerable code. This holds for this machine \
+         while the level is live.",
+        patch.level
     );
     let statement = |id: &&str| {
         json!({
@@ -112,11 +128,11 @@ fn encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::fixtures;
+    use crate::state::{fixtures, Event};
 
     #[test]
     fn one_statement_for_each_id() {
-        let document = document(&fixtures::applied());
+        let document = document(&fixtures::applied(), None);
         let statements = document["statements"].as_array().unwrap();
         let names: Vec<_> = (statements.iter())
             .map(|s| s["vulnerability"]["name"].as_str().unwrap())
@@ -134,7 +150,41 @@ mod tests {
     #[test]
     fn nothing_live_hides_nothing() {
         for state in [fixtures::nothing(), fixtures::not_loaded()] {
-            assert_eq!(document(&state)["statements"], json!([]));
+            assert_eq!(document(&state, Some(1))["statements"], json!([]));
         }
+    }
+
+    #[test]
+    fn the_time_is_known_and_does_not_change() {
+        let boot = Some(1_795_428_720);
+        let time = |state: &State| document(state, boot)["timestamp"].clone();
+        assert_eq!(time(&fixtures::not_loaded()), "2026-11-23T10:12:00Z");
+        assert_eq!(time(&fixtures::nothing()), "2026-11-23T10:12:00Z");
+        let event = |time, what: &str, before, level| Event {
+            time,
+            what: what.to_owned(),
+            level,
+            before,
+            refused: None,
+        };
+        let mut state = fixtures::nothing();
+        state.history = Some(vec![
+            event(1_795_428_780, "unload", 9, 0),
+            event(1_795_428_840, "module", 0, 0),
+        ]);
+        assert_eq!(time(&state), "2026-11-23T10:13:00Z");
+
+        let mut state = fixtures::applied();
+        let applied = text::rfc3339(state.patch.as_ref().unwrap().applied_time).unwrap();
+        assert_eq!(time(&state), applied);
+        state.patch.as_mut().unwrap().applied_time = u64::MAX;
+        assert_eq!(time(&state), "2026-11-23T10:12:00Z");
+        let document = document(&state, None);
+        let time = document["timestamp"].as_str().unwrap();
+        assert!(Time::parse(time).is_ok(), "{time}");
+        assert!(
+            !document["statements"].to_string().contains("after 1970"),
+            "{document}"
+        );
     }
 }
