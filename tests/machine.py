@@ -73,11 +73,11 @@ class Machine:
     def command(self, *words):
         return [KCARECTL, *words, "--root", self.folder, "--device", self.folder / "dev/kcare"]
 
-    def run(self, *words, clock=None):
+    def run(self, *words, clock=None, variables=None):
         command = self.command(*words)
         if clock:
             command = ["faketime", clock, *command]
-        env = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+        env = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")} | (variables or {})
         begin = time.monotonic()
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=env,
                               timeout=PATIENCE)

@@ -40,13 +40,13 @@ pub fn choose(
     let spared = given("NO_PROXY")
         .map(|(_, hosts)| hosts)
         .unwrap_or_default();
-    let spared = spared
+    let mut spared = spared
         .split([',', ' '])
         .chain(config.no_proxy.iter().map(String::as_str));
     let host = server.host().unwrap_or_default();
     found
         .filter(|(_, address)| !address.is_empty())
-        .filter(|_| !spared.into_iter().any(|name| spares(name, host)))
+        .filter(|_| !spared.any(|name| spares(name, host)))
 }
 
 /// Whether an entry of `NO_PROXY` is about a host: its name, the end of it behind a dot, or `*` for all.

@@ -341,6 +341,20 @@ fn the_kernel_is_not_supported() {
     golden("unsupported", &machine);
 }
 
+/// As agents of old have it; what would be below it is looked for elsewhere.
+#[test]
+fn the_settings_are_one_file() {
+    let machine = Machine::new().module(9).offered(&[9, 10]);
+    let conf = format!("PATCH_SERVER=file://{}\n", machine.at("tree").display());
+    machine.write("etc/sysconfig/kcare", &conf);
+    let said = machine.run(&["--check"]);
+    assert!(said.contains("New patch level detected: 10\n? 0"), "{said}");
+    let said = machine.run(&["--fetch"]);
+    assert!(said.contains("Patch level 10 is downloaded\n? 0"), "{said}");
+    let said = machine.run(&["--status"]);
+    assert!(said.ends_with("? 2\n\n"), "{said}");
+}
+
 #[test]
 fn a_first_root_that_is_damaged() {
     let machine = Machine::new().module(9).offered(&[9]);
