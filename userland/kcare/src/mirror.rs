@@ -13,6 +13,7 @@
 //! A reader finds the new state or the old one: files that a timestamp leads to are written before it, and what it does
 //! not lead to any more goes after it.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
@@ -153,14 +154,19 @@ pub struct Keeper<'a, F> {
     pub from: F,
     /// Where to.
     pub mirror: &'a Mirror,
+    /// Why a root could not be kept, which is no fault of the server.
+    pub failure: RefCell<Option<Error>>,
 }
 
 impl<F: Fetch> Fetch for Keeper<'_, F> {
     fn fetch(&self, path: &str, limit: u64) -> std::result::Result<Vec<u8>, FetchError> {
         let bytes = self.from.fetch(path, limit)?;
         if path.ends_with(".root.json") && !path.contains('/') {
-            let kept = self.mirror.write(path, &bytes);
-            kept.map_err(|e| FetchError::Other(e.to_string()))?;
+            if let Err(error) = self.mirror.write(path, &bytes) {
+                let told = FetchError::Other(error.to_string());
+                self.failure.replace(Some(error));
+                return Err(told);
+            }
         }
         Ok(bytes)
     }

@@ -2,6 +2,7 @@
 
 //! What the vendor offers for the running kernel: the levels of its repository, verified.
 
+use std::cell::RefCell;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -242,8 +243,13 @@ impl Offer {
     ) -> Result<Self> {
         let place = Place::of_fetch(system, config, kernel);
         let from = server.folder(&channel_path(&config.prefix, &kernel.hash()));
-        let keeper = mirror::Keeper { from, mirror };
-        Self::fetch_by(system, Asked::Server(&place), config, kernel, &keeper)
+        let keeper = mirror::Keeper {
+            from,
+            mirror,
+            failure: RefCell::default(),
+        };
+        let offer = Self::fetch_by(system, Asked::Server(&place), config, kernel, &keeper);
+        keeper.failure.into_inner().map_or(offer, Err)
     }
 
     fn fetch_by(
