@@ -206,6 +206,11 @@ def unrecognised(repo):
         repo.tweak(role, lambda signed: signed.update(x={"ä": [None, True, -1, "\n\"\\", {}]}, _y="z"))
 
 
+@case("levels that were withdrawn", generators=PYTHON)
+def withdrawn(repo):
+    repo.tweak("targets", lambda signed: signed.update(withdrawn={"2": "2026-11-30T12:00:00Z", "10": "2026-12-01T00:00:00Z"}))
+
+
 @case("custom data of a target", generators=PYTHON)
 def custom(repo):
     def change(signed):

@@ -156,6 +156,34 @@ fn what_is_malformed_is_refused_with_field_and_reason() {
         ),
         without(Targets, "/spec_version", "signed.spec_version is missing"),
         case(
+            "withdrawn is a list",
+            Targets,
+            "/withdrawn",
+            json!([2]),
+            "signed.withdrawn is not an object",
+        ),
+        case(
+            "withdrawn is no level",
+            Targets,
+            "/withdrawn",
+            json!({"02": "2026-11-30T12:00:00Z"}),
+            "signed.withdrawn.02 is not a level",
+        ),
+        case(
+            "withdrawn at no time",
+            Targets,
+            "/withdrawn",
+            json!({"2": "yesterday"}),
+            r#""yesterday" is no time as YYYY-MM-DDTHH:MM:SSZ"#,
+        ),
+        case(
+            "withdrawn at a number",
+            Targets,
+            "/withdrawn",
+            json!({"2": 1}),
+            "signed.withdrawn.2 is not a string",
+        ),
+        case(
             "0",
             Snapshot,
             "/version",
@@ -531,6 +559,24 @@ fn what_is_not_recognised_is_kept() {
         let again = read(role, good.clone()).unwrap();
         assert_eq!(Value::Object(again), good, "{pointer}");
     }
+}
+
+#[test]
+fn withdrawn_levels_are_told_only_if_there_are_any() {
+    let plain = document(Role::Targets);
+    let object = read(Role::Targets, plain.clone()).unwrap();
+    assert!(!object.contains_key("withdrawn"));
+    let mut told = plain;
+    told["withdrawn"] = json!({"2": "2026-11-30T12:00:00Z", "10": "2026-12-01T00:00:00Z"});
+    assert_eq!(
+        Value::from(read(Role::Targets, told.clone()).unwrap()),
+        told
+    );
+    let Value::Object(told) = told else { panic!() };
+    let targets = Targets::from_object(told).unwrap();
+    let levels: Vec<u32> = targets.withdrawn.keys().copied().collect();
+    assert_eq!(levels, [2, 10]);
+    assert!(targets.common.unrecognised.is_empty());
 }
 
 #[test]

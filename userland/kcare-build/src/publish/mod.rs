@@ -340,14 +340,7 @@ fn add(args: &AddArgs, now: Time) -> Result<()> {
     let known = before
         .as_ref()
         .map_or(Ok(Vec::new()), |offer| records(&offer.targets))?;
-    if let Some(highest) = known.last() {
-        ensure!(
-            payload.level > highest.level,
-            "level {} of {} is published already; a new one has a higher number than {0}",
-            highest.level,
-            kernel.release
-        );
-    }
+    check_new_level(&tree, &place.kernel, payload.level)?;
     let record = Record {
         kernel: place.kernel.clone(),
         level: payload.level,
@@ -373,11 +366,16 @@ fn add(args: &AddArgs, now: Time) -> Result<()> {
     let mut list = serde_json::to_vec_pretty(&fixes)?;
     list.push(b'\n');
 
-    let mut targets = before.map_or_else(BTreeMap::new, |offer| offer.targets.targets);
+    let mut targets = match before {
+        Some(offer) => offer.targets,
+        None => Targets::new(Common::new(1, now), BTreeMap::new()),
+    };
     let mut target = Target::of(&bytes);
     target.custom = Some(serde_json::to_value(&record)?);
-    targets.insert(payload_name(record.level), target);
-    targets.insert(record.fixes.clone(), Target::of(&list));
+    targets.targets.insert(payload_name(record.level), target);
+    targets
+        .targets
+        .insert(record.fixes.clone(), Target::of(&list));
     let files = BTreeMap::from([
         (payload_name(record.level), bytes),
         (record.fixes.clone(), list),
@@ -400,12 +398,36 @@ fn add(args: &AddArgs, now: Time) -> Result<()> {
     Ok(())
 }
 
-/// Offers `targets` in a repository; the release key signs them.
+/// Makes sure that a level is higher than all that a channel of its kernel offers or has withdrawn: a machine that has
+/// a level of that number would take the new one for what it has.
+fn check_new_level(tree: &Tree, kernel: &str, level: u32) -> Result<()> {
+    for place in tree.places()?.iter().filter(|p| p.kernel == kernel) {
+        let targets = read_offer(tree.path(), place)?.targets;
+        let offered = records(&targets)?.last().map(|record| record.level);
+        let withdrawn = targets.withdrawn.keys().next_back().copied();
+        let highest = offered.max(withdrawn).unwrap_or(0);
+        if let Some(time) = targets.withdrawn.get(&level) {
+            bail!(
+                "level {level} was withdrawn at {time}, and machines may still have it: build this one as level {}",
+                highest + 1
+            );
+        }
+        ensure!(
+            level > highest,
+            "level {highest} is published already in {}; a new one has a higher number: build it as level {}",
+            tree.folder(place).display(),
+            highest + 1
+        );
+    }
+    Ok(())
+}
+
+/// Offers `targets` in a repository, with a new version and a new time; the release key signs them.
 fn publish(
     tree: &Tree,
     keys: &Keys,
     place: &Place,
-    targets: BTreeMap<String, Target>,
+    targets: Targets,
     files: BTreeMap<String, Vec<u8>>,
     now: Time,
 ) -> Result<()> {
@@ -416,10 +438,10 @@ fn publish(
     };
     let signers = keys.signers(Name::Targets, Role::Targets, &roots)?;
     let version = tree.next_targets(&place.kernel)?;
-    let targets = Targets::new(
-        Common::new(version, now.plus_days(days(Role::Targets))),
-        targets,
-    );
+    let targets = Targets {
+        common: Common::new(version, now.plus_days(days(Role::Targets))),
+        ..targets
+    };
     let signed = repository::sign(&targets, &signers.iter().collect::<Vec<_>>())?;
     tree.write(
         keys,
@@ -537,27 +559,30 @@ fn duration(text: &str) -> Option<u64> {
 fn withdraw(args: &WithdrawArgs, now: Time) -> Result<()> {
     let keys = Keys::open(&args.common.keys)?;
     let tree = Tree::open(&args.common.tree)?;
-    let mut found = false;
-    for place in tree
-        .places()?
-        .iter()
-        .filter(|place| place.kernel == args.kernel)
-    {
-        let mut targets = read_offer(tree.path(), place)?.targets.targets;
-        if targets.remove(&payload_name(args.level)).is_none() {
-            continue;
-        }
-        targets.remove(&fixes_name(args.level));
-        found = true;
+    let places = tree.places()?;
+    let places: Vec<&Place> = places.iter().filter(|p| p.kernel == args.kernel).collect();
+    let mut offers = Vec::new();
+    for place in places {
+        offers.push((place, read_offer(tree.path(), place)?.targets));
+    }
+    let payload = payload_name(args.level);
+    ensure!(
+        offers.iter().any(|(_, t)| t.targets.contains_key(&payload)),
+        "no channel offers level {} of {}",
+        args.level,
+        args.kernel
+    );
+    // Every channel tells it: a machine that has the level may have it from another one.
+    for (place, mut targets) in offers {
+        targets.targets.remove(&payload);
+        targets.targets.remove(&fixes_name(args.level));
+        targets.withdrawn.insert(args.level, now.to_string());
         publish(&tree, &keys, place, targets, BTreeMap::new(), now)?;
         println!(
             "{}: level {} is withdrawn",
             tree.folder(place).display(),
             args.level
         );
-    }
-    if !found {
-        bail!("no channel offers level {} of {}", args.level, args.kernel);
     }
     Ok(())
 }
@@ -569,14 +594,7 @@ fn refresh(args: &RefreshArgs, now: Time) -> Result<()> {
         let folder = tree.folder(place);
         let offer = read_offer(tree.path(), place)?;
         if args.targets {
-            publish(
-                &tree,
-                &keys,
-                place,
-                offer.targets.targets,
-                BTreeMap::new(),
-                now,
-            )?;
+            publish(&tree, &keys, place, offer.targets, BTreeMap::new(), now)?;
             println!("{}: targets, snapshot and timestamp", folder.display());
             continue;
         }
