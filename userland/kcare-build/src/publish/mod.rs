@@ -12,6 +12,8 @@ mod level;
 mod promote;
 mod prune;
 mod refresh;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod verify;
 

@@ -53,7 +53,8 @@ pub fn run(path: &Path, hours: u64, now: SystemTime) -> Result<()> {
             let versions: BTreeSet<u64> = versions.collect();
             for &version in &versions {
                 // What nobody has named yet has no successor.
-                let next = versions.range(version + 1..=current.max(version)).next();
+                let mut later = versions.range(version..=current.max(version)).skip(1);
+                let next = later.next();
                 let since = modified(&file(*next.unwrap_or(&version)))?;
                 let wanted = role == Role::Targets
                     && version < current
