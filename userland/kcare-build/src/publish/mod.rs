@@ -208,8 +208,10 @@ struct VerifyArgs {
 /// It could not be done, and why; the tree is as before, or as after the change.
 pub fn run(args: PublishArgs) -> Result<bool> {
     let now = Time::now();
-    // A web server reads what is published, whoever publishes it. Private keys are made for their owner alone.
-    rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    if !matches!(args.command, PublishCommand::Keys(_)) {
+        // A web server reads what is published, whoever publishes it.
+        rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    }
     match args.command {
         PublishCommand::Keys(KeysCommand::Make { folder }) => {
             let keys = Keys::make(&folder, now)?;
