@@ -5,10 +5,10 @@
 //! The release key has signed the targets, and the online key alone copies them. So their version is that of the other
 //! channel, and has to be higher than the one that clients of the slower channel have seen; see [`super::refresh`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{bail, ensure, Context, Error, Result};
 use kcare_tuf::error::Role;
 use kcare_tuf::level::is_channel;
 use kcare_tuf::level::Record;
@@ -57,8 +57,8 @@ pub fn run(args: &PromoteArgs, now: Time) -> Result<()> {
     failures.end("promoted")
 }
 
-/// What a channel is to have: targets and their file.
-type State = (Targets, Vec<u8>);
+/// What a channel has, or had: targets and their file.
+pub type State = (Targets, Vec<u8>);
 
 /// Promotes one kernel, and says what was done.
 fn promote(
@@ -94,24 +94,31 @@ fn promote(
         (Some(young), Some(delay)) => {
             let mut roots = vec![keys.root.clone()];
             roots.extend(current.map(|offer| offer.root));
-            match earlier(tree, from, &source, version, &roots, delay, now)? {
-                Some(state) => state,
-                None => {
-                    return Ok(format!(
-                        "level {} was published at {}, less than {channel} ago",
-                        young.level, young.published
-                    ))
+            let mut states =
+                earlier_states(tree, from, &source.targets, version, &roots)?.into_iter();
+            let is_good = |targets: &Targets| {
+                let fresh = targets.check_expiry(now).is_ok();
+                Ok::<_, Error>(fresh && too_young(targets, delay, now)?.is_none())
+            };
+            loop {
+                match states.next() {
+                    Some(state) if is_good(&state.0)? => break state,
+                    Some(_) => {}
+                    None => {
+                        return Ok(format!(
+                            "level {} was published at {}, less than {channel} ago",
+                            young.level, young.published
+                        ))
+                    }
                 }
             }
         }
         _ => (source.targets, source.signed_targets),
     };
+    let said = targets_expire(&tree.folder(from), &targets, now);
+    ensure!(targets.check_expiry(now).is_ok(), said);
     if targets.common.expires < now.plus_days(SOON) {
-        let folder = tree.folder(from);
-        eprintln!(
-            "kcare-build: warning: {}",
-            targets_expire(&folder, &targets, now)
-        );
+        eprintln!("kcare-build: warning: {said}");
     }
     let change = Change {
         place: to,
@@ -133,42 +140,55 @@ pub fn same(a: &Targets, b: &Targets) -> bool {
     a.targets == b.targets && a.withdrawn == b.withdrawn
 }
 
-/// The newest state that a channel has had, whose levels are all old enough, and still offered as they were then. It is
-/// newer than `version`.
-fn earlier(
+/// The states that a channel has had after targets `version`, newest first, as far as what they offer is still offered as
+/// it was then. Signatures that one of these roots does not ask for are those of another key by now.
+pub fn earlier_states(
     tree: &Tree,
     from: &Place,
-    source: &Offer,
+    source: &Targets,
     version: u64,
     roots: &[Root],
-    delay: u64,
-    now: Time,
-) -> Result<Option<State>> {
+) -> Result<Vec<State>> {
     let folder = tree.folder(from);
-    let versions = names(&folder)?;
-    let versions = versions
+    let names = names(&folder)?;
+    let versions = names
         .iter()
         .filter_map(|name| version_of(name, Role::Targets));
     let mut versions: Vec<u64> = versions
-        .filter(|&v| v > version && v < source.targets.version())
+        .filter(|&v| v > version && v < source.version())
         .collect();
     versions.sort_unstable_by(|a, b| b.cmp(a));
+    let mut out = Vec::new();
     for version in versions {
-        let bytes = fs::read(folder.join(Role::Targets.versioned_name(version)))?;
-        // A key that has signed it may be another one by now.
+        let path = folder.join(Role::Targets.versioned_name(version));
+        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let Ok(targets) = check::<Targets>(roots, &bytes) else {
             continue;
         };
-        let offered = |(name, target)| source.targets.targets.get(name) == Some(target);
-        if targets.check_expiry(now).is_ok()
-            && targets.withdrawn == source.targets.withdrawn
-            && targets.targets.iter().all(offered)
-            && too_young(&targets, delay, now)?.is_none()
-        {
-            return Ok(Some((targets, bytes)));
+        let offered = |(name, target)| source.targets.get(name) == Some(target);
+        if targets.withdrawn == source.withdrawn && targets.targets.iter().all(offered) {
+            out.push((targets, bytes));
         }
     }
-    Ok(None)
+    Ok(out)
+}
+
+/// The lowest version of the targets that a slower channel with a delay has of the same kernel, 0 if it has none yet;
+/// nothing if there is no such channel.
+pub fn had_by_slower(
+    places: &BTreeSet<Place>,
+    offers: &BTreeMap<Place, Offer>,
+    place: &Place,
+) -> Option<u64> {
+    let channels = places.iter().map(|other| &other.channel);
+    let slower = channels.filter(|&c| *c != place.channel && duration(c).is_some());
+    let versions = slower.map(|channel| {
+        let kernel = place.kernel.clone();
+        let channel = channel.clone();
+        let offer = offers.get(&Place { channel, kernel });
+        offer.map_or(0, |offer| offer.targets.version())
+    });
+    versions.min()
 }
 
 /// A level that was published less than so many seconds ago.

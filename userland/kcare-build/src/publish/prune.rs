@@ -19,8 +19,8 @@ use kcare_tuf::level::TARGETS;
 use kcare_tuf::metadata::Document;
 use serde_json::Value;
 
-use super::promote::duration;
-use super::tree::{names, read_json, read_offer, version_of, Offer, Place, Tree};
+use super::promote::had_by_slower;
+use super::tree::{names, read_json, read_offer, version_of, Tree};
 
 /// Removes what is old for more than so many hours.
 ///
@@ -30,9 +30,9 @@ use super::tree::{names, read_json, read_offer, version_of, Offer, Place, Tree};
 pub fn run(path: &Path, hours: u64, now: SystemTime) -> Result<()> {
     let tree = Tree::open(path)?;
     let mut offers = BTreeMap::new();
-    for place in tree.places()? {
-        let offer = read_offer(path, &place)?;
-        offers.insert(place, offer);
+    let places = tree.places()?;
+    for place in &places {
+        offers.insert(place.clone(), read_offer(path, place)?);
     }
     let limit = now
         .checked_sub(Duration::from_secs(hours.saturating_mul(3600)))
@@ -42,7 +42,7 @@ pub fn run(path: &Path, hours: u64, now: SystemTime) -> Result<()> {
     for (place, offer) in &offers {
         let folder = tree.folder(place);
         let kept = named.entry(&place.kernel).or_default();
-        let have = had_by_slower(&offers, place);
+        let have = had_by_slower(&places, &offers, place);
         for (role, current) in [
             (Role::Targets, offer.targets.version()),
             (Role::Snapshot, offer.snapshot.version()),
@@ -101,20 +101,6 @@ pub fn run(path: &Path, hours: u64, now: SystemTime) -> Result<()> {
         path.display()
     );
     Ok(())
-}
-
-/// The lowest version of the targets that a slower channel with a delay has of the same kernel, 0 if it has none yet;
-/// nothing if there is no such channel.
-fn had_by_slower(offers: &BTreeMap<Place, Offer>, place: &Place) -> Option<u64> {
-    let channels = offers.keys().map(|other| &other.channel);
-    let slower = channels.filter(|&c| *c != place.channel && duration(c).is_some());
-    let versions = slower.map(|channel| {
-        let kernel = place.kernel.clone();
-        let channel = channel.clone();
-        let offer = offers.get(&Place { channel, kernel });
-        offer.map_or(0, |offer| offer.targets.version())
-    });
-    versions.min()
 }
 
 /// The names of the files in [`TARGETS`] that a targets document names, also if its key is another one by now; none if

@@ -9,10 +9,11 @@ use anyhow::{bail, ensure, Context, Result};
 use kcare_tuf::error::Role;
 use kcare_tuf::level::{fixes_name, payload_name};
 use kcare_tuf::metadata::{Common, Document, Targets};
+use kcare_tuf::repository;
 use kcare_tuf::time::Time;
 
 use super::keys::Keys;
-use super::promote::same;
+use super::promote::{earlier_states, had_by_slower, same};
 use super::tree::{check, days, read_offer, Change, Place, Tree};
 use super::{
     open_keys, put, records, root_expires, sign_targets, targets_expire, write_version, Failures,
@@ -131,10 +132,20 @@ pub fn withdraw(args: &WithdrawArgs, now: Time) -> Result<()> {
     failures.end("changed")
 }
 
+/// What channels tell, or have told.
+struct State {
+    targets: Targets,
+    /// The channels that tell it.
+    told: Vec<Place>,
+    /// The channels that have told it, for slower ones with a delay.
+    past: Vec<Place>,
+}
+
 /// Signs the targets of all channels of a kernel again, after `edit`; the folders of those that were written.
 ///
 /// Channels that tell the same get one document. The fewer levels a channel has, the lower is its version, and the
-/// fastest one has the highest: so each can be promoted to each slower one.
+/// fastest one has the highest: so each can be promoted to each slower one. What a channel with a delay may still get is
+/// signed again, too, as it would be older than what that channel has now.
 fn sign_again(
     tree: &Tree,
     keys: &Keys,
@@ -143,46 +154,77 @@ fn sign_again(
     now: Time,
     failures: &mut Failures,
 ) -> Result<Vec<PathBuf>> {
-    let mut groups: Vec<(Targets, Vec<Place>)> = Vec::new();
-    for place in tree
-        .places()?
-        .into_iter()
-        .filter(|place| place.kernel == kernel)
-    {
-        let mut targets = match read_offer(tree.path(), &place) {
-            Ok(offer) => offer.targets,
-            Err(error) => {
-                failures.add(&tree.folder(&place), &error);
-                continue;
-            }
-        };
-        edit(&mut targets);
-        match groups.iter_mut().find(|(group, _)| same(group, &targets)) {
-            Some((_, places)) => places.push(place),
-            None => groups.push((targets, vec![place])),
+    let places = tree.places()?;
+    let mut offers = BTreeMap::new();
+    for place in places.iter().filter(|place| place.kernel == kernel) {
+        match read_offer(tree.path(), place) {
+            Ok(offer) => drop(offers.insert(place.clone(), offer)),
+            Err(error) => failures.add(&tree.folder(place), &error),
         }
     }
-    groups.sort_by_key(|(targets, places)| {
-        let fastest = places.iter().any(|place| place.channel.is_empty());
-        let levels = records(targets).unwrap_or_default();
-        (
-            fastest,
-            levels.last().map(|record| record.level),
-            targets.version(),
-        )
+    let mut states: Vec<State> = Vec::new();
+    for (place, offer) in &offers {
+        let past = match had_by_slower(&places, &offers, place) {
+            Some(had) => {
+                let roots = std::slice::from_ref(&offer.root);
+                earlier_states(tree, place, &offer.targets, had, roots)?
+            }
+            None => Vec::new(),
+        };
+        let all = std::iter::once(offer.targets.clone());
+        for mut targets in all.chain(past.into_iter().map(|(targets, _)| targets)) {
+            let told = targets.version() == offer.targets.version();
+            edit(&mut targets);
+            let known = states
+                .iter()
+                .position(|state| same(&state.targets, &targets));
+            let known = known.unwrap_or_else(|| {
+                let (told, past) = (Vec::new(), Vec::new());
+                states.push(State {
+                    targets,
+                    told,
+                    past,
+                });
+                states.len() - 1
+            });
+            match told {
+                true => states[known].told.push(place.clone()),
+                false => states[known].past.push(place.clone()),
+            }
+        }
+    }
+    states.sort_by_key(|state| {
+        let fastest = state.told.iter().any(|place| place.channel.is_empty());
+        let levels = records(&state.targets).unwrap_or_default();
+        let highest = levels.last().map(|record| record.level);
+        (fastest, highest, state.targets.version())
     });
+    let expires = now.plus_days(days(Role::Targets));
+    for (state, version) in states.iter_mut().zip(tree.next_targets(kernel)?..) {
+        state.targets.common = Common::new(version, expires);
+    }
     let mut done = Vec::new();
-    for (mut targets, places) in groups {
-        targets.common = Common::new(
-            tree.next_targets(kernel)?,
-            now.plus_days(days(Role::Targets)),
-        );
-        for place in &places {
+    for State { targets, told, .. } in &states {
+        for place in told {
             let folder = tree.folder(place);
-            match sign_one(tree, keys, place, &targets, now) {
+            match sign_one(tree, keys, place, targets, now) {
                 Ok(()) => done.push(folder),
                 Err(error) => failures.add(&folder, &error),
             }
+        }
+    }
+    // These come last, as whoever changes a repository removes what is newer than what it tells.
+    for State {
+        targets,
+        told,
+        past,
+    } in &states
+    {
+        for place in past.iter().filter(|place| !told.contains(place)) {
+            let folder = tree.folder(place);
+            let roots = keys.roots_for(&folder)?;
+            let signed = sign_targets(keys, targets, &roots)?;
+            repository::write(&folder, &keys.root, targets, &signed)?;
         }
     }
     Ok(done)

@@ -259,38 +259,54 @@ fn targets_never_go_back() {
 
 #[test]
 fn frequent_levels_do_not_hold_up_a_channel_with_a_delay() {
-    let lab = Lab::new("delay");
-    let promote = |hours| lab.promote("", "12h", lab.at(hours));
-    lab.add(KERNEL, 1, lab.at(0)).unwrap();
-    promote(1).unwrap();
-    assert!(!lab.folder("12h", KERNEL).exists());
-    for level in 2..=5 {
-        // One in ten hours.
-        let hours = i64::from(level - 1) * 10;
-        lab.add(KERNEL, level, lab.at(hours)).unwrap();
-        promote(hours + 3).unwrap();
-        assert_eq!(
-            lab.levels("12h"),
-            (1..level).collect::<Vec<_>>(),
-            "at {hours}"
-        );
-        // What it gets next is kept, whatever its age.
-        lab.age(100);
+    // Nor does a release key that signs everything again after each.
+    for signed_again in [false, true] {
+        let lab = Lab::new(&format!("delay-{signed_again}"));
+        let promote = |hours| lab.promote("", "12h", lab.at(hours));
+        lab.add(KERNEL, 1, lab.at(0)).unwrap();
+        promote(1).unwrap();
+        assert!(!lab.folder("12h", KERNEL).exists());
+        promote(12).unwrap();
+        for level in 2..=5 {
+            // One in five hours.
+            let hours = i64::from(level - 1) * 5 + 10;
+            lab.add(KERNEL, level, lab.at(hours)).unwrap();
+            if signed_again {
+                lab.refresh(true, lab.at(hours)).unwrap();
+            }
+            promote(hours + 3).unwrap();
+            let old =
+                (1..=level).filter(|&l| l == 1 || i64::from(l - 1) * 5 + 10 + 12 <= hours + 3);
+            assert_eq!(lab.levels("12h"), old.collect::<Vec<_>>(), "at {hours}");
+            // What it gets next is kept, whatever its age.
+            lab.age(100);
+            prune::run(&lab.tree(), 0, SystemTime::now()).unwrap();
+            assert!(lab.is_whole("") && lab.is_whole("12h"));
+        }
+        assert_eq!(lab.levels("12h"), [1, 2, 3]);
+        lab.withdraw(2, lab.at(34)).unwrap();
+        assert_eq!(lab.levels("12h"), [1, 3]);
+        for (hours, levels) in [
+            (36, &[1, 3][..]),
+            (37, &[1, 3, 4]),
+            (41, &[1, 3, 4]),
+            (42, &[1, 3, 4, 5]),
+        ] {
+            promote(hours).unwrap();
+            assert_eq!(lab.levels("12h"), levels, "at {hours}");
+            assert!(lab.is_whole("12h"));
+        }
+        lab.promote("", "12H", lab.at(63)).unwrap();
+        assert!(!lab.folder("12H", KERNEL).exists());
+        // No more documents are kept than the channel may still get.
+        for hours in 64..70 {
+            lab.refresh(true, lab.at(hours)).unwrap();
+        }
         prune::run(&lab.tree(), 0, SystemTime::now()).unwrap();
-        assert!(lab.is_whole("") && lab.is_whole("12h"));
+        let names = tree::names(&lab.folder("", KERNEL)).unwrap();
+        let targets = names.iter().filter(|name| name.ends_with(".targets.json"));
+        assert_eq!(targets.count(), 1);
     }
-    lab.add(KERNEL, 6, lab.at(50)).unwrap();
-    lab.withdraw(5, lab.at(51)).unwrap();
-    assert_eq!(
-        (lab.levels(""), lab.levels("12h")),
-        (vec![1, 2, 3, 4, 6], vec![1, 2, 3, 4])
-    );
-    promote(60).unwrap();
-    assert_eq!(lab.levels("12h"), [1, 2, 3, 4]);
-    promote(63).unwrap();
-    assert_eq!(lab.levels("12h"), [1, 2, 3, 4, 6]);
-    lab.promote("", "12H", lab.at(63)).unwrap();
-    assert!(!lab.folder("12H", KERNEL).exists());
 }
 
 #[test]
@@ -300,7 +316,7 @@ fn a_state_with_a_level_that_is_withdrawn_is_not_promoted() {
         lab.add(KERNEL, level, lab.at(i64::from(level))).unwrap();
     }
     lab.withdraw(2, lab.at(4)).unwrap();
-    // Only what was signed afterwards will do, and of that level 3 is too young: targets 2 have the bad level.
+    // Only what was signed afterwards will do, as the first state does not tell what was withdrawn; and level 3 is young.
     lab.promote("", "12h", lab.at(14)).unwrap();
     assert!(!lab.folder("12h", KERNEL).exists());
     lab.promote("", "12h", lab.at(15)).unwrap();
@@ -387,6 +403,12 @@ fn refresh_goes_on_and_fails_for_what_clients_refuse() {
         "{said}"
     );
     Keys::open(&lab.common().keys).unwrap().renew(late).unwrap();
+    // Nor are they copied.
+    let said = says(lab.promote("", "slow", late));
+    assert!(
+        said.contains("not promoted") && !lab.tree().join("slow").exists(),
+        "{said}"
+    );
     let said = says(lab.refresh(false, late));
     assert!(said.contains("not refreshed"), "{said}");
     lab.refresh(true, late).unwrap();
