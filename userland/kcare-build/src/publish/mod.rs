@@ -285,18 +285,18 @@ fn open_keys(common: &Where, now: Time) -> Result<Keys> {
     let keys = Keys::open(&common.keys)?;
     let expires = keys.root.common.expires;
     if expires < now.plus_days(SOON) {
-        eprintln!("kcare-build: warning: {}", root_expires(&keys, now));
+        eprintln!("kcare-build: warning: {}", root_expires(&keys.root, now));
     }
     Ok(keys)
 }
 
 /// What is said of a root that expires soon, or has.
-fn root_expires(keys: &Keys, now: Time) -> String {
-    let expires = keys.root.common.expires;
+fn root_expires(root: &Root, now: Time) -> String {
+    let expires = root.common.expires;
     format!(
         "root {} {} at {expires}, and clients refuse everything then; run `kcare-build publish keys renew` where the keys \
          of the roots are, and `refresh` afterwards",
-        keys.root.version(),
+        root.version(),
         if expires > now { "expires" } else { "has expired" },
     )
 }
@@ -326,7 +326,7 @@ impl Failures {
     fn end(self, done: &str) -> Result<()> {
         ensure!(
             self.0.is_empty(),
-            "not {done}, while everything else was: {}",
+            "{} could not be {done}; all others were",
             self.0.join(", ")
         );
         Ok(())

@@ -17,10 +17,12 @@ use kcare_tuf::error::Role;
 use kcare_tuf::file::is_temporary;
 use kcare_tuf::level::TARGETS;
 use kcare_tuf::metadata::Document;
+use kcare_tuf::time::Time;
 use serde_json::Value;
 
 use super::promote::had_by_slower;
-use super::tree::{names, read_json, read_offer, version_of, Tree};
+use super::tree::{names, read_json, read_offer, version_of, Offer, Place, Tree};
+use super::{root_expires, targets_expire, SOON};
 
 /// Removes what is old for more than so many hours.
 ///
@@ -34,6 +36,7 @@ pub fn run(path: &Path, hours: u64, now: SystemTime) -> Result<()> {
     for place in &places {
         offers.insert(place.clone(), read_offer(path, place)?);
     }
+    warn(&tree, &offers);
     let limit = now
         .checked_sub(Duration::from_secs(hours.saturating_mul(3600)))
         .unwrap_or(SystemTime::UNIX_EPOCH);
@@ -101,6 +104,22 @@ pub fn run(path: &Path, hours: u64, now: SystemTime) -> Result<()> {
         path.display()
     );
     Ok(())
+}
+
+/// Warns of what expires soon.
+fn warn(tree: &Tree, offers: &BTreeMap<Place, Offer>) {
+    let (now, mut said) = (Time::now(), BTreeSet::new());
+    for (place, offer) in offers {
+        if offer.root.common.expires < now.plus_days(SOON) {
+            said.insert(root_expires(&offer.root, now));
+        }
+        if offer.targets.common.expires < now.plus_days(SOON) {
+            said.insert(targets_expire(&tree.folder(place), &offer.targets, now));
+        }
+    }
+    for said in said {
+        eprintln!("kcare-build: warning: {said}");
+    }
 }
 
 /// The names of the files in [`TARGETS`] that a targets document names, also if its key is another one by now; none if

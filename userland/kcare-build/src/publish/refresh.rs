@@ -47,7 +47,10 @@ pub fn run(args: &RefreshArgs, now: Time) -> Result<()> {
             }
         }
     }
-    ensure!(keys.root.common.expires > now, root_expires(&keys, now));
+    ensure!(
+        keys.root.common.expires > now,
+        root_expires(&keys.root, now)
+    );
     failures.end("refreshed")
 }
 

@@ -250,7 +250,7 @@ fn targets_never_go_back() {
     fs::remove_dir_all(&fast).unwrap();
     fs::rename(&aside, &fast).unwrap();
     let said = says(lab.promote("", "slow", lab.at(3)));
-    assert!(said.contains("not promoted"), "{said}");
+    assert!(said.contains("could not be promoted"), "{said}");
     assert_eq!(lab.levels("slow"), [1]);
     lab.refresh(true, lab.at(4)).unwrap();
     lab.promote("", "slow", lab.at(5)).unwrap();
@@ -387,7 +387,7 @@ fn refresh_goes_on_and_fails_for_what_clients_refuse() {
         fs::write(&damaged, "{").unwrap();
         let said = says(lab.refresh(targets, lab.at(1)));
         assert!(
-            said.contains("not refreshed") && said.contains(KERNEL),
+            said.contains("could not be refreshed") && said.contains(KERNEL),
             "{said}"
         );
         assert!(!said.contains(OTHER), "{said}");
@@ -406,11 +406,11 @@ fn refresh_goes_on_and_fails_for_what_clients_refuse() {
     // Nor are they copied.
     let said = says(lab.promote("", "slow", late));
     assert!(
-        said.contains("not promoted") && !lab.tree().join("slow").exists(),
+        said.contains("could not be promoted") && !lab.tree().join("slow").exists(),
         "{said}"
     );
     let said = says(lab.refresh(false, late));
-    assert!(said.contains("not refreshed"), "{said}");
+    assert!(said.contains("could not be refreshed"), "{said}");
     lab.refresh(true, late).unwrap();
     lab.refresh(false, late).unwrap();
 }

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{ensure, Context, Error, Result};
+use anyhow::{bail, ensure, Context, Error, Result};
 use kcare_tuf::client::{Client, Limits};
 use kcare_tuf::error::Role;
 use kcare_tuf::fetch::Folder;
@@ -286,6 +286,9 @@ fn check_target(
         "it is of the kernel {}",
         record.kernel
     );
+    if let Some(time) = targets.withdrawn.get(&record.level) {
+        bail!("it is offered, although it was withdrawn at {time}");
+    }
     let payload = Summary::new(bytes)?;
     ensure!(payload.signature.is_some(), "the payload is not signed");
     if let Some(certificates) = &against.certificates {
