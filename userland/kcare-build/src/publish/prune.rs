@@ -76,7 +76,7 @@ pub fn run(path: &Path, hours: u64, now: SystemTime) -> Result<()> {
         let folder = path.join(kernel).join(TARGETS);
         let all = names(&folder)?.into_iter();
         old.extend(
-            all.filter(|name| !named.contains(name))
+            all.filter(|name| !named.contains(name) && !is_temporary(name))
                 .map(|name| folder.join(name)),
         );
     }

@@ -33,9 +33,11 @@ pub fn run(args: &RefreshArgs, now: Time) -> Result<()> {
     if args.targets {
         let kernels: BTreeSet<&str> = places.iter().map(|p| p.kernel.as_str()).collect();
         for kernel in kernels {
-            let done = sign_again(&tree, &keys, kernel, |_| {}, now, &mut failures)?;
-            for folder in done {
-                println!("{}: targets, snapshot and timestamp", folder.display());
+            match sign_again(&tree, &keys, kernel, |_| {}, now, &mut failures) {
+                Ok(done) => done.iter().for_each(|folder| {
+                    println!("{}: targets, snapshot and timestamp", folder.display())
+                }),
+                Err(error) => failures.add(&tree.path().join(kernel), &error),
             }
         }
     } else {

@@ -364,13 +364,22 @@ fn what_a_killed_publisher_left_is_removed() {
         fs::write(folder.join(name), "{}").unwrap();
     }
     fs::create_dir_all(lab.tree().join("slow").join(format!(".{OTHER}.new"))).unwrap();
-    fs::write(folder.join(".timestamp.json.new"), "{").unwrap();
+    fs::create_dir_all(folder.join("1")).unwrap();
+    let unfinished = [
+        ".timestamp.json.new",
+        "t/.x.2.kpatch.new",
+        "1/.kpatch.info.new",
+    ];
+    let unfinished = unfinished.map(|name| folder.join(name));
+    for file in &unfinished {
+        fs::write(file, "{").unwrap();
+    }
     lab.add(KERNEL, 2, lab.at(1)).unwrap();
     assert_eq!(lab.targets("").version(), 8);
     assert!(!folder.join("7.targets.json").exists() && !folder.join("9.snapshot.json").exists());
     assert!(folder.join("10.snapshot.json").exists());
     prune::run(&lab.tree(), 24, SystemTime::now()).unwrap();
-    assert!(!folder.join(".timestamp.json.new").exists());
+    assert!(!unfinished.iter().any(|file| file.exists()));
     assert_eq!(fs::read_dir(lab.tree().join("slow")).unwrap().count(), 0);
 }
 
