@@ -13,7 +13,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{bail, ensure, Context, Error, Result};
+use anyhow::{ensure, Context, Error, Result};
 use kcare_tuf::error::Role;
 use kcare_tuf::key::Signer;
 use kcare_tuf::level::{is_channel, TARGETS};
@@ -111,16 +111,14 @@ impl Tree {
             lock.set_permissions(Permissions::from_mode(0o600))
                 .with_context(|| format!("cannot protect {}", name.display()))?;
         }
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => bail!(
-                "another kcare-build is changing {}; wait until it is done",
-                path.display()
-            ),
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot lock {}", name.display()))
-            }
-        }
+        // `verify` has it for a moment only.
+        let locked = try_lock(&lock, FlockOperation::NonBlockingLockExclusive, 10);
+        let locked = locked.with_context(|| format!("cannot lock {}", name.display()))?;
+        ensure!(
+            locked,
+            "another kcare-build is changing {}; wait until it is done",
+            path.display()
+        );
         Ok(Self {
             path: path.to_owned(),
             _lock: lock,
@@ -477,12 +475,19 @@ pub fn wait_for_publisher(tree: &Path) {
     let Ok(lock) = fs::File::open(tree.join(LOCK)) else {
         return std::thread::sleep(Duration::from_secs(1));
     };
-    for _ in 0..600 {
-        match flock(&lock, FlockOperation::NonBlockingLockShared) {
+    let _ = try_lock(&lock, FlockOperation::NonBlockingLockShared, 600);
+}
+
+/// Tries so many tenths of a second to lock a file; whether it is locked.
+fn try_lock(file: &fs::File, operation: FlockOperation, tenths: u32) -> Result<bool> {
+    for _ in 0..tenths {
+        match flock(file, operation) {
+            Ok(()) => return Ok(true),
             Err(Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(100)),
-            _ => return,
+            Err(error) => return Err(error.into()),
         }
     }
+    Ok(false)
 }
 
 /// What a repository offers.
