@@ -20,6 +20,8 @@ use kcare_tuf::metadata::{Common, Document, Root, Unverified};
 use kcare_tuf::repository;
 use kcare_tuf::time::Time;
 
+use super::tree::{names, version_of};
+
 /// The keys of the roots, and how many of them have to sign.
 const ROOTS: [&str; 3] = ["root-1", "root-2", "root-3"];
 const ROOT_THRESHOLD: u64 = 2;
@@ -105,23 +107,38 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Makes new keys and the first root.
+    /// Makes new keys and the first root, or the rest of them if it was killed.
     ///
     /// # Errors
     ///
-    /// There are keys already, or they cannot be written.
+    /// There is a root already, keys are there that no killed one has left, or they cannot be written.
     pub fn make(folder: &Path, now: Time) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        ensure!(
+            !names(folder)?.iter().any(|name| version_of(name, Role::Root).is_some()),
+            "{} has keys and roots already; a key is replaced with `kcare-build publish keys rotate`",
+            folder.display()
+        );
+        // A killed `make` has left the first of them, and goes on with the rest.
+        let mut missing = None;
         for name in ROOTS.iter().chain(&["targets", "online"]) {
             let path = pem(folder, name);
-            ensure!(
-                !path.exists(),
-                "{} is there already; a key is replaced with `kcare-build publish keys rotate`",
-                path.display()
-            );
+            match (path.exists(), missing) {
+                (true, None) => {}
+                (true, Some(missing)) => bail!(
+                    "{} has {name}.pem, but neither {missing}.pem nor a root\n\
+                     Hint: bring 1.root.json and the roots after it back, which each kernel's folder of a tree has; or make \
+                     keys in another folder, which clients that have the old root do not trust.",
+                    folder.display()
+                ),
+                (false, _) => missing = missing.or(Some(*name)),
+            }
         }
         for name in ROOTS.iter().chain(&["targets", "online"]) {
-            new_key(&pem(folder, name))?;
+            let path = pem(folder, name);
+            if !path.exists() {
+                new_key(&path)?;
+            }
         }
         let mut root = Root::new(Common::new(1, now.plus_days(ROOT_DAYS)));
         let signers = ROOTS.map(|name| Signer::open(&pem(folder, name)));
@@ -238,19 +255,16 @@ impl Keys {
     ///
     /// Fewer keys of the roots are here than have to sign.
     pub fn rotate(&mut self, name: Name, now: Time) -> Result<()> {
-        let old_signers = self.root_signers()?;
         let path = pem(&self.folder, name.file());
-        let kept = self
-            .folder
-            .join(format!("{}.until-{}.pem", name.file(), self.root.version()));
         // The new key is made beside the old one, so that nothing is lost if this ends early.
         let fresh = self.folder.join(format!("{}.new.pem", name.file()));
-        match fs::remove_file(&fresh) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot remove {}", fresh.display()))
+        if let Ok(new) = Signer::open(&fresh) {
+            // The root that names it was the last that a killed one has made.
+            if self.root.keys.contains_key(new.id()) {
+                return self.take(name, self.root.version() - 1);
             }
-            _ => {}
         }
+        let old_signers = self.root_signers()?;
         new_key(&fresh)?;
         let new = Signer::open(&fresh)?;
 
@@ -279,13 +293,21 @@ impl Keys {
         }
         let mut signers: Vec<&Signer> = old_signers.iter().collect();
         signers.push(&new);
+        let until = self.root.version();
         self.add_root(root, &signers)?;
-        if path.exists() {
+        self.take(name, until)
+    }
+
+    /// Puts a new key in the place of the one that root `until` has named last.
+    fn take(&self, name: Name, until: u64) -> Result<()> {
+        let path = pem(&self.folder, name.file());
+        let fresh = pem(&self.folder, &format!("{}.new", name.file()));
+        let kept = pem(&self.folder, &format!("{}.until-{until}", name.file()));
+        if path.exists() && !kept.exists() {
             fs::rename(&path, &kept)
                 .with_context(|| format!("cannot rename {}", path.display()))?;
         }
-        fs::rename(&fresh, &path).with_context(|| format!("cannot rename {}", fresh.display()))?;
-        Ok(())
+        fs::rename(&fresh, &path).with_context(|| format!("cannot rename {}", fresh.display()))
     }
 
     /// A new root with the same keys that is good for a year from now.
@@ -362,18 +384,107 @@ fn pem(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.pem"))
 }
 
-/// A new private key that only its owner may read.
+/// A new private key that only its owner may read; it is there as a whole or not at all.
 fn new_key(path: &Path) -> Result<()> {
     let text = Signer::generate()?;
+    let about = || format!("cannot write {}", path.display());
+    let unfinished = path.with_extension("pem.new");
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(about)
+        }
+        _ => {}
+    }
     let file = fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(path);
+        .open(&unfinished);
     let write = |mut file: fs::File| {
         file.write_all(text.as_bytes())?;
-        file.sync_all()
+        file.sync_all()?;
+        fs::rename(&unfinished, path)
     };
-    file.and_then(write)
-        .with_context(|| format!("cannot write {}", path.display()))
+    file.and_then(write).with_context(about)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("kcare-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        folder
+    }
+
+    #[test]
+    fn a_killed_make_is_repeated() {
+        let now = Time::now();
+        let whole = folder("keys-whole");
+        Keys::make(&whole, now).unwrap();
+        assert!(Keys::make(&whole, now).is_err());
+        let all = ["root-1", "root-2", "root-3", "targets", "online"];
+        // After so many keys, and with half of the next one.
+        for made in 0..=all.len() {
+            let killed = folder(&format!("keys-killed-{made}"));
+            fs::create_dir_all(&killed).unwrap();
+            for name in &all[..made] {
+                fs::copy(pem(&whole, name), pem(&killed, name)).unwrap();
+            }
+            if let Some(name) = all.get(made) {
+                fs::write(killed.join(format!("{name}.pem.new")), "-----BEGIN").unwrap();
+            }
+            let keys = Keys::make(&killed, now).unwrap();
+            assert_eq!(keys.root.version(), 1);
+            for name in all {
+                let old = fs::read(pem(&whole, name)).unwrap();
+                let new = fs::read(pem(&killed, name)).unwrap();
+                assert_eq!(old == new, all[..made].contains(&name), "{name} of {made}");
+            }
+            fs::remove_dir_all(&killed).unwrap();
+        }
+        // No `make` leaves this: the keys of the roots are elsewhere, and the roots are lost.
+        fs::remove_file(whole.join("1.root.json")).unwrap();
+        fs::remove_file(pem(&whole, "root-1")).unwrap();
+        let error = Keys::make(&whole, now).unwrap_err().to_string();
+        assert!(error.contains("neither root-1.pem nor a root"), "{error}");
+        assert!(error.contains("Hint: bring 1.root.json"), "{error}");
+        fs::remove_dir_all(&whole).unwrap();
+    }
+
+    #[test]
+    fn a_killed_rotation_is_ended() {
+        let now = Time::now();
+        let folder = folder("keys-rotated");
+        let mut keys = Keys::make(&folder, now).unwrap();
+        let file = |name: &str| fs::read(pem(&folder, name)).unwrap();
+        let old = file("targets");
+        keys.rotate(Name::Targets, now).unwrap();
+        assert_eq!(
+            (keys.root.version(), file("targets.until-1")),
+            (2, old.clone())
+        );
+        let new = file("targets");
+        // Killed when the root was made, before the first file had its new name, and after it.
+        for moved in [false, true] {
+            fs::rename(pem(&folder, "targets"), pem(&folder, "targets.new")).unwrap();
+            if !moved {
+                fs::rename(pem(&folder, "targets.until-1"), pem(&folder, "targets")).unwrap();
+            }
+            let mut keys = Keys::open(&folder).unwrap();
+            keys.rotate(Name::Targets, now).unwrap();
+            assert_eq!(keys.root.version(), 2);
+            assert_eq!(
+                (file("targets"), file("targets.until-1")),
+                (new.clone(), old.clone())
+            );
+        }
+        // Killed before the root was made: the key is made anew.
+        fs::write(pem(&folder, "targets.new"), "-----BEGIN").unwrap();
+        let mut keys = Keys::open(&folder).unwrap();
+        keys.rotate(Name::Targets, now).unwrap();
+        assert_eq!((keys.root.version(), file("targets.until-2")), (3, new));
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }

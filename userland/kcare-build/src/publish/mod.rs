@@ -4,35 +4,47 @@
 //!
 //! A tree has one small TUF repository for each kernel and channel ([`tree`]), signed with the keys of a folder
 //! ([`keys`]): the release key signs what is offered, the online key that it is the newest. [`level`] is what is told of
-//! a level. The changes are here, [`verify`] proves a tree whole, and [`prune`] takes away what nothing names any more.
+//! a level. A level is added here; [`promote`] offers it in a slower channel, [`refresh`] signs again what is offered and
+//! takes levels back, [`verify`] proves a tree whole, and [`prune`] takes away what nothing names any more.
 
 mod keys;
 mod level;
+mod promote;
 mod prune;
+mod refresh;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod verify;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{bail, ensure, Context, Error, Result};
 use clap::{Args, Subcommand};
 use kcare_payload::description::Description;
 use kcare_tuf::error::Role;
 use kcare_tuf::file;
+use kcare_tuf::key::Signer;
 use kcare_tuf::level::{fixes_name, payload_name, Fixes, Record, TARGETS};
-use kcare_tuf::metadata::{Common, Target, Targets};
+use kcare_tuf::metadata::{Common, Document, Root, Target, Targets};
 use kcare_tuf::repository;
 use kcare_tuf::time::Time;
+use rustix::fs::Mode;
 use sha1::{Digest, Sha1};
 
 use self::keys::{Keys, Name};
 use self::level::read_ids;
-use self::tree::{check, check_channel, days, read_offer, Change, Offer, Place, Tree};
+use self::tree::{days, read_offer, Change, Offer, Place, Tree};
 use crate::inspect::Summary;
 use crate::kernel::Kernel;
+use crate::sign::{Certificates, DEVELOPMENT};
 use crate::vmlinux::Vmlinux;
+
+/// Who publishes is warned of what expires within so many days.
+const SOON: u32 = 30;
 
 /// Publish payloads as a static tree, for any web server.
 ///
@@ -66,7 +78,7 @@ enum KeysCommand {
     },
     /// Make a new key in place of one that was lost, or that others may have; it cannot sign any more then
     ///
-    /// Run `refresh` with --targets-key afterwards, so that the trees have the new root and new signatures.
+    /// Run `refresh` with --targets afterwards, so that the trees have the new root and new signatures.
     Rotate {
         /// The folder of keys.
         folder: PathBuf,
@@ -108,6 +120,13 @@ struct AddArgs {
     /// The last day on which this kernel gets levels, `2027-06-30`.
     #[arg(long, value_name = "DAY")]
     covered_until: Option<String>,
+    /// Program that enters the build root [default: $KCARE_EXEC, or scripts/kernel].
+    #[arg(long, value_name = "PROGRAM")]
+    exec: Option<PathBuf>,
+    /// Certificate in PEM that the payload may be signed with; repeat for more [default:
+    /// target/keys/kcare-dev.cert.pem].
+    #[arg(long, value_name = "CERT.pem")]
+    cert: Vec<PathBuf>,
     /// The signed payload.
     #[arg(value_name = "FILE.kpatch")]
     payload: PathBuf,
@@ -121,7 +140,8 @@ struct PromoteArgs {
     /// The channel to take from [default: the fastest].
     #[arg(long, default_value = "", hide_default_value = true)]
     from: String,
-    /// The channel: `12h`, `24h` and the like take only what is that old, any other name takes it at once.
+    /// The channel: `30m`, `12h`, `2d`, `1w` and the like take the newest state whose levels are all that old; a name that
+    /// begins with a letter takes the newest at once.
     #[arg(long)]
     to: String,
     /// Only this kernel, by the SHA-1 of its /proc/version.
@@ -169,6 +189,10 @@ struct VerifyArgs {
     /// The first root, as clients have it [default: that of each folder].
     #[arg(long, value_name = "FILE")]
     root: Option<PathBuf>,
+    /// Certificate in PEM that payloads may be signed with; repeat for more [default: target/keys/kcare-dev.cert.pem, or
+    /// their signatures are not checked].
+    #[arg(long, value_name = "CERT.pem")]
+    cert: Vec<PathBuf>,
     /// Print what was found as JSON.
     #[arg(long)]
     json: bool,
@@ -184,6 +208,10 @@ struct VerifyArgs {
 /// It could not be done, and why; the tree is as before, or as after the change.
 pub fn run(args: PublishArgs) -> Result<bool> {
     let now = Time::now();
+    if !matches!(args.command, PublishCommand::Keys(_)) {
+        // A web server reads what is published, whoever publishes it.
+        rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    }
     match args.command {
         PublishCommand::Keys(KeysCommand::Make { folder }) => {
             let keys = Keys::make(&folder, now)?;
@@ -205,13 +233,11 @@ pub fn run(args: PublishArgs) -> Result<bool> {
             println!("{}: root {}", folder.display(), keys.root.common.version);
         }
         PublishCommand::Add(args) => add(&args, now)?,
-        PublishCommand::Promote(args) => promote(&args, now)?,
-        PublishCommand::Withdraw(args) => withdraw(&args, now)?,
-        PublishCommand::Refresh(args) => refresh(&args, now)?,
-        PublishCommand::Prune(args) => prune::run(&args.tree, args.hours)?,
-        PublishCommand::Verify(args) => {
-            return verify::run(&args.tree, args.root.as_deref(), args.json, now)
-        }
+        PublishCommand::Promote(args) => promote::run(&args, now)?,
+        PublishCommand::Withdraw(args) => refresh::withdraw(&args, now)?,
+        PublishCommand::Refresh(args) => refresh::run(&args, now)?,
+        PublishCommand::Prune(args) => prune::run(&args.tree, args.hours, SystemTime::now())?,
+        PublishCommand::Verify(args) => return verify::run(&args, now),
     }
     Ok(true)
 }
@@ -248,13 +274,62 @@ fn sha1(bytes: &[u8]) -> String {
 
 /// What is offered now, or nothing if there is no repository yet.
 fn offer(tree: &Tree, place: &Place) -> Result<Option<Offer>> {
-    match tree
-        .folder(place)
-        .join(Role::Timestamp.file_name())
-        .exists()
-    {
+    match tree::is_repository(&tree.folder(place))? {
         true => Ok(Some(read_offer(tree.path(), place)?)),
         false => Ok(None),
+    }
+}
+
+/// The keys of a change; warns if their root expires soon.
+fn open_keys(common: &Where, now: Time) -> Result<Keys> {
+    let keys = Keys::open(&common.keys)?;
+    let expires = keys.root.common.expires;
+    if expires < now.plus_days(SOON) {
+        eprintln!("kcare-build: warning: {}", root_expires(&keys.root, now));
+    }
+    Ok(keys)
+}
+
+/// What is said of a root that expires soon, or has.
+fn root_expires(root: &Root, now: Time) -> String {
+    let expires = root.common.expires;
+    format!(
+        "root {} {} at {expires}, and clients refuse everything then; run `kcare-build publish keys renew` where the keys \
+         of the roots are, and `refresh` afterwards",
+        root.version(),
+        if expires > now { "expires" } else { "has expired" },
+    )
+}
+
+/// What is said of targets that expire soon, or have.
+fn targets_expire(folder: &Path, targets: &Targets, now: Time) -> String {
+    let expires = targets.common.expires;
+    format!(
+        "the targets of {} {} at {expires}, and clients refuse them then; run `refresh --targets` where the release key is",
+        folder.display(),
+        if expires > now { "expire" } else { "have expired" },
+    )
+}
+
+/// What could not be done in some repositories, while the others were gone on with.
+#[derive(Debug, Default)]
+struct Failures(Vec<String>);
+
+impl Failures {
+    /// Says why a repository failed, and remembers it.
+    fn add(&mut self, folder: &Path, error: &Error) {
+        eprintln!("kcare-build: {}: {error:#}", folder.display());
+        self.0.push(folder.display().to_string());
+    }
+
+    /// Fails if a repository could not be `done`.
+    fn end(self, done: &str) -> Result<()> {
+        ensure!(
+            self.0.is_empty(),
+            "{} could not be {done}; all others were",
+            self.0.join(", ")
+        );
+        Ok(())
     }
 }
 
@@ -288,8 +363,8 @@ fn fixes_of(tree: &Path, kernel: &str, targets: &Targets, record: &Record) -> Re
 }
 
 fn add(args: &AddArgs, now: Time) -> Result<()> {
-    let keys = Keys::open(&args.common.keys)?;
-    let kernel = Kernel::find(&args.kernel, None)?;
+    let keys = open_keys(&args.common, now)?;
+    let kernel = Kernel::find(&args.kernel, args.exec.as_deref())?;
     let bytes = fs::read(&args.payload)
         .with_context(|| format!("cannot read {}", args.payload.display()))?;
     let payload = Summary::new(&bytes).with_context(|| format!("in {}", args.payload.display()))?;
@@ -298,6 +373,15 @@ fn add(args: &AddArgs, now: Time) -> Result<()> {
         "{} is not signed; sign it with `kcare-build sign`",
         args.payload.display()
     );
+    Certificates::find(&args.cert)?
+        .with_context(|| {
+            format!(
+                "there is no certificate to verify the payload with: {DEVELOPMENT} does not exist\n\
+                 Hint: name the certificate that it was signed with by --cert."
+            )
+        })?
+        .verify(&bytes)
+        .with_context(|| format!("in {}", args.payload.display()))?;
     ensure!(
         payload.release == kernel.release && payload.build_id == kernel.build_id,
         "{} is for {} with build-id {}, and {} has {}",
@@ -307,10 +391,8 @@ fn add(args: &AddArgs, now: Time) -> Result<()> {
         kernel.release,
         kernel.build_id
     );
-    if let Some(day) = &args.covered_until {
-        Time::parse(&format!("{day}T00:00:00Z"))
-            .with_context(|| format!("--covered-until {day}: write `2027-06-30`"))?;
-    }
+    let mut day = args.covered_until.iter();
+    day.try_for_each(|day| check_day(day, now))?;
     let between = match &args.between {
         Some(path) => read_ids(
             &fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?,
@@ -331,7 +413,7 @@ fn add(args: &AddArgs, now: Time) -> Result<()> {
         payload.description
     );
 
-    let tree = Tree::open(&args.common.tree)?;
+    let tree = Tree::make(&args.common.tree)?;
     let place = Place {
         channel: String::new(),
         kernel: sha1(&proc_version(&kernel)?),
@@ -341,6 +423,10 @@ fn add(args: &AddArgs, now: Time) -> Result<()> {
         .as_ref()
         .map_or(Ok(Vec::new()), |offer| records(&offer.targets))?;
     check_new_level(&tree, &place.kernel, payload.level)?;
+    let covered_until = args.covered_until.clone();
+    let covered_until = covered_until.or_else(|| known.last()?.covered_until.clone());
+    let mut day = covered_until.iter();
+    day.try_for_each(|day| check_day(day, now))?;
     let record = Record {
         kernel: place.kernel.clone(),
         level: payload.level,
@@ -349,10 +435,7 @@ fn add(args: &AddArgs, now: Time) -> Result<()> {
         base,
         effective,
         published: now.to_string(),
-        covered_until: args
-            .covered_until
-            .clone()
-            .or_else(|| known.last()?.covered_until.clone()),
+        covered_until,
         fixes: fixes_name(payload.level),
     };
     let last = match (&before, known.last()) {
@@ -380,7 +463,24 @@ fn add(args: &AddArgs, now: Time) -> Result<()> {
         (payload_name(record.level), bytes),
         (record.fixes.clone(), list),
     ]);
-    publish(&tree, &keys, &place, targets, files, now)?;
+    let version = tree.next_targets(&place.kernel)?;
+    let targets = Targets {
+        common: Common::new(version, now.plus_days(days(Role::Targets))),
+        ..targets
+    };
+    let roots = match tree::is_repository(&tree.folder(&place))? {
+        true => keys.roots_for(&tree.folder(&place))?,
+        false => vec![keys.root.clone()],
+    };
+    let signed = sign_targets(&keys, &targets, &roots)?;
+    let change = Change {
+        place: &place,
+        targets: &targets,
+        signed_targets: &signed,
+        files,
+        now,
+    };
+    put(&tree, &keys, &change)?;
     let folder = tree.folder(&place).join(record.level.to_string());
     fs::create_dir_all(&folder)?;
     file::write(
@@ -422,38 +522,28 @@ fn check_new_level(tree: &Tree, kernel: &str, level: u32) -> Result<()> {
     Ok(())
 }
 
-/// Offers `targets` in a repository, with a new version and a new time; the release key signs them.
-fn publish(
-    tree: &Tree,
-    keys: &Keys,
-    place: &Place,
-    targets: Targets,
-    files: BTreeMap<String, Vec<u8>>,
-    now: Time,
-) -> Result<()> {
-    let folder = tree.folder(place);
-    let roots = match folder.join(Role::Timestamp.file_name()).exists() {
-        true => keys.roots_for(&folder)?,
-        false => vec![keys.root.clone()],
-    };
-    let signers = keys.signers(Name::Targets, Role::Targets, &roots)?;
-    let version = tree.next_targets(&place.kernel)?;
-    let targets = Targets {
-        common: Common::new(version, now.plus_days(days(Role::Targets))),
-        ..targets
-    };
-    let signed = repository::sign(&targets, &signers.iter().collect::<Vec<_>>())?;
-    tree.write(
-        keys,
-        &Change {
-            place,
-            targets: &targets,
-            signed_targets: &signed,
-            files,
-            now,
-        },
-    )?;
-    write_version(tree, place, &targets)
+/// Makes sure that the last day on which a kernel gets levels is none that is over.
+fn check_day(day: &str, now: Time) -> Result<()> {
+    let end = Time::parse(&format!("{day}T23:59:59Z"))
+        .with_context(|| format!("--covered-until {day}: write `2027-06-30`"))?;
+    ensure!(
+        end >= now,
+        "{day} is over, and would be the last day on which this kernel gets levels; name a later one with --covered-until"
+    );
+    Ok(())
+}
+
+/// The file of targets, which the release key signs so that clients with any of these roots accept it.
+fn sign_targets(keys: &Keys, targets: &Targets, roots: &[Root]) -> Result<Vec<u8>> {
+    let signers = keys.signers(Name::Targets, Role::Targets, roots)?;
+    let signers: Vec<&Signer> = signers.iter().collect();
+    Ok(repository::sign(targets, &signers)?)
+}
+
+/// Writes a change, and the unsigned `version` of it.
+fn put(tree: &Tree, keys: &Keys, change: &Change<'_>) -> Result<()> {
+    tree.write(keys, change)?;
+    write_version(tree, change.place, change.targets)
 }
 
 /// Writes the unsigned `version`: the highest level that is offered, or 0.
@@ -462,170 +552,4 @@ fn write_version(tree: &Tree, place: &Place, targets: &Targets) -> Result<()> {
     let path = tree.folder(place).join("version");
     file::write(&path, format!("{level}\n").as_bytes())
         .with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn promote(args: &PromoteArgs, now: Time) -> Result<()> {
-    let keys = Keys::open(&args.common.keys)?;
-    for channel in [&args.from, &args.to] {
-        check_channel(channel)?;
-    }
-    ensure!(
-        !args.to.is_empty(),
-        "--to names a channel: the fastest one has levels from `add`"
-    );
-    ensure!(args.from != args.to, "both channels are the same");
-    let tree = Tree::open(&args.common.tree)?;
-    let places = tree.places()?;
-    let places: Vec<&Place> = places
-        .iter()
-        .filter(|place| place.channel == args.from)
-        .filter(|place| {
-            args.kernel
-                .as_ref()
-                .is_none_or(|kernel| *kernel == place.kernel)
-        })
-        .collect();
-    ensure!(!places.is_empty(), "the channel has no such kernel");
-    for from in places {
-        let to = Place {
-            channel: args.to.clone(),
-            kernel: from.kernel.clone(),
-        };
-        let source = read_offer(tree.path(), from)?;
-        if let Some(seconds) = duration(&args.to) {
-            if let Some(young) = too_young(&source.targets, seconds, now)? {
-                println!(
-                    "{}: level {} was published at {}, less than {} ago",
-                    to.kernel, young.level, young.published, args.to
-                );
-                continue;
-            }
-        }
-        let current = offer(&tree, &to)?;
-        if current
-            .is_some_and(|offer| offer.targets.common.version >= source.targets.common.version)
-        {
-            println!("{}: {} has it already", to.kernel, args.to);
-            continue;
-        }
-        tree.write(
-            &keys,
-            &Change {
-                place: &to,
-                targets: &source.targets,
-                signed_targets: &source.signed_targets,
-                files: BTreeMap::new(),
-                now,
-            },
-        )?;
-        write_version(&tree, &to, &source.targets)?;
-        let levels = records(&source.targets)?;
-        println!(
-            "{}: {} offers level {}",
-            to.kernel,
-            args.to,
-            levels.last().map_or(0, |record| record.level)
-        );
-    }
-    Ok(())
-}
-
-/// A level that was published less than so many seconds ago.
-fn too_young(targets: &Targets, seconds: u64, now: Time) -> Result<Option<Record>> {
-    let since = i64::try_from(seconds)
-        .ok()
-        .and_then(|s| now.unix_seconds().checked_sub(s));
-    let since = since.context("the delay is too long")?;
-    for record in records(targets)? {
-        if Time::parse(&record.published)?.unix_seconds() > since {
-            return Ok(Some(record));
-        }
-    }
-    Ok(None)
-}
-
-/// Seconds of `12h`, `2d`, `30m`; nothing for another name.
-fn duration(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match &text[digits.len()..] {
-        "m" => 60,
-        "h" => 60 * 60,
-        "d" => 24 * 60 * 60,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(unit)
-}
-
-fn withdraw(args: &WithdrawArgs, now: Time) -> Result<()> {
-    let keys = Keys::open(&args.common.keys)?;
-    let tree = Tree::open(&args.common.tree)?;
-    let places = tree.places()?;
-    let places: Vec<&Place> = places.iter().filter(|p| p.kernel == args.kernel).collect();
-    let mut offers = Vec::new();
-    for place in places {
-        offers.push((place, read_offer(tree.path(), place)?.targets));
-    }
-    let payload = payload_name(args.level);
-    ensure!(
-        offers.iter().any(|(_, t)| t.targets.contains_key(&payload)),
-        "no channel offers level {} of {}",
-        args.level,
-        args.kernel
-    );
-    // Every channel tells it: a machine that has the level may have it from another one.
-    for (place, mut targets) in offers {
-        targets.targets.remove(&payload);
-        targets.targets.remove(&fixes_name(args.level));
-        targets.withdrawn.insert(args.level, now.to_string());
-        publish(&tree, &keys, place, targets, BTreeMap::new(), now)?;
-        println!(
-            "{}: level {} is withdrawn",
-            tree.folder(place).display(),
-            args.level
-        );
-    }
-    Ok(())
-}
-
-fn refresh(args: &RefreshArgs, now: Time) -> Result<()> {
-    let keys = Keys::open(&args.common.keys)?;
-    let tree = Tree::open(&args.common.tree)?;
-    for place in &tree.places()? {
-        let folder = tree.folder(place);
-        let offer = read_offer(tree.path(), place)?;
-        if args.targets {
-            publish(&tree, &keys, place, offer.targets, BTreeMap::new(), now)?;
-            println!("{}: targets, snapshot and timestamp", folder.display());
-            continue;
-        }
-        check::<Targets>(std::slice::from_ref(&keys.root), &offer.signed_targets).context(
-            "the release key is another one now: run `refresh --targets`, where that key is",
-        )?;
-        if offer.targets.common.expires < now.plus_days(30) {
-            println!(
-                "{}: the targets expire at {}: run `refresh --targets`, where the release key is",
-                folder.display(),
-                offer.targets.common.expires
-            );
-        }
-        let half = now.plus_days(days(Role::Snapshot) / 2);
-        if offer.root != keys.root || offer.snapshot.common.expires < half {
-            tree.write(
-                &keys,
-                &Change {
-                    place,
-                    targets: &offer.targets,
-                    signed_targets: &offer.signed_targets,
-                    files: BTreeMap::new(),
-                    now,
-                },
-            )?;
-            println!("{}: snapshot and timestamp", folder.display());
-        } else {
-            tree.renew_timestamp(&keys, place, &offer, now)?;
-            println!("{}: timestamp", folder.display());
-        }
-        write_version(&tree, place, &offer.targets)?;
-    }
-    Ok(())
 }

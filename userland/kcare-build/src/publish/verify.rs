@@ -4,9 +4,10 @@
 //! everything that it offers is fetched and compared with what is said of it.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
-use anyhow::{ensure, Context, Error, Result};
+use anyhow::{bail, ensure, Context, Error, Result};
 use kcare_tuf::client::{Client, Limits};
 use kcare_tuf::error::Role;
 use kcare_tuf::fetch::Folder;
@@ -17,8 +18,10 @@ use kcare_tuf::time::Time;
 use serde::Serialize;
 
 use super::keys::Chain;
-use super::tree::{self, Place};
+use super::tree::{self, names, Place};
+use super::VerifyArgs;
 use crate::inspect::Summary;
+use crate::sign::{Certificates, DEVELOPMENT};
 
 /// What was found in one repository.
 #[derive(Debug, Serialize)]
@@ -35,6 +38,27 @@ struct Found {
     wrong: Vec<String>,
     /// What is no fault, and should be looked at.
     notes: Vec<String>,
+    /// Whether a publisher that is at work may be what is wrong.
+    #[serde(skip)]
+    unsettled: bool,
+}
+
+impl Found {
+    /// Notes what looks so, too, while a publisher is at work.
+    fn note_unsettled(&mut self, note: String) {
+        self.notes.push(note);
+        self.unsettled = true;
+    }
+}
+
+/// What a tree is held against.
+struct Against {
+    /// The first root, as clients have it.
+    root: Option<Vec<u8>>,
+    /// Certificates of payloads.
+    certificates: Option<Certificates>,
+    /// The time.
+    now: Time,
 }
 
 /// Verifies all repositories of a tree; whether nothing is wrong.
@@ -42,22 +66,20 @@ struct Found {
 /// # Errors
 ///
 /// There is no tree.
-pub fn run(path: &Path, root: Option<&Path>, json: bool, now: Time) -> Result<bool> {
-    let root = match root {
-        Some(file) => {
-            Some(fs::read(file).with_context(|| format!("cannot read {}", file.display()))?)
-        }
-        None => None,
+pub fn run(args: &VerifyArgs, now: Time) -> Result<bool> {
+    let (path, json) = (&args.tree, args.json);
+    let read =
+        |file: &PathBuf| fs::read(file).with_context(|| format!("cannot read {}", file.display()));
+    let against = Against {
+        root: args.root.as_ref().map(read).transpose()?,
+        certificates: Certificates::find(&args.cert)?,
+        now,
     };
+    tree::check_tree(path)?;
     let places = tree::places(path)?;
-    ensure!(
-        !places.is_empty(),
-        "{} has no repository: no folder with the name of a kernel has a timestamp.json",
-        path.display()
-    );
     let all: Vec<Found> = places
         .iter()
-        .map(|place| look(path, place, root.as_deref(), now))
+        .map(|place| look(path, place, &against))
         .collect();
     let fine = all.iter().all(|found| found.wrong.is_empty());
     if json {
@@ -91,7 +113,19 @@ pub fn run(path: &Path, root: Option<&Path>, json: bool, now: Time) -> Result<bo
     Ok(fine)
 }
 
-fn look(path: &Path, place: &Place, root: Option<&[u8]>, now: Time) -> Found {
+/// Looks at a repository, and a second time if a publisher at work may be what is wrong with it.
+fn look(path: &Path, place: &Place, against: &Against) -> Found {
+    let first = look_once(path, place, against);
+    if !first.unsettled {
+        return first;
+    }
+    tree::wait_for_publisher(path);
+    let mut second = look_once(path, place, against);
+    second.notes.retain(|note| first.notes.contains(note));
+    second
+}
+
+fn look_once(path: &Path, place: &Place, against: &Against) -> Found {
     let mut found = Found {
         channel: place.channel.clone(),
         kernel: place.kernel.clone(),
@@ -99,27 +133,28 @@ fn look(path: &Path, place: &Place, root: Option<&[u8]>, now: Time) -> Found {
         expires: None,
         wrong: Vec::new(),
         notes: Vec::new(),
+        unsettled: false,
     };
-    if let Err(error) = read(path, place, root, now, &mut found) {
+    if let Err(error) = read(path, place, against, &mut found) {
         found.wrong.push(format!("{error:#}"));
+    }
+    if against.certificates.is_none() {
+        found.notes.push(format!(
+            "the signatures of payloads were not checked, as there is no {DEVELOPMENT}: name a certificate by --cert"
+        ));
     }
     found
 }
 
-fn read(
-    path: &Path,
-    place: &Place,
-    root: Option<&[u8]>,
-    now: Time,
-    found: &mut Found,
-) -> Result<()> {
+fn read(path: &Path, place: &Place, against: &Against, found: &mut Found) -> Result<()> {
+    let now = against.now;
     let folder = tree::folder(path, place);
     // Clients of any age come: who has the first root, and who has a later one.
     let chain = Chain::read(&folder)?.files;
     let first = chain
         .get("1.root.json")
         .context("there is no 1.root.json")?;
-    if let Some(root) = root {
+    if let Some(root) = &against.root {
         ensure!(
             root == first,
             "1.root.json is not the root that clients have"
@@ -152,7 +187,7 @@ fn read(
         let mut one = || -> Result<()> {
             let bytes = client.download(&store, name)?;
             check_target(
-                path, place, name, target, &bytes, targets, &client, &store, found,
+                path, place, name, target, &bytes, targets, &client, &store, against, found,
             )
         };
         if let Err(error) = one() {
@@ -162,10 +197,16 @@ fn read(
     found.wrong.extend(wrong);
     found.levels.sort_unstable();
 
+    check_readable(&folder)?;
+    if !place.channel.is_empty() {
+        check_mode(&path.join(&place.channel))?;
+        check_readable(&path.join(&place.kernel).join(TARGETS))?;
+    }
+
     let highest = found.levels.last().copied().unwrap_or(0);
     let version = fs::read_to_string(folder.join("version")).unwrap_or_default();
     if version != format!("{highest}\n") {
-        found.notes.push(format!(
+        found.note_unsettled(format!(
             "`version` says `{}` to old clients, and level {highest} is offered: the publisher was stopped; `refresh` \
              mends it",
             version.trim_end()
@@ -178,12 +219,40 @@ fn read(
         };
         let highest = tree::highest_version(&folder, role)?;
         if highest > named {
-            found.notes.push(format!(
+            found.note_unsettled(format!(
                 "{} is named by nobody: a publisher was stopped",
                 role.versioned_name(highest)
             ));
         }
     }
+    Ok(())
+}
+
+/// Makes sure that a web server can read a folder and all that is in it, whoever runs it.
+fn check_readable(path: &Path) -> Result<()> {
+    check_mode(path)?;
+    for name in names(path)? {
+        let path = path.join(name);
+        match path.is_dir() {
+            true => check_readable(&path)?,
+            false => check_mode(&path)?,
+        }
+    }
+    Ok(())
+}
+
+fn check_mode(path: &Path) -> Result<()> {
+    // What is missing is told elsewhere, and what is being written has another name the next moment.
+    let Ok(about) = fs::metadata(path) else {
+        return Ok(());
+    };
+    let needed = if about.is_dir() { 0o5 } else { 0o4 };
+    ensure!(
+        about.permissions().mode() & needed == needed,
+        "a web server cannot read {}, which has the mode {:04o}; run `chmod -R a+rX` on the tree",
+        path.display(),
+        about.permissions().mode() & 0o7777
+    );
     Ok(())
 }
 
@@ -198,6 +267,7 @@ fn check_target(
     targets: &kcare_tuf::metadata::Targets,
     client: &Client<Memory>,
     store: &Folder,
+    against: &Against,
     found: &mut Found,
 ) -> Result<()> {
     let Some(record) = Record::of(name, target).map_err(Error::msg)? else {
@@ -216,8 +286,14 @@ fn check_target(
         "it is of the kernel {}",
         record.kernel
     );
+    if let Some(time) = targets.withdrawn.get(&record.level) {
+        bail!("it is offered, although it was withdrawn at {time}");
+    }
     let payload = Summary::new(bytes)?;
     ensure!(payload.signature.is_some(), "the payload is not signed");
+    if let Some(certificates) = &against.certificates {
+        certificates.verify(bytes)?;
+    }
     ensure!(
         payload.level == record.level,
         "the payload is level {}",
@@ -267,9 +343,7 @@ fn check_target(
         .join("kpatch.info");
     let text = fixes.info("debian", &record.published);
     if fs::read_to_string(&info).ok().as_ref() != Some(&text) {
-        found
-            .notes
-            .push(format!("{} does not tell the fixes", info.display()));
+        found.note_unsettled(format!("{} does not tell the fixes", info.display()));
     }
     Ok(())
 }
