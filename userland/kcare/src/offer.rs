@@ -284,6 +284,10 @@ impl Offer {
         let copy = client.store().clone();
         let offer = match result {
             Ok(()) => Self::of(client, kernel),
+            // A download that was cut off, or is not over: there is less than is known already.
+            Err(error) if matches!(asked, Asked::Cache(_)) && error.kind() == TufKind::NotFound => {
+                Err(told(error, "cannot use what was downloaded").older())
+            }
             Err(_) if nothing_for_us => Err(unsupported(kernel, config)),
             Err(error) => Err(told(error, "cannot ask for updates")),
         };

@@ -459,3 +459,33 @@ fn a_pipe_in_the_cache_keeps_nobody() {
     let said = machine.run(&["--status"]);
     assert!(said.ends_with("? 0\n\n"), "{said}");
 }
+
+/// The power fails while the service downloads.
+#[test]
+fn a_download_that_was_cut_off_is_no_fault() {
+    let machine = Machine::new().module(0).offered(&[9]);
+    let conf = format!("PATCH_SERVER=file://{}\n", machine.at("tree").display());
+    machine.write("etc/sysconfig/kcare/kcare.conf", &conf);
+    let tree = machine.at("var/cache/kcare/tree").join(hash());
+    let cut = |missing: &str| {
+        let _ = fs::remove_dir_all(machine.at("var/cache/kcare/tree"));
+        machine.run(&["--fetch"]);
+        fs::remove_file(tree.join(missing)).unwrap();
+    };
+    for missing in ["1.snapshot.json", "1.targets.json", "timestamp.json"] {
+        cut(missing);
+        let said = machine.run(&["--apply-cached"]);
+        assert!(
+            said.contains("The cache has no patch level to apply"),
+            "{said}"
+        );
+        assert!(said.ends_with("? 1\n\n"), "{said}");
+    }
+    // Nor where root has asked the server itself.
+    machine.run(&["--check"]);
+    cut("timestamp.json");
+    let said = machine.run(&["--apply-cached"]);
+    // It has gone on with what it knows, to the module, which is none here.
+    assert!(said.contains("/dev/kcare does not answer"), "{said}");
+    assert!(!said.contains("what was downloaded"), "{said}");
+}

@@ -126,7 +126,9 @@ pub fn apply_cached(
                 offer,
                 Some(error).filter(|error| worth_saying(system, error)),
             ),
-            Err(stored) if !mirror::tree(system).exists() => return nothing(system, stored),
+            Err(stored) if error.is_older() || !mirror::tree(system).exists() => {
+                return nothing(system, stored)
+            }
             Err(_) => return Err(error),
         },
     };
