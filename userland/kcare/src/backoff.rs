@@ -129,15 +129,6 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    fn config(text: &str) -> Config {
-        let mut config = Config::default();
-        for pair in text.split(' ').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap();
-            config.set(name, value, 1).unwrap();
-        }
-        config
-    }
-
     #[test]
     fn other_settings_ask_at_once() {
         let root = tempfile::tempdir().unwrap();
@@ -147,9 +138,13 @@ mod tests {
         fs::write(&bundle, "one").unwrap();
         let old = format!("PATCH_SERVER=http://a/x CA_BUNDLE={}", bundle.display());
         for _ in 0..5 {
-            Backoff::read(&system, &config(&old)).note(Some(Kind::Server));
+            Backoff::read(&system, &Config::with(&old)).note(Some(Kind::Server));
         }
-        let pauses = |settings: &str| Backoff::read(&system, &config(settings)).pause().is_some();
+        let pauses = |settings: &str| {
+            Backoff::read(&system, &Config::with(settings))
+                .pause()
+                .is_some()
+        };
         assert!(pauses(&old));
         assert!(pauses(&format!("{old} STICKY_PATCH=9 AUTO_UPDATE=True")));
         for new in [
@@ -175,7 +170,7 @@ mod tests {
         let system = System::below(root.path());
         let cache = root.path().join(CACHE);
         fs::create_dir_all(&cache).unwrap();
-        let config = config("PATCH_SERVER=http://a");
+        let config = Config::with("PATCH_SERVER=http://a");
         let record = Record {
             failures: 5,
             last: Time::now().unix_seconds(),

@@ -8,26 +8,34 @@
 use std::path::{Path, PathBuf};
 
 use kcare_tuf::file;
+use kcare_tuf::level::is_kernel;
 
+use crate::apply::STATE;
 use crate::error::{Error, Kind, Result};
 use crate::System;
 
-/// Root's alone. What the service without privileges downloads is elsewhere, as root must not write to a folder of
+/// In root's folder. What the service without privileges downloads is elsewhere, as root must not write to a folder of
 /// another user.
-const PLACE: &str = "var/lib/kcare/levels";
+const LEVELS: &str = "levels";
 
 /// The cache of one kernel.
 #[derive(Debug)]
 pub struct Cache {
-    folder: PathBuf,
+    base: PathBuf,
+    kernel: String,
 }
 
 impl Cache {
     /// That of the kernel with this hash.
     pub fn new(system: &System, kernel: &str) -> Self {
         Self {
-            folder: system.root.join(PLACE).join(kernel),
+            base: system.root.join(STATE),
+            kernel: kernel.to_owned(),
         }
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.base.join(LEVELS).join(&self.kernel)
     }
 
     /// The payload of a level, if it is there.
@@ -47,7 +55,7 @@ impl Cache {
     /// [`Kind::Disk`].
     pub fn write(&self, level: u32, payload: &[u8]) -> Result<()> {
         let path = self.path(level);
-        std::fs::create_dir_all(&self.folder)
+        std::fs::create_dir_all(self.folder())
             .and_then(|()| file::write(&path, payload))
             .map_err(|e| {
                 Error::new(Kind::Disk, format!("cannot write {}.", path.display()))
@@ -56,8 +64,10 @@ impl Cache {
             })
     }
 
-    /// Removes all but the `keep` highest levels and the live one; what cannot be removed stays for the next time.
+    /// Removes all but the `keep` highest levels and the live one, and what is root's of kernels that have not run for
+    /// long; what cannot be removed stays for the next time.
     pub fn prune(&self, keep: usize, live: u32) {
+        forget_other_kernels(&self.base, &self.kernel);
         let mut levels = self.levels();
         levels.sort_unstable_by(|a, b| b.cmp(a));
         for level in levels.into_iter().skip(keep).filter(|level| *level != live) {
@@ -67,7 +77,7 @@ impl Cache {
 
     /// The levels that are there.
     fn levels(&self) -> Vec<u32> {
-        let entries = std::fs::read_dir(&self.folder).into_iter().flatten();
+        let entries = std::fs::read_dir(self.folder()).into_iter().flatten();
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         names
             .filter_map(|name| name.strip_suffix(".kpatch")?.parse().ok())
@@ -75,7 +85,7 @@ impl Cache {
     }
 
     fn path(&self, level: u32) -> PathBuf {
-        self.folder.join(format!("{level}.kpatch"))
+        self.folder().join(format!("{level}.kpatch"))
     }
 }
 
@@ -84,30 +94,27 @@ const DAYS: u64 = 180;
 
 /// Removes what was kept for kernels that have not run for a long time, in root's folder or in the cache of the service.
 /// What cannot be removed stays for the next time.
-pub fn forget_other_kernels(system: &System, base: &str, running: &str) {
-    let base = system.root.join(base);
+pub fn forget_other_kernels(base: &Path, running: &str) {
     let folders = |path: PathBuf| {
         let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
         let real = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         real.map(|entry| entry.path())
     };
     // Of each channel, or without one.
-    let places = ["levels", "tree"].map(|name| base.join(name)).into_iter();
+    let places = [LEVELS, "tree"].map(|name| base.join(name)).into_iter();
     let channels = folders(base.join("tree")).chain(folders(base.join("tuf")));
     let kernels = places.chain(channels).flat_map(folders);
-    for kernel in kernels.filter(|path| is_hash(path) && !path.ends_with(running)) {
+    let named = |path: &Path| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| is_kernel(name) && name != running)
+    };
+    for kernel in kernels.filter(|path| named(path)) {
         let modified = kernel.metadata().and_then(|meta| meta.modified());
         let age = modified.ok().and_then(|time| time.elapsed().ok());
         if age.is_some_and(|age| age.as_secs() > DAYS * 24 * 3600) {
             let _ = std::fs::remove_dir_all(&kernel);
         }
     }
-}
-
-/// Whether a folder is named by the SHA-1 of a kernel.
-fn is_hash(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str());
-    name.is_some_and(|name| name.len() == 40 && name.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 #[cfg(test)]
@@ -117,7 +124,6 @@ mod tests {
     #[test]
     fn kernels_that_are_gone() {
         let root = tempfile::tempdir().unwrap();
-        let system = System::below(root.path());
         let [old, young, here] = ["a", "b", "c"].map(|digit| digit.repeat(40));
         let long_ago = std::time::SystemTime::UNIX_EPOCH;
         let make = |path: String, time: Option<std::time::SystemTime>| {
@@ -135,7 +141,7 @@ mod tests {
             make(format!("tuf/default/{here}"), Some(long_ago)),
             make("tuf/default/other".to_owned(), Some(long_ago)),
         ];
-        forget_other_kernels(&system, "base", &here);
+        forget_other_kernels(&root.path().join("base"), &here);
         assert!(gone.iter().all(|path| !path.exists()), "{gone:?}");
         assert!(kept.iter().all(|path| path.exists()), "{kept:?}");
     }

@@ -214,7 +214,7 @@ impl Config {
     }
 
     /// Takes one setting; the error tells what the value may be.
-    pub(crate) fn set(
+    fn set(
         &mut self,
         name: &str,
         value: &str,
@@ -290,6 +290,19 @@ impl Config {
             _ => self.unknown.push((line, name.to_owned())),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Config {
+    /// Settings of a test, each `NAME=VALUE` and separated by blanks.
+    pub(crate) fn with(settings: &str) -> Self {
+        let mut config = Self::default();
+        for pair in settings.split(' ').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap();
+            config.set(name, value, 1).unwrap();
+        }
+        config
     }
 }
 

@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::device::Refusal;
+use crate::file;
 
 /// Whose fault an error is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,9 +154,7 @@ impl Error {
     }
 
     fn caused_by_for(mut self, source: Box<dyn StdError + Send + Sync>, is_root: bool) -> Self {
-        use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
-        let denied = (source.downcast_ref::<std::io::Error>())
-            .is_some_and(|e| matches!(e.kind(), PermissionDenied | ReadOnlyFilesystem));
+        let denied = source.downcast_ref().is_some_and(file::is_denied);
         self.wants_root |= self.kind == Kind::Disk && denied && !is_root;
         self.source = Some(source);
         self

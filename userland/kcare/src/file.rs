@@ -18,6 +18,14 @@ pub fn is_missing(e: &io::Error) -> bool {
     )
 }
 
+/// Whether a user lacks the right to a file, or nobody may write to it.
+pub fn is_denied(e: &io::Error) -> bool {
+    matches!(
+        e.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+    )
+}
+
 /// Reads a whole payload, at most `MAX_PAYLOAD` bytes; what is in it is for the kernel to judge.
 ///
 /// # Errors

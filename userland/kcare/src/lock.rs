@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! One process at a time writes to a folder of the agent: the timer's and an administrator's commands can meet.
-//!
-//! Who can open a file can lock it, for reading as well; so only the folder's owner can open this one.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use kcare_tuf::file;
 use rustix::fs::{flock, FlockOperation};
 use rustix::io::Errno;
 
@@ -62,35 +60,23 @@ impl Lock {
     }
 }
 
-/// The lock's file is its owner's alone, also if an earlier version has left it open to all.
 fn open(folder: &Path) -> io::Result<File> {
-    const MODE: u32 = 0o600;
     std::fs::create_dir_all(folder)?;
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(MODE)
-        .open(folder.join("lock"))?;
-    if file.metadata()?.permissions().mode() & 0o777 != MODE {
-        file.set_permissions(Permissions::from_mode(MODE))?;
-    }
-    Ok(file)
+    file::open_lock(&folder.join("lock"))
 }
 
 fn cannot_write(folder: &Path, e: io::Error) -> Error {
     let cannot = format!("cannot write to {}.", folder.display());
-    match e.kind() {
-        io::ErrorKind::PermissionDenied => Error::user(cannot).caused_by(e).hint("run it as root."),
-        _ => Error::new(Kind::Disk, cannot)
-            .caused_by(e)
-            .hint("check its file system; the kernel is as before."),
-    }
+    Error::new(Kind::Disk, cannot)
+        .caused_by(e)
+        .hint("check its file system; the kernel is as before.")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn nobody_else_can_take_it() {

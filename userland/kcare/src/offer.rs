@@ -17,8 +17,10 @@ use kcare_tuf::time::Time;
 use serde::{Deserialize, Serialize};
 
 use crate::apply;
+use crate::cache::Cache;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
+use crate::file::{is_denied, is_missing};
 use crate::kernel::Kernel;
 use crate::lock::Lock;
 use crate::mirror::{self, Mirror};
@@ -77,7 +79,7 @@ impl Place {
         let folder = Folder::new(self.folder());
         let mut copy = Memory::default();
         for role in Role::ALL {
-            if let Ok(Some(bytes)) = folder.load(role, Limits::default().targets) {
+            if let Some(bytes) = document(&folder, role) {
                 // A store in memory takes everything.
                 let _ = copy.save(role, &bytes);
             }
@@ -98,28 +100,21 @@ impl Place {
             use rustix::fs::{access, Access};
             access(&folder, Access::WRITE_OK).map_err(io::Error::from)
         });
-        let denied = |e: &io::Error| {
-            matches!(
-                e.kind(),
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
-            )
-        };
         match writable {
             Ok(()) => {}
-            Err(e) if denied(&e) => return Ok(()),
+            Err(e) if is_denied(&e) => return Ok(()),
             Err(e) => return Err(cannot_write(&folder, e)),
         }
         let _lock = Lock::take(&self.base.join(TRUSTED))?;
         let now = self.load();
-        let is_older = |role| version(copy, role) < version(&now, role);
-        if is_older(Role::Root) || (is_older(Role::Timestamp) && !replaces(copy, &now)) {
+        // A newer root takes the rest back: keys that were revoked may have signed versions that are too high.
+        let versions = |store| (version(store, Role::Root), version(store, Role::Timestamp));
+        if versions(copy) < versions(&now) {
             return Ok(());
         }
         let mut store = Folder::new(&folder);
         for role in Role::ALL {
-            let limit = Limits::default().targets;
-            let (is, was) = (copy.load(role, limit), now.load(role, limit));
-            let written = match (is.ok().flatten(), was.ok().flatten()) {
+            let written = match (document(copy, role), document(&now, role)) {
                 (is, was) if is == was => Ok(()),
                 (Some(bytes), _) => store.save(role, &bytes),
                 (None, _) => store.remove(role),
@@ -130,18 +125,17 @@ impl Place {
     }
 }
 
-/// The version of a document, 0 if there is none.
-fn version(store: &Memory, role: Role) -> u64 {
-    let bytes = store.load(role, Limits::default().targets).ok().flatten();
-    let document: Option<serde_json::Value> =
-        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let version = document.and_then(|document| document["signed"]["version"].as_u64());
-    version.unwrap_or(0)
+/// A document, if it is there and can be read.
+fn document(store: &impl Store, role: Role) -> Option<Vec<u8>> {
+    store.load(role, Limits::default().targets).ok().flatten()
 }
 
-/// Whether a newer root takes the rest back: keys that were revoked may have signed versions that are too high.
-fn replaces(copy: &Memory, now: &Memory) -> bool {
-    version(copy, Role::Root) > version(now, Role::Root)
+/// The version of a document, 0 if there is none.
+fn version(store: &Memory, role: Role) -> u64 {
+    let document: Option<serde_json::Value> =
+        document(store, role).and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let version = document.and_then(|document| document["signed"]["version"].as_u64());
+    version.unwrap_or(0)
 }
 
 fn cannot_write(folder: &Path, e: io::Error) -> Error {
@@ -296,14 +290,14 @@ impl Offer {
             // What was downloaded has been through this.
             Asked::Cache(_) => Ok(offer),
         });
-        match &offer {
-            Ok(_) => place.keep(&copy)?,
+        if offer.is_ok() {
+            place.keep(&copy)?;
+        } else {
+            poll = known_here;
             // Which keys are trusted does not depend on the rest, and nobody can bring back those that were revoked.
-            Err(_) if replaces(&copy, &before) => {
+            if version(&copy, Role::Root) > version(&before, Role::Root) {
                 place.keep(&roots_only(&copy, &before))?;
-                poll = known_here;
             }
-            Err(_) => poll = known_here,
         }
         if let Asked::Server(place) = asked {
             if offer.is_ok() || nothing_for_us {
@@ -464,7 +458,7 @@ impl Offer {
         })
     }
 
-    /// Puts what the timestamp leads to into the mirror, with these levels' payloads, and the timestamp last.
+    /// Puts what the timestamp leads to into the mirror, with the payload of a level, and the timestamp last.
     ///
     /// # Errors
     ///
@@ -474,11 +468,11 @@ impl Offer {
         system: &System,
         mirror: &Mirror,
         server: &Server,
-        levels: &[&Record],
+        level: Option<&Record>,
     ) -> Result<()> {
         let files = Mirror::new(system, &format!("{}/{TARGETS}", self.kernel));
         let mut wanted = std::collections::BTreeSet::new();
-        for level in levels {
+        if let Some(level) = level {
             for name in [payload_name(level.level), level.fixes.clone()] {
                 let path = self.path(&name)?;
                 let there = files.read(&path).filter(|bytes| self.is(&name, bytes));
@@ -508,8 +502,7 @@ impl Offer {
 
     /// A document that the client has verified.
     fn document(&self, role: Role) -> Result<Vec<u8>> {
-        let bytes = self.client.store().load(role, Limits::default().targets);
-        bytes.ok().flatten().ok_or_else(|| {
+        document(self.client.store(), role).ok_or_else(|| {
             Error::new(Kind::Disk, format!("cannot read {}.", role.file_name()))
                 .hint("check the file system of /var/cache/kcare.")
         })
@@ -530,13 +523,20 @@ impl Offer {
         Time::parse(&format!("{day}T23:59:59Z")).is_ok_and(|end| end < self.client.now())
     }
 
-    /// The payload of a level.
+    /// The payload of a level, from root's cache if that has it.
     ///
     /// # Errors
     ///
     /// It cannot be fetched, or is not what was signed.
-    pub fn payload(&self, server: &Server, level: &Record) -> Result<Vec<u8>> {
-        self.download(server, &payload_name(level.level))
+    pub fn payload(&self, cache: &Cache, server: &Server, level: &Record) -> Result<Vec<u8>> {
+        let name = payload_name(level.level);
+        match cache
+            .read(level.level)
+            .filter(|bytes| self.is(&name, bytes))
+        {
+            Some(payload) => Ok(payload),
+            None => self.download(server, &name),
+        }
     }
 
     /// The fixes of a level.
@@ -566,11 +566,7 @@ impl Offer {
             .map_err(|error| told(error, &format!("cannot download {name}")))
     }
 
-    /// Whether bytes are the payload of a level, as it was signed.
-    pub fn is_payload(&self, level: &Record, bytes: &[u8]) -> bool {
-        self.is(&payload_name(level.level), bytes)
-    }
-
+    /// Whether bytes are the target file of this name, as it was signed.
     fn is(&self, name: &str, bytes: &[u8]) -> bool {
         let target = self.client.target(name);
         target.is_ok_and(|target| target.check(name, bytes).is_ok())
@@ -621,7 +617,7 @@ fn initial_root(root: &Path) -> Result<Vec<u8>> {
     for place in ROOTS {
         match std::fs::read(root.join(place)) {
             Ok(bytes) => return genuine(bytes, place),
-            Err(e) if crate::file::is_missing(&e) => {}
+            Err(e) if is_missing(&e) => {}
             Err(e) => {
                 return Err(Error::new(Kind::Disk, format!("cannot read /{place}."))
                     .caused_by(e)
@@ -656,11 +652,10 @@ fn channel_path(prefix: &str, kernel: &str) -> String {
 
 /// What was trusted before, under the keys of a newer root.
 fn roots_only(copy: &Memory, before: &Memory) -> Memory {
-    let limit = Limits::default().targets;
     let mut kept = before.clone();
     for role in Role::ALL {
         // A store in memory takes everything.
-        let _ = match (role, copy.load(role, limit).ok().flatten()) {
+        let _ = match (role, document(copy, role)) {
             (Role::Root, Some(bytes)) => kept.save(role, &bytes),
             (_, None) => kept.remove(role),
             _ => Ok(()),

@@ -211,11 +211,7 @@ mod tests {
 
     /// The proxy for a server, with settings and an environment, each `NAME=VALUE` and separated by blanks.
     fn chosen(server: &str, settings: &str, environment: &str) -> String {
-        let mut config = Config::default();
-        for pair in settings.split(' ').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap();
-            config.set(name, value, 1).unwrap();
-        }
+        let config = Config::with(settings);
         let variable = |name: &str| {
             let pairs = environment
                 .split(' ')
@@ -328,11 +324,7 @@ mod tests {
                 .unwrap();
             head.join("\n")
         });
-        let mut config = Config {
-            server: Some(server.to_owned()),
-            ..Config::default()
-        };
-        config.set("HTTP_PROXY", &address, 1).unwrap();
+        let config = Config::with(&format!("PATCH_SERVER={server} HTTP_PROXY={address}"));
         let server = Server::new(&config).unwrap();
         let bytes = server.folder("k").fetch("timestamp.json", 10).unwrap();
         (thread.join().unwrap(), bytes)

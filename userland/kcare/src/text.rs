@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use jiff::{fmt::strtime, Timestamp};
+use kcare_tuf::time::Time;
 
 /// A NUL-padded field or a message of the kernel, safe to show on a terminal.
 ///
@@ -46,8 +47,8 @@ pub fn date_time(seconds: u64) -> String {
 
 /// Seconds since 1970 in the form of RFC 3339, in UTC: `2026-11-23T10:12:00Z`; nothing beyond the calendar.
 pub fn rfc3339(seconds: u64) -> Option<String> {
-    let time = Timestamp::from_second(i64::try_from(seconds).ok()?).ok()?;
-    strtime::format("%FT%TZ", time).ok()
+    let time = Time::from_unix_seconds(i64::try_from(seconds).ok()?)?;
+    Some(time.to_string())
 }
 
 /// When the machine below `root` was booted, in seconds since 1970.

@@ -109,14 +109,18 @@ impl Machine {
         self
     }
 
-    /// One line for each question, its exit status and what it said.
-    fn transcript(&self) -> String {
+    fn configure(&self) {
         let conf = format!(
             "PATCH_SERVER=file://{}\n{}",
             self.at("tree").display(),
             self.conf
         );
         self.write("etc/sysconfig/kcare/kcare.conf", &conf);
+    }
+
+    /// One line for each question, its exit status and what it said.
+    fn transcript(&self) -> String {
+        self.configure();
         // As an update before has left it.
         self.run(&["--check"]);
         QUESTIONS.iter().map(|words| self.run(words)).collect()
@@ -427,8 +431,7 @@ fn the_vendor_has_stopped() {
 fn the_metadata_of_another_kernel_leave_nothing_behind() {
     let mut vendor = Vendor::new();
     let machine = Machine::new().module(0).offered_by(&vendor, &[9]);
-    let conf = format!("PATCH_SERVER=file://{}\n", machine.at("tree").display());
-    machine.write("etc/sysconfig/kcare/kcare.conf", &conf);
+    machine.configure();
     let [here, aside] = [machine.at("tree").join(hash()), machine.at("aside")];
     fs::rename(&here, &aside).unwrap();
     vendor.version = 11;
@@ -464,8 +467,7 @@ fn a_pipe_in_the_cache_keeps_nobody() {
 #[test]
 fn a_download_that_was_cut_off_is_no_fault() {
     let machine = Machine::new().module(0).offered(&[9]);
-    let conf = format!("PATCH_SERVER=file://{}\n", machine.at("tree").display());
-    machine.write("etc/sysconfig/kcare/kcare.conf", &conf);
+    machine.configure();
     let tree = machine.at("var/cache/kcare/tree").join(hash());
     let cut = |missing: &str| {
         let _ = fs::remove_dir_all(machine.at("var/cache/kcare/tree"));

@@ -3,8 +3,9 @@
 //! Local files: read up to a limit, and written so that power may fail at any instruction.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -65,6 +66,26 @@ pub fn make_folder_of(path: &Path) -> io::Result<()> {
         Some(folder) => std::fs::create_dir_all(folder),
         None => Ok(()),
     }
+}
+
+/// Opens the file of a lock, which is made if need be. Who can open a file can lock it, for reading as well, and so keep
+/// its owner from the work; so nobody else can, also if it was left open to all.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn open_lock(path: &Path) -> io::Result<File> {
+    const MODE: u32 = 0o600;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(MODE)
+        .open(path)?;
+    if file.metadata()?.permissions().mode() & 0o777 != MODE {
+        file.set_permissions(Permissions::from_mode(MODE))?;
+    }
+    Ok(file)
 }
 
 /// Removes a file, if it is there, and makes that last.

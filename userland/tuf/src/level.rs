@@ -167,6 +167,11 @@ pub fn info_fix(id: Option<&str>, title: &str, effective: &str) -> String {
     )
 }
 
+/// Whether a folder's name is that of a kernel: a SHA-1 in lower-case hexadecimal digits.
+pub fn is_kernel(name: &str) -> bool {
+    name.len() == 40 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// Whether a name can be that of a channel: it is a folder of the tree, and never leads out of it.
 pub fn is_channel(name: &str) -> bool {
     let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');

@@ -8,15 +8,15 @@
 //! beside its place, as `.KERNEL.new`, and appears with one rename.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{ensure, Context, Error, Result};
 use kcare_tuf::error::Role;
+use kcare_tuf::file;
 use kcare_tuf::key::Signer;
-use kcare_tuf::level::{is_channel, TARGETS};
+use kcare_tuf::level::{is_channel, is_kernel, TARGETS};
 use kcare_tuf::metadata::{
     Common, Document, MetaFile, Root, Snapshot, Target, Targets, Timestamp, Unverified,
 };
@@ -99,18 +99,8 @@ impl Tree {
 
     fn lock(path: &Path) -> Result<Self> {
         let name = path.join(LOCK);
-        let lock = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&name)
+        let lock = file::open_lock(&name)
             .with_context(|| format!("cannot write to {}", path.display()))?;
-        // Who can read a file can lock it, and so keep the publisher from its work.
-        if lock.metadata()?.permissions().mode() & 0o077 != 0 {
-            lock.set_permissions(Permissions::from_mode(0o600))
-                .with_context(|| format!("cannot protect {}", name.display()))?;
-        }
         // `verify` has it for a moment only.
         let locked = try_lock(&lock, FlockOperation::NonBlockingLockExclusive, 10);
         let locked = locked.with_context(|| format!("cannot lock {}", name.display()))?;
@@ -400,11 +390,6 @@ fn folders(path: &Path) -> Result<Vec<String>> {
         }
     }
     Ok(out)
-}
-
-/// Whether a folder's name is that of a kernel: a SHA-1 in lower-case hexadecimal digits.
-pub fn is_kernel(name: &str) -> bool {
-    name.len() == 40 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// The highest version of a role's files in a folder, whether or not anything names it; 0 without any.

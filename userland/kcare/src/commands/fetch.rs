@@ -47,10 +47,10 @@ pub struct Fetch {
 ///
 /// The server or the disk is at fault, and the kind says which.
 pub fn fetch(system: &System, fetch: &Fetch, config: &Config) -> Result<Answer> {
-    let mut backoff = Backoff::read(system, config);
-    if let (Mode::Off, Some(text)) = (Mode::read(&system.root), Mode::Off.stops(false)) {
+    if let Some(text) = Mode::read(&system.root).stops(false) {
         return Answer::now(system, text.to_owned(), 0);
     }
+    let mut backoff = Backoff::read(system, config);
     if fetch.auto {
         if let Some(text) = idle(system, config, false).or_else(|| backoff.pause()) {
             return Answer::now(system, text, 0);
@@ -65,15 +65,15 @@ pub fn fetch(system: &System, fetch: &Fetch, config: &Config) -> Result<Answer> 
         // Held levels are root's to know; who cannot read of them downloads one too many.
         let held = Guard::read(system).map(|guard| guard.held_of(&state.kernel.hash()));
         let held = held.unwrap_or_default();
-        let levels: Vec<&Record> = offer.allowed(config, &held).take(1).collect();
-        offer.keep(system, &mirror, &server, &levels)?;
         let wanted = Wanted {
             offer: &offer,
             config,
             held: &held,
         };
+        let best = wanted.best();
+        offer.keep(system, &mirror, &server, best)?;
         let live = state.level();
-        Ok(match levels.first() {
+        Ok(match best {
             Some(level) if level.level > live => {
                 format!("Patch level {} is downloaded\n", level.level)
             }
@@ -82,7 +82,7 @@ pub fn fetch(system: &System, fetch: &Fetch, config: &Config) -> Result<Answer> 
     });
     backoff.note(result.as_ref().err().map(Error::kind));
     let text = result?;
-    forget_other_kernels(system, mirror::CACHE, &state.kernel.hash());
+    forget_other_kernels(&system.root.join(mirror::CACHE), &state.kernel.hash());
     Answer::now(system, text, 0)
 }
 
@@ -145,22 +145,15 @@ pub fn apply_cached(
         if level.level <= live {
             break;
         }
-        let kept = cache.read(level.level);
-        let kept = kept.filter(|bytes| offer.is_payload(level, bytes));
-        let payload = match kept {
-            Some(payload) => payload,
-            None => match offer.payload(&tree, level) {
-                Ok(payload) => payload,
-                // It was not downloaded, or is spoilt: the next lower one will do until it is there.
-                Err(_) => continue,
-            },
+        // If it was not downloaded, or is spoilt, the next lower one will do until it is there.
+        let Ok(payload) = offer.payload(&cache, &tree, level) else {
+            continue;
         };
         cache.write(level.level, &payload)?;
         match apply::push(system, level, &payload, &mut guard, &state) {
             Ok(()) => {
                 let level = level.level;
                 cache.prune(config.keep, level);
-                forget_other_kernels(system, apply::STATE, &hash);
                 let text = format!("Patch Level {level} applied\n{}", wanted.verdict(level));
                 return end(system, text, 0, refused.or(complaint));
             }

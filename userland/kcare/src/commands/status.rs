@@ -30,8 +30,7 @@ pub fn run(system: &System) -> Result<Answer> {
 
 /// The trade's answers: 0 up to date, 1 nothing applied, 2 not up to date as far as is known, 3 nothing can be applied.
 fn exit_code(state: &State) -> u8 {
-    let unknown = Service::default();
-    let service = state.service.as_ref().unwrap_or(&unknown);
+    let service = state.service.clone().unwrap_or_default();
     let behind = || {
         service.to_come(state.level()).is_some() || service.withdrawn || service.expired.is_some()
     };
@@ -46,8 +45,7 @@ fn exit_code(state: &State) -> u8 {
 }
 
 fn render(state: &State) -> String {
-    let unknown = Service::default();
-    let service = state.service.as_ref().unwrap_or(&unknown);
+    let service = &state.service.clone().unwrap_or_default();
     let verdict = match (&state.patch, &state.module) {
         (Some(patch), _) => match service.to_come(patch.level) {
             Some(newer) => format!(
@@ -149,12 +147,13 @@ fn known(state: &State, service: &Service) -> Vec<String> {
             ));
         }
     }
-    let live = state.level();
-    let told = |newest: &u32| {
-        service.held.contains(newest) || service.sticky.is_some_and(|sticky| sticky < *newest)
+    // What is held, or above STICKY_PATCH, is told above.
+    let is_news = |newest: &u32| {
+        *newest > state.level()
+            && !service.held.contains(newest)
+            && service.sticky.is_none_or(|sticky| *newest <= sticky)
     };
-    let others = |newest: &u32| *newest > live && !told(newest);
-    if let (Some(newest), Some(why)) = (service.newest.filter(others), &service.kept_back) {
+    if let (Some(newest), Some(why)) = (service.newest.filter(is_news), &service.kept_back) {
         lines.push(format!("  not taken  patch level {newest}: {why}"));
     }
     if let Some(time) = &service.expired {

@@ -117,7 +117,6 @@ pub fn run(system: &System, update: &Update, force: bool) -> Result<Answer> {
         config: &config,
         held: &held,
     };
-    let best = offer.allowed(&config, &held).next();
     if update.check {
         return check(system, &state, &wanted);
     }
@@ -133,19 +132,12 @@ pub fn run(system: &System, update: &Update, force: bool) -> Result<Answer> {
     }
     let mut text = "Downloading updates\n".to_owned();
     let cache = Cache::new(system, &hash);
-    let new = best.filter(|best| best.level > state.level());
-    let payload = match new {
-        None => Vec::new(),
-        Some(best) => match cache
-            .read(best.level)
-            .filter(|bytes| offer.is_payload(best, bytes))
-        {
-            Some(payload) => payload,
-            None => offer.payload(&server, best)?,
-        },
+    let new = match wanted.best().filter(|best| best.level > state.level()) {
+        Some(best) => Some((best, offer.payload(&cache, &server, best)?)),
+        None => None,
     };
     if update.dry_run {
-        let Some(best) = new else {
+        let Some((best, payload)) = new else {
             return Answer::now(system, wanted.nothing_new(state.level()), 0);
         };
         text += &apply::dry_run(system, best, &payload, &state)?;
@@ -169,8 +161,8 @@ pub fn run(system: &System, update: &Update, force: bool) -> Result<Answer> {
         held: &held,
         ..wanted
     };
-    let still = |best: &&Record| best.level > state.level() && !held.contains(&best.level);
-    let Some(best) = new.filter(still) else {
+    let still = |best: &Record| best.level > state.level() && !held.contains(&best.level);
+    let Some((best, payload)) = new.filter(|(best, _)| still(best)) else {
         guard.remember(system)?;
         apply::settle(system, &config, &mut guard)?;
         return Answer::now(system, wanted.nothing_new(state.level()), 0);
@@ -216,7 +208,12 @@ pub(super) struct Wanted<'a> {
     pub held: &'a [u32],
 }
 
-impl Wanted<'_> {
+impl<'a> Wanted<'a> {
+    /// The highest level that may be taken.
+    pub fn best(&self) -> Option<&'a Record> {
+        self.offer.allowed(self.config, self.held).next()
+    }
+
     /// What is said behind a level that is live: that the kernel is safe only if the vendor has nothing better, and
     /// still looks.
     pub fn verdict(&self, level: u32) -> String {
@@ -291,8 +288,8 @@ pub(super) fn held_text(live: u32, held: &[u32]) -> String {
 }
 
 fn check(system: &System, state: &State, wanted: &Wanted<'_>) -> Result<Answer> {
-    let best = wanted.offer.allowed(wanted.config, wanted.held).next();
-    let new = best
+    let new = wanted
+        .best()
         .filter(|best| best.level > state.level())
         .map(|best| best.level);
     let mut text = match new {
@@ -320,7 +317,7 @@ fn check(system: &System, state: &State, wanted: &Wanted<'_>) -> Result<Answer> 
 
 fn latest(system: &System, state: &State, wanted: &Wanted<'_>, server: &Server) -> Result<Answer> {
     let offer = wanted.offer;
-    let Some(best) = offer.allowed(wanted.config, wanted.held).next() else {
+    let Some(best) = wanted.best() else {
         let text = wanted.nothing_new(0);
         let document = serde_json::json!({ "level": null, "published": null, "fixes": null });
         return Ok(Answer::now(system, text, 0)?.with_document(document));
