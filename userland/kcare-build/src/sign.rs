@@ -7,15 +7,13 @@
 //! the signer's issuer and serial number. It is made by the `openssl` program, so that keys in
 //! hardware and in a vendor's signing service (PKCS#11, engines) work as they do for modules.
 
-use std::fs;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{bail, ensure, Context, Result};
 use kcare_payload::trailer;
+use tempfile::NamedTempFile;
 
 use crate::kernel::upwards;
 
@@ -137,7 +135,8 @@ impl Certificates {
     pub fn verify(&self, payload: &[u8]) -> Result<()> {
         let (body, signature) = trailer::split(payload)
             .map_err(|error| anyhow::anyhow!("the payload is not signed: {error}"))?;
-        let file = Temporary::new(signature)?;
+        let mut file = NamedTempFile::new().context("cannot make a temporary file")?;
+        file.write_all(signature)?;
         let mut said = Vec::new();
         for certificate in &self.0 {
             let mut command = Command::new("openssl");
@@ -147,7 +146,7 @@ impl Certificates {
                 .args(["-noverify", "-nointern", "-certfile"])
                 .arg(certificate)
                 .arg("-in")
-                .arg(&file.0)
+                .arg(file.path())
                 .args(["-content", "/dev/stdin", "-out", "/dev/null"]);
             let (output, sent) = run_openssl(command, body)?;
             if output.status.success() {
@@ -172,35 +171,6 @@ impl Certificates {
     }
 }
 
-/// A file that is gone with this.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    fn new(bytes: &[u8]) -> Result<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("kcare-build-{}-{count}.sig", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        // Somebody else's file of that name is never written to, nor removed.
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        let made = Self(path);
-        file.write_all(bytes)?;
-        Ok(made)
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // What stays is a signature, which is no secret.
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
 /// The payload without a signature, if it has one.
 pub fn body(bytes: &[u8]) -> &[u8] {
     trailer::split(bytes).map_or(bytes, |(body, _)| body)
@@ -209,6 +179,7 @@ pub fn body(bytes: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     /// A key and its certificate.
     fn signer(folder: &Path, name: &str) -> Signer {

@@ -389,12 +389,7 @@ fn new_key(path: &Path) -> Result<()> {
     let text = Signer::generate()?;
     let about = || format!("cannot write {}", path.display());
     let unfinished = path.with_extension("pem.new");
-    match fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(about)
-        }
-        _ => {}
-    }
+    file::remove(&unfinished).with_context(about)?;
     let file = fs::OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -283,11 +283,16 @@ fn offer(tree: &Tree, place: &Place) -> Result<Option<Offer>> {
 /// The keys of a change; warns if their root expires soon.
 fn open_keys(common: &Where, now: Time) -> Result<Keys> {
     let keys = Keys::open(&common.keys)?;
-    let expires = keys.root.common.expires;
-    if expires < now.plus_days(SOON) {
-        eprintln!("kcare-build: warning: {}", root_expires(&keys.root, now));
-    }
+    let said = root_expires(&keys.root, now);
+    warn_soon(keys.root.common.expires, now, &said);
     Ok(keys)
+}
+
+/// Warns of what expires soon, or has expired.
+fn warn_soon(expires: Time, now: Time, said: &str) {
+    if expires < now.plus_days(SOON) {
+        eprintln!("kcare-build: warning: {said}");
+    }
 }
 
 /// What is said of a root that expires soon, or has.
@@ -391,8 +396,9 @@ fn add(args: &AddArgs, now: Time) -> Result<()> {
         kernel.release,
         kernel.build_id
     );
-    let mut day = args.covered_until.iter();
-    day.try_for_each(|day| check_day(day, now))?;
+    if let Some(day) = &args.covered_until {
+        check_day(day, now)?;
+    }
     let between = match &args.between {
         Some(path) => read_ids(
             &fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?,
@@ -425,8 +431,9 @@ fn add(args: &AddArgs, now: Time) -> Result<()> {
     check_new_level(&tree, &place.kernel, payload.level)?;
     let covered_until = args.covered_until.clone();
     let covered_until = covered_until.or_else(|| known.last()?.covered_until.clone());
-    let mut day = covered_until.iter();
-    day.try_for_each(|day| check_day(day, now))?;
+    if let Some(day) = &covered_until {
+        check_day(day, now)?;
+    }
     let record = Record {
         kernel: place.kernel.clone(),
         level: payload.level,

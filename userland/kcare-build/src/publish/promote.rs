@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use anyhow::{bail, ensure, Context, Error, Result};
+use anyhow::{bail, ensure, Context, Result};
 use kcare_tuf::error::Role;
 use kcare_tuf::level::is_channel;
 use kcare_tuf::level::Record;
@@ -17,7 +17,7 @@ use kcare_tuf::time::Time;
 
 use super::keys::Keys;
 use super::tree::{check, names, read_offer, version_of, Change, Offer, Place, Tree};
-use super::{offer, open_keys, put, records, targets_expire, Failures, PromoteArgs, SOON};
+use super::{offer, open_keys, put, records, targets_expire, warn_soon, Failures, PromoteArgs};
 
 /// Promotes all kernels of a channel, or one.
 ///
@@ -94,22 +94,14 @@ fn promote(
         (Some(young), Some(delay)) => {
             let mut roots = vec![keys.root.clone()];
             roots.extend(current.map(|offer| offer.root));
-            let mut states =
-                earlier_states(tree, from, &source.targets, version, &roots)?.into_iter();
-            let is_good = |targets: &Targets| {
-                let fresh = targets.check_expiry(now).is_ok();
-                Ok::<_, Error>(fresh && too_young(targets, delay, now)?.is_none())
-            };
-            loop {
-                match states.next() {
-                    Some(state) if is_good(&state.0)? => break state,
-                    Some(_) => {}
-                    None => {
-                        return Ok(format!(
-                            "level {} was published at {}, less than {channel} ago",
-                            young.level, young.published
-                        ))
-                    }
+            let earlier = earlier_states(tree, from, &source.targets, version, &roots)?;
+            match old_enough(earlier, delay, now)? {
+                Some(state) => state,
+                None => {
+                    return Ok(format!(
+                        "level {} was published at {}, less than {channel} ago",
+                        young.level, young.published
+                    ))
                 }
             }
         }
@@ -117,9 +109,7 @@ fn promote(
     };
     let said = targets_expire(&tree.folder(from), &targets, now);
     ensure!(targets.check_expiry(now).is_ok(), said);
-    if targets.common.expires < now.plus_days(SOON) {
-        eprintln!("kcare-build: warning: {said}");
-    }
+    warn_soon(targets.common.expires, now, &said);
     let change = Change {
         place: to,
         targets: &targets,
@@ -133,6 +123,16 @@ fn promote(
         "{channel} offers level {}",
         levels.last().map_or(0, |record| record.level)
     ))
+}
+
+/// The first of these states that has not expired and whose levels were all published so many seconds ago.
+fn old_enough(states: Vec<State>, seconds: u64, now: Time) -> Result<Option<State>> {
+    for state in states {
+        if state.0.check_expiry(now).is_ok() && too_young(&state.0, seconds, now)?.is_none() {
+            return Ok(Some(state));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether two channels tell their clients the same.

@@ -16,8 +16,8 @@ use super::keys::Keys;
 use super::promote::{earlier_states, had_by_slower, same};
 use super::tree::{check, days, read_offer, Change, Place, Tree};
 use super::{
-    open_keys, put, records, root_expires, sign_targets, targets_expire, write_version, Failures,
-    RefreshArgs, WithdrawArgs, SOON,
+    open_keys, put, records, root_expires, sign_targets, targets_expire, warn_soon, write_version,
+    Failures, RefreshArgs, WithdrawArgs,
 };
 
 /// Refreshes all repositories.
@@ -81,9 +81,7 @@ fn refresh(tree: &Tree, keys: &Keys, place: &Place, now: Time) -> Result<&'stati
     let expires = offer.targets.common.expires;
     let said = targets_expire(&tree.folder(place), &offer.targets, now);
     ensure!(expires > now, said);
-    if expires < now.plus_days(SOON) {
-        eprintln!("kcare-build: warning: {said}");
-    }
+    warn_soon(expires, now, &said);
     Ok(done)
 }
 
