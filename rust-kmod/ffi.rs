@@ -78,14 +78,13 @@ pub(crate) struct Tables {
     pub(crate) jump_table: Table,
     pub(crate) static_calls: Table,
     pub(crate) mcount: Table,
-    pub(crate) tracepoints: Table,
     pub(crate) symtab: *mut c_void,
     pub(crate) nr_symbols: usize,
     pub(crate) strtab: *mut c_char,
     pub(crate) typetab: *mut c_char,
 }
 
-kernel::static_assert!(core::mem::size_of::<Tables>() == 14 * 8);
+kernel::static_assert!(core::mem::size_of::<Tables>() == 12 * 8);
 
 /// `Elf64_Shdr` (include/uapi/linux/elf.h).
 #[repr(C)]
@@ -202,6 +201,8 @@ extern "C" {
     pub(crate) fn kcare_ftrace_enabled() -> bool;
     pub(crate) fn kcare_fentry_site(function: u64) -> u64;
     pub(crate) fn kcare_has_direct(site: u64) -> bool;
+    pub(crate) fn kcare_site_is_ftrace(site: u64) -> bool;
+    pub(crate) fn kcare_ftrace_is_dead() -> bool;
     pub(crate) fn kcare_direct_update(
         how: Direct,
         redirects: *const Redirect,
@@ -213,6 +214,7 @@ extern "C" {
     pub(crate) fn kcare_redirects_exit();
 
     pub(crate) fn kcare_threads_visit(visit: Visit, ctx: *mut c_void) -> c_int;
+    pub(crate) fn kcare_threads_visit_stopped(visit: Visit, ctx: *mut c_void) -> c_int;
     pub(crate) fn kcare_idle_visit(visit: Visit, ctx: *mut c_void) -> c_int;
     pub(crate) fn kcare_task_hold(task: *mut task_struct) -> bool;
     pub(crate) fn kcare_task_release(task: *mut task_struct);
@@ -282,7 +284,10 @@ extern "C" {
     pub(crate) fn kcare_uts_release() -> *const c_char;
     pub(crate) fn kcare_capable() -> bool;
 
-    pub(crate) fn kcare_keyring_new(cert: *const c_void, size: usize) -> *mut key;
+    pub(crate) fn kcare_certs() -> *const c_char;
+    pub(crate) fn kcare_certs_development() -> bool;
+    pub(crate) fn kcare_keyring_new() -> *mut key;
+    pub(crate) fn kcare_keyring_add(keyring: *mut key, cert: *const c_void, size: usize) -> c_int;
     pub(crate) fn kcare_keyring_put(keyring: *mut key);
     pub(crate) fn kcare_keyring_verify(
         keyring: *mut key,

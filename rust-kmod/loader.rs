@@ -43,6 +43,7 @@ use crate::{
         },
         ranges::Range,
         reloc,
+        special,
         trampoline, //
     },
     report::{
@@ -280,7 +281,7 @@ fn allocate(
         let size = layout.extent(region).size;
         let mut size = usize::try_from(size).map_err(out_of_memory)?;
         if region == Region::Data && with_flag {
-            // OVERFLOW: a region is at most 128 MiB.
+            // OVERFLOW: a region is at most 24 MiB.
             flag = size.next_multiple_of(64);
             size = flag.saturating_add(64);
         }
@@ -495,7 +496,13 @@ fn section_headers(
             name: raw.name,
             kind: raw.kind,
             flags: raw.flags,
-            addr: plan.address(index, resident).unwrap_or(0),
+            addr: match payload.section(index) {
+                Some(section) if section.is_alloc() => plan
+                    .address(index, resident)
+                    .ok_or(Error::section(Reason::Internal, index))?,
+                // No C code takes it, whatever its type: `payload::special` has seen to its name.
+                _ => 0,
+            },
             offset: raw.offset,
             size: raw.size,
             link: raw.link,
@@ -513,11 +520,10 @@ fn tables(payload: &Trusted<'_>, plan: &Plan) -> Tables {
     let mut tables = Tables::default();
     for section in payload.sections() {
         let table = match section.name {
-            "__ex_table" => &mut tables.extable,
-            "__jump_table" => &mut tables.jump_table,
-            ".static_call_sites" => &mut tables.static_calls,
-            "__mcount_loc" => &mut tables.mcount,
-            "__tracepoints_ptrs" => &mut tables.tracepoints,
+            special::EX_TABLE => &mut tables.extable,
+            special::JUMP_TABLE => &mut tables.jump_table,
+            special::STATIC_CALLS => &mut tables.static_calls,
+            special::MCOUNT => &mut tables.mcount,
             _ => continue,
         };
         if let Some(slot) = plan.slot(section.index) {

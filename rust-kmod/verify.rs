@@ -80,20 +80,21 @@ impl Unverified {
     ///
     /// # Errors
     ///
-    /// Those of [`trailer::split`], [`Reason::KeyRejected`], [`Reason::PayloadCorrupted`],
+    /// Those of [`trailer::split`] and [`cms::check`], [`Reason::KeyRejected`], [`Reason::PayloadCorrupted`],
     /// [`Reason::SignatureMalformed`].
     pub(crate) fn verify(self, keyring: &Keyring, report: &mut Report) -> Result<Verified, Error> {
         pr_info!("verifying patch...\n");
         let (body, signature) = trailer::split(&self.0)?;
         // CAST: widening; the payload is at most 64 MiB.
         let place = Place::Offset(body.len() as u64);
-        if !cms::is_canonical(signature) {
-            return Err(report.refuse(
-                Reason::SignatureMalformed,
+        cms::check(signature).map_err(|reason| match reason {
+            Reason::SignatureMalformed => report.refuse(
+                reason,
                 place,
                 format_args!("its signature is no CMS message in the form that sign-file writes"),
-            ));
-        }
+            ),
+            weak => Error::new(weak, place),
+        })?;
         keyring
             .verify(body, signature)
             .map_err(|rejection| match rejection {

@@ -84,7 +84,6 @@ pub(crate) struct Tables {
     pub(crate) jump_table: Option<Slice>,
     pub(crate) static_calls: Option<Slice>,
     pub(crate) mcount: Option<Slice>,
-    pub(crate) tracepoints: Option<Slice>,
 }
 
 /// A module that kcare owns.
@@ -270,7 +269,6 @@ impl Resident {
             jump_table: self.table(tables.jump_table)?,
             static_calls: self.table(tables.static_calls)?,
             mcount: self.table(tables.mcount)?,
-            tracepoints: self.table(tables.tracepoints)?,
             symtab: kallsyms.symbols.as_ptr().cast::<c_void>().cast_mut(),
             nr_symbols: kallsyms.symbols.len(),
             strtab: kallsyms.strings.as_ptr().cast::<c_char>().cast_mut(),
@@ -343,7 +341,8 @@ impl Resident {
         }
         let (hdr, sechdrs) = (image.as_ptr().cast(), headers.as_ptr().cast());
         // SAFETY: The image's ELF header, its section count and names have been checked, `headers` has as
-        // many entries, and what they point to lies in the module's own, still writable memory.
+        // many entries, and those whose names the kernel takes point to whole entries in the module's own, still writable
+        // memory (`payload::special`). Nothing reads the header but the kernel's parameter for it.
         to_result(unsafe { ffi::kcare_resident_finalize(self.raw.as_ptr(), hdr, sechdrs) })?;
         self.stage = Stage::Finalized;
         Ok(())

@@ -36,6 +36,7 @@ use super::{
         MAGIC,
         MASK_ANY,
         MASK_MATCH,
+        MAX_COLD_PARTS,
         MAX_DESCRIPTION,
         MAX_FIXES,
         MAX_FUNCS,
@@ -44,6 +45,7 @@ use super::{
         MAX_RELEASE,
         MAX_STATES,
         MAX_SYMBOLS,
+        MAX_ZEROES,
         OBJECT_OUTER,
         REGION_PERCPU,
         SEC_CALLBACKS,
@@ -62,6 +64,7 @@ use super::{
         VERSION, //
     },
     place::Region,
+    special,
     trampoline::FENTRY_SIZE, //
 };
 
@@ -71,22 +74,10 @@ const PREFIX: &str = ".kcare.";
 const VMLINUX: &str = "vmlinux";
 /// `MODULE_NAME_LEN` (include/linux/moduleparam.h), NUL included.
 const MODULE_NAME_LEN: usize = 56;
+/// Alignment of `Elf64_Ehdr`.
+const PART_ALIGN: u64 = 8;
 /// Kinds of callbacks, of which a payload has one each at most.
 const NR_KINDS: usize = 4;
-/// Names of sections that the kernel's module loader serves and kcare does not; a section whose name
-/// starts so would be loaded and then silently lack its service.
-const UNSUPPORTED: [&str; 9] = [
-    ".data..percpu",
-    ".init",
-    ".exit",
-    ".ctors",
-    "__ksymtab",
-    "__kcrctab",
-    "__param",
-    ".modinfo",
-    ".gnu.linkonce",
-];
-
 /// A payload, or a module's part of one, that is right in form.
 ///
 /// # Invariants
@@ -97,6 +88,7 @@ const UNSUPPORTED: [&str; 9] = [
 /// * Functions are ascending, all in the object that is patched, and do not overlap; their pre-images tile their table; fentry sites are
 ///   free in the masks.
 /// * The external symbols are exactly the undefined symbols.
+/// * Every section has a name of the list in [`special`], and the form that goes with it.
 /// * `trampolines` is the index of [`SEC_TRAMPOLINES`], which is as [`Payload::trampolines`] says.
 #[derive(Clone, Copy, Debug)]
 pub struct Payload<'a> {
@@ -469,23 +461,45 @@ impl<'a> Payload<'a> {
     }
 
     /// Checks that no cold part overlaps a function or another cold part, because a word on a stack
-    /// must belong to one function.
+    /// must belong to one function. Functions are ascending; cold parts are not, so that each is compared with those
+    /// in front of it, and there are [`MAX_COLD_PARTS`] of them at most.
     fn check_cold_parts(&self) -> Result<(), Error> {
-        let numbered = || (0u32..).zip(self.funcs());
-        for (index, func) in numbered().filter(|(_, f)| f.cold_size != 0) {
+        let cold = || {
+            let all = (0u32..).zip(self.funcs());
+            all.filter(|(_, func)| func.cold_size != 0)
+        };
+        for (number, (index, func)) in cold().enumerate() {
+            let fail = |reason| Error::entry(reason, Table::Funcs, index);
+            if number >= MAX_COLD_PARTS {
+                return Err(fail(Reason::FuncColdCount));
+            }
             let end = func.cold_offset.saturating_add(u64::from(func.cold_size));
             let meets = |offset: u64, size: u32| {
                 offset < end && func.cold_offset < offset.saturating_add(u64::from(size))
             };
-            let mut others =
-                numbered().filter(|(_, f)| (f.object, f.region) == (func.object, func.region));
-            if others.any(|(other, f)| {
-                meets(f.offset, f.size) || (other != index && meets(f.cold_offset, f.cold_size))
-            }) {
-                return Err(Error::entry(Reason::FuncCold, Table::Funcs, index));
+            let before = self.funcs_before(end);
+            let last = before.checked_sub(1).and_then(|last| self.func(last));
+            let mut colder = cold().take(number);
+            if last.is_some_and(|f| meets(f.offset, f.size))
+                || colder.any(|(_, f)| meets(f.cold_offset, f.cold_size))
+            {
+                return Err(fail(Reason::FuncCold));
             }
         }
         Ok(())
+    }
+
+    /// Number of functions that start in front of an offset; all are in the text of one object.
+    fn funcs_before(&self, offset: u64) -> u32 {
+        let (mut low, mut high) = (0, self.nr_funcs());
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.func(middle) {
+                Some(func) if func.offset < offset => low = middle.saturating_add(1),
+                _ => high = middle,
+            }
+        }
+        low
     }
 
     /// Checks that a symbol is a function with code of its own.
@@ -672,8 +686,12 @@ const TABLES: [(&str, Table); 9] = [
 /// Indices of the sections that a payload must have; 0 while one is not found.
 struct Sections {
     tables: [u32; TABLES.len()],
+    /// Those that the kernel takes by name.
+    specials: [u32; special::SPECIAL.len()],
     trampolines: u32,
     parts: u32,
+    /// Bytes of memory that are not in the file.
+    zeroes: u64,
 }
 
 impl Sections {
@@ -681,14 +699,17 @@ impl Sections {
     fn find(elf: &Elf<'_>) -> Result<Self, Error> {
         let mut found = Self {
             tables: [0; TABLES.len()],
+            specials: [0; special::SPECIAL.len()],
             trampolines: 0,
             parts: 0,
+            zeroes: 0,
         };
         for section in elf.sections().filter(|s| s.kind != SectionKind::Null) {
             found
-                .take(&section)
+                .take(elf, &section)
                 .map_err(|reason| Error::section(reason, section.index))?;
         }
+        found.check_unwind_tables(elf)?;
         let missing = found
             .tables
             .iter()
@@ -703,8 +724,8 @@ impl Sections {
         Ok(found)
     }
 
-    /// Takes a section in if it is one of ours.
-    fn take(&mut self, section: &Section<'_>) -> Result<(), Reason> {
+    /// Takes a section in: it is one of ours, or its name is one that sections may have.
+    fn take(&mut self, elf: &Elf<'_>, section: &Section<'_>) -> Result<(), Reason> {
         let content = section.kind == SectionKind::ProgBits;
         let known = TABLES.iter().position(|(name, _)| *name == section.name);
         if let Some(slot) = known.and_then(|index| self.tables.get_mut(index)) {
@@ -721,22 +742,50 @@ impl Sections {
             if !content || section.is_alloc() {
                 return Err(Reason::PartForm);
             }
+            // The kernel reads its ELF header in place.
+            if section.align < PART_ALIGN {
+                return Err(Reason::PartAlign);
+            }
             self.parts = self.parts.saturating_add(1);
             return Ok(());
         }
         if section.name.starts_with(PREFIX) {
             return Err(Reason::TableUnknown);
         }
-        if content && !section.is_alloc() {
-            return Err(Reason::SectionUnknown);
+        if !section.is_alloc() {
+            let against = section.target().and_then(|target| elf.section(target));
+            return special::check_title(section, against.map(|against| against.name));
         }
-        let unsupported = UNSUPPORTED
-            .iter()
-            .any(|name| section.name.starts_with(name));
-        if section.is_alloc() && unsupported {
-            return Err(Reason::SectionUnsupported);
+        special::check(section)?;
+        if section.kind == SectionKind::NoBits {
+            self.zeroes = self.zeroes.saturating_add(section.size);
+            if self.zeroes > MAX_ZEROES {
+                return Err(Reason::ZeroesTooLarge);
+            }
         }
-        Ok(())
+        let mut names = special::SPECIAL.iter().map(|special| special.name);
+        let known = names.position(|name| name == section.name);
+        match known.and_then(|index| self.specials.get_mut(index)) {
+            Some(slot) => claim(slot, section.index, Reason::SpecialDuplicate),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that there is one place for each unwind entry: the kernel sorts both tables by the number of places
+    /// (`unwind_module_init()`, arch/x86/kernel/unwind_orc.c).
+    fn check_unwind_tables(&self, elf: &Elf<'_>) -> Result<(), Error> {
+        let find = |name| {
+            let mut all = self.specials.iter().zip(special::SPECIAL);
+            let (index, special) = all.find(|(_, special)| special.name == name)?;
+            let section = elf.section(*index).filter(|_| *index != 0)?;
+            Some((*index, section.size.checked_div(special.entry)?))
+        };
+        let (entries, places) = (find(special::ORC), find(special::ORC_IP));
+        if entries.map(|(_, count)| count) == places.map(|(_, count)| count) {
+            return Ok(());
+        }
+        let (index, _) = places.or(entries).unwrap_or_default();
+        Err(Error::section(Reason::UnwindTables, index))
     }
 
     /// Index of a table's section.

@@ -27,7 +27,8 @@ use super::{
         MAX_REGION,
         MAX_SECTIONS,
         MAX_STRING,
-        MAX_SYMBOLS, //
+        MAX_SYMBOLS,
+        MAX_SYMBOL_NAMES, //
     },
     reloc::Kind, //
 };
@@ -261,7 +262,7 @@ impl ExactSizeIterator for Relocations<'_> {}
 ///
 /// # Invariants
 ///
-/// The table starts and ends with NUL, and NUL is its only control character.
+/// The table starts and ends with NUL, and NUL is its only control character; none turns the direction of text.
 #[derive(Clone, Copy, Debug)]
 pub struct Strings<'a>(&'a str);
 
@@ -281,7 +282,7 @@ impl<'a> Strings<'a> {
         }
         let text =
             core::str::from_utf8(bytes).map_err(|e| (Reason::StringsForm, e.valid_up_to()))?;
-        let control = |&(_, c): &(usize, char)| c != '\0' && c.is_control();
+        let control = |&(_, c): &(usize, char)| c != '\0' && (c.is_control() || is_directional(c));
         match text.char_indices().find(control) {
             Some((at, _)) => Err((Reason::StringsControl, at)),
             // INVARIANT: checked above.
@@ -307,6 +308,12 @@ impl<'a> Strings<'a> {
             .ok_or(Reason::StringTooLong)?;
         rest.get(..len).ok_or(Reason::StringTooLong)
     }
+}
+
+/// Whether a character turns the direction of text, so that a terminal shows something else than is there
+/// (`Bidi_Control` of Unicode).
+const fn is_directional(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// An ELF object that [`Elf::parse`] has accepted.
@@ -526,23 +533,30 @@ impl<'a> Elf<'a> {
         if self.symbol_entry(0) != Some(SymbolEntry::default()) {
             return Err(Error::symbol(Reason::SymbolNull, 0));
         }
+        let mut names = 0;
         for index in 1..self.nr_symbols() {
-            self.check_symbol(index)
-                .map_err(|reason| Error::symbol(reason, index))?;
+            let fail = |reason| Error::symbol(reason, index);
+            names = self
+                .check_symbol(index)
+                .map_err(fail)?
+                .saturating_add(names);
+            if names > MAX_SYMBOL_NAMES {
+                return Err(fail(Reason::SymbolNames));
+            }
         }
         Ok(())
     }
 
-    fn check_symbol(&self, index: u32) -> Result<(), Reason> {
+    /// Checks one symbol, and returns the length of its name.
+    fn check_symbol(&self, index: u32) -> Result<usize, Reason> {
         let entry = self.symbol_entry(index).ok_or(Reason::SymbolNull)?;
         let kind = symbol_kind(entry.info).ok_or(Reason::SymbolType)?;
         let binding = symbol_binding(entry.info).ok_or(Reason::SymbolBinding)?;
         if entry.other != 0 {
             return Err(Reason::SymbolOther);
         }
-        if self.symbol_names.get(entry.name).is_err() {
-            return Err(Reason::SymbolName);
-        }
+        let name = self.symbol_names.get(entry.name);
+        let length = name.map_err(|_| Reason::SymbolName)?.len();
         if kind == SymbolKind::File {
             // A file name is the one symbol that may be absolute, because nothing can refer to it.
             return if entry.shndx != SHN_ABS {
@@ -550,13 +564,13 @@ impl<'a> Elf<'a> {
             } else if (entry.value, entry.size, binding) != (0, 0, Binding::Local) {
                 Err(Reason::SymbolRange)
             } else {
-                Ok(())
+                Ok(length)
             };
         }
         if entry.shndx == SHN_UNDEF {
             let plain = entry.value == 0 && binding != Binding::Local;
             return if plain && kind != SymbolKind::Section {
-                Ok(())
+                Ok(length)
             } else {
                 Err(Reason::SymbolUndefined)
             };
@@ -566,7 +580,7 @@ impl<'a> Elf<'a> {
             .filter(|header| header.flags & SHF_ALLOC != 0)
             .ok_or(Reason::SymbolSection)?;
         match entry.value.checked_add(entry.size) {
-            Some(end) if end <= section.size => Ok(()),
+            Some(end) if end <= section.size => Ok(length),
             _ => Err(Reason::SymbolRange),
         }
     }

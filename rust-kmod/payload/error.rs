@@ -103,6 +103,8 @@ reasons! {
     4 SignatureMalformed "signature-malformed" EBADMSG "the signature trailer is malformed",
     5 KeyRejected "key-rejected" EKEYREJECTED "the payload is signed with a key that is not trusted",
     6 PayloadCorrupted "payload-corrupted" EBADMSG "the payload does not match its signature",
+    7 DigestWeak "digest-weak" EKEYREJECTED "the payload is signed by way of a digest other than SHA-256, SHA-384, SHA-512 and SHA-3",
+    8 AlgorithmUnknown "algorithm-unknown" EKEYREJECTED "the payload is signed with an algorithm other than RSA, ECDSA and ML-DSA",
 
     // The ELF header and the section header table.
     16 ElfMagic "elf-magic" ENOEXEC "the payload is not an ELF file",
@@ -131,19 +133,27 @@ reasons! {
     54 SectionMisaligned "section-misaligned" ENOEXEC "a section's file offset is not a multiple of its alignment",
     55 SectionRange "section-range" ENOEXEC "a section does not lie between the ELF header and the section header table",
     56 SectionOverlap "section-overlap" ENOEXEC "a section overlaps the section in front of it, or the two are out of order in the file",
-    57 SectionSize "section-size" EFBIG "a section takes more than 128 MiB of memory",
+    57 SectionSize "section-size" EFBIG "a section takes more than 24 MiB of memory",
     58 SectionEntrySize "section-entry-size" ENOEXEC "a table section's size is no multiple of its entry's size, or that size is wrong",
     59 SectionLink "section-link" ENOEXEC "a section's link does not lead to the section that its type needs",
     60 SectionInfo "section-info" ENOEXEC "a section's info field does not fit its type",
     61 SectionName "section-name" ENOEXEC "a section's name is no valid string",
-    62 SectionUnsupported "section-unsupported" EOPNOTSUPP "a section needs a service that payloads do not have, such as per-CPU data or init code",
+    62 SectionUnsupported "section-unsupported" EOPNOTSUPP "a section's name is not on the list of those that payloads may have, such as per-CPU data, init code or a table that is not served",
     63 SectionUnknown "section-unknown" ENOEXEC "a section that takes no memory is none of the payload's tables",
     64 StringTable "string-table" ENOEXEC "an ELF string table is not UTF-8, or does not start and end with NUL",
     65 SymbolTableMissing "symbol-table-missing" ENOEXEC "there is no symbol table",
     66 SymbolTableDuplicate "symbol-table-duplicate" ENOEXEC "there is more than one symbol table",
+    67 SectionTitle "section-title" ENOEXEC "the symbol table, a string table or a section of relocations has a name that is not the one for it",
+    68 SectionClass "section-class" ENOEXEC "a section with code or data has not the type and the flags that go with its name",
+    69 SpecialForm "special-form" ENOEXEC "a table that the kernel takes by its name has no content, or is not in the memory where it is expected",
+    70 SpecialAlign "special-align" ENOEXEC "a table that the kernel takes by its name is not aligned as its entries are",
+    71 SpecialSize "special-size" ENOEXEC "a table that the kernel takes by its name has no whole number of entries",
+    72 SpecialDuplicate "special-duplicate" ENOEXEC "a table that the kernel takes by its name is there twice",
+    73 UnwindTables "unwind-tables" ENOEXEC "the number of unwind entries is not that of their places",
+    74 ZeroesTooLarge "zeroes-too-large" EFBIG "zeroes that are not in the file take more than 16 MiB of memory",
 
     // Symbols.
-    80 SymbolCount "symbol-count" EFBIG "there are more than 262144 symbols",
+    80 SymbolCount "symbol-count" EFBIG "there are more than 65536 symbols",
     81 SymbolNull "symbol-null" ENOEXEC "symbol 0 is not empty",
     82 SymbolName "symbol-name" ENOEXEC "a symbol's name is no valid string",
     83 SymbolBinding "symbol-binding" ENOEXEC "a symbol is neither local nor global nor weak",
@@ -153,6 +163,7 @@ reasons! {
     87 SymbolRange "symbol-range" ENOEXEC "a symbol lies outside its section",
     88 SymbolOrder "symbol-order" ENOEXEC "a local symbol stands behind the local part of the symbol table, or another one in it",
     89 SymbolUndefined "symbol-undefined" ENOEXEC "an undefined symbol has a value, or is local",
+    90 SymbolNames "symbol-names" EFBIG "the names of all symbols together are longer than 8 MiB",
 
     // Relocations.
     112 RelocationSection "relocation-section" ENOEXEC "relocations are against a section that has no content in memory",
@@ -212,6 +223,7 @@ reasons! {
     187 PreimageFentry "preimage-fentry" EINVAL "a pre-image's mask does not leave the fentry site free",
     188 PreimageRest "preimage-rest" EINVAL "bytes behind the last pre-image belong to no function",
     189 FuncCold "func-cold" EINVAL "a function's cold part has no sensible place or size, or overlaps another function",
+    190 FuncColdCount "func-cold-count" EFBIG "more than 2048 functions have a cold part",
 
     // External symbols.
     192 ExternOrder "extern-order" EINVAL "external symbols are not in strictly ascending order",
@@ -229,7 +241,7 @@ reasons! {
     204 TrampolinesFill "trampolines-fill" EINVAL "the section for the trampolines holds bytes other than 0xcc",
 
     // Layout in memory.
-    208 RegionSize "region-size" EFBIG "a kind of memory (text, read-only, data) takes more than 128 MiB",
+    208 RegionSize "region-size" EFBIG "a kind of memory (text, read-only, data) takes more than 24 MiB",
 
     // Callbacks and states.
     212 CallbackKind "callback-kind" EOPNOTSUPP "a callback is of an unknown kind",
@@ -243,6 +255,7 @@ reasons! {
     222 PartName "part-name" EINVAL "a part is not named as the module that it patches",
     223 PartForeign "part-foreign" EINVAL "a part differs from its payload in level, build time, release, description or vmlinux",
     224 PartNested "part-nested" EINVAL "a part has fixes, states or parts of its own",
+    225 PartAlign "part-align" ENOEXEC "a part is not aligned to 8 bytes",
 
     // The request.
     256 NotPermitted "not-permitted" EPERM "the caller lacks CAP_SYS_MODULE, or lockdown forbids it",

@@ -46,9 +46,15 @@ pub const MAX_PAYLOAD: usize = 64 << 20;
 /// Largest number of ELF sections.
 pub const MAX_SECTIONS: usize = 4096;
 /// Largest number of symbols.
-pub const MAX_SYMBOLS: usize = 1 << 18;
+pub const MAX_SYMBOLS: usize = 1 << 16;
+/// Largest sum of the lengths of all symbols' names, in bytes: the kernel keeps a copy of each.
+pub const MAX_SYMBOL_NAMES: usize = 8 << 20;
+/// Largest memory that is not in the file (`SHT_NOBITS`), in bytes.
+pub const MAX_ZEROES: u64 = 16 << 20;
 /// Largest number of redirected functions.
 pub const MAX_FUNCS: usize = 8192;
+/// Largest number of functions with a cold part, each of which is compared with all others.
+pub const MAX_COLD_PARTS: usize = 2048;
 /// Largest number of objects.
 pub const MAX_OBJECTS: usize = 256;
 /// Largest number of states.
@@ -60,7 +66,7 @@ pub const MAX_FUNC_SIZE: u32 = 1 << 20;
 /// Largest alignment of a section, in bytes.
 pub const MAX_ALIGN: u64 = 4096;
 /// Largest memory size of one region (text, read-only, …), in bytes.
-pub const MAX_REGION: u64 = 128 << 20;
+pub const MAX_REGION: u64 = 24 << 20;
 /// Longest string, in bytes, NUL not counted.
 pub const MAX_STRING: usize = 1024;
 /// Longest kernel release, in bytes (`__NEW_UTS_LEN` in include/uapi/linux/utsname.h).

@@ -6,7 +6,8 @@
 //! behind it. [`layout`] is the binary layout of what kcare adds to ELF, [`trailer`] splits the
 //! signature off, [`cms`] is the form that it must have, [`elf`] is a bounds-checked view of the rest,
 //! and [`check::Payload::parse`] walks the whole input once and establishes every invariant that later
-//! code relies on; [`bundle::Bundle::parse`] does so for the parts for modules too. [`place`] lays sections
+//! code relies on; [`bundle::Bundle::parse`] does so for the parts for modules too. [`special`] lists the names that
+//! sections may have. [`place`] lays sections
 //! out in memory, [`reloc`] is the relocation arithmetic, [`preimage`] the masked code comparison,
 //! [`description`] what scanners are told, [`ranges`] the search for stack words and [`uapi`] the border with user space.
 //!
@@ -24,6 +25,7 @@ pub mod preimage;
 pub mod ranges;
 pub mod raw;
 pub mod reloc;
+pub mod special;
 pub mod trailer;
 pub mod trampoline;
 pub mod uapi;

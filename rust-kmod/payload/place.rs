@@ -17,7 +17,11 @@ use super::{
         Error,
         Reason, //
     },
-    layout::MAX_REGION, //
+    layout::MAX_REGION,
+    special::{
+        JUMP_TABLE,
+        STATIC_CALLS, //
+    }, //
 };
 
 /// A kind of memory; the numbers are those of `enum mod_mem_type` (include/linux/module.h).
@@ -46,7 +50,7 @@ impl Region {
 
     /// The region of a section; `None` if it takes no memory.
     pub fn of(section: &Section<'_>) -> Option<Self> {
-        let late = [".data..ro_after_init", "__jump_table", ".static_call_sites"];
+        let late = [".data..ro_after_init", JUMP_TABLE, STATIC_CALLS];
         if !section.is_alloc() {
             None
         } else if section.is_exec() {
@@ -84,7 +88,7 @@ impl Extent {
 
     /// Takes a section in at the end and returns its offset.
     fn push(&mut self, section: &Section<'_>) -> u64 {
-        // Neither can overflow: there are at most 4096 sections of at most 128 MiB each.
+        // Neither can overflow: there are at most 4096 sections of at most 24 MiB each.
         let mask = section.align.saturating_sub(1);
         let offset = self.size.saturating_add(mask) & !mask;
         self.size = offset.saturating_add(section.size);

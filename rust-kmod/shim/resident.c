@@ -7,10 +7,13 @@
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/jump_label.h>
 #include <linux/kallsyms.h>
 #include <linux/mm.h>
 #include <linux/moduleloader.h>
 #include <linux/slab.h>
+#include <asm/alternative.h>
+#include <asm/orc_types.h>
 
 #include "ksyms.h"
 #include "shim.h"
@@ -19,6 +22,14 @@ static_assert((int)KCARE_TEXT == MOD_TEXT);
 static_assert((int)KCARE_DATA == MOD_DATA);
 static_assert((int)KCARE_RODATA == MOD_RODATA);
 static_assert((int)KCARE_RO_AFTER_INIT == MOD_RO_AFTER_INIT);
+
+/* The sizes of payload::special::SPECIAL. */
+static_assert(sizeof(struct alt_instr) == 14);
+static_assert(sizeof(struct orc_entry) == 6);
+static_assert(sizeof(struct static_call_site) == 8);
+static_assert(sizeof(struct bug_entry) == 16);
+static_assert(sizeof(struct exception_table_entry) == 12);
+static_assert(sizeof(struct jump_entry) == 16);
 
 /* A module that kcare uses, and that uses kcare, because of which not even `rmmod --force` takes either (delete_module()). */
 struct resident {
@@ -143,8 +154,6 @@ void kcare_resident_set_tables(struct module *mod, const struct kcare_tables *t)
 	mod->num_static_call_sites = t->static_calls.bytes / sizeof(*mod->static_call_sites);
 	mod->ftrace_callsites = t->mcount.base;
 	mod->num_ftrace_callsites = t->mcount.bytes / sizeof(*mod->ftrace_callsites);
-	mod->tracepoints_ptrs = t->tracepoints.base;
-	mod->num_tracepoints = t->tracepoints.bytes / sizeof(*mod->tracepoints_ptrs);
 
 	mod->core_kallsyms.symtab = t->symtab;
 	mod->core_kallsyms.num_symtab = t->nr_symbols;

@@ -48,7 +48,6 @@ struct kcare_tables {
 	struct kcare_table jump_table;
 	struct kcare_table static_calls;
 	struct kcare_table mcount;
-	struct kcare_table tracepoints;
 	void *symtab;
 	size_t nr_symbols;
 	char *strtab;
@@ -149,6 +148,10 @@ bool kcare_ftrace_enabled(void);
 u64 kcare_fentry_site(u64 function);
 /* Whether a direct caller is registered at a fentry site. */
 bool kcare_has_direct(u64 site);
+/* Whether the five bytes of a fentry site are ftrace's: its nop, or a call or jump that it has written. */
+bool kcare_site_is_ftrace(u64 site);
+/* Whether ftrace has shut itself down (ftrace_kill()): it changes no text any more, and some calls succeed in vain. */
+bool kcare_ftrace_is_dead(void);
 /* What is to be done with direct redirects. */
 enum kcare_direct {
 	/* They are new: all or none of them. */
@@ -175,8 +178,13 @@ void kcare_redirects_exit(void);
 
 /* ---- tasks.c: stacks ---- */
 
-/* Calls @visit for every thread, until it returns non-zero; returns that value. An RCU reader meanwhile. */
+/*
+ * Calls @visit for every thread, until it returns non-zero; returns that value. An RCU reader in each call. Sleeps in
+ * between; a thread that runs meanwhile may be missed.
+ */
 int kcare_threads_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx);
+/* The same, for use with the machine stopped: does not sleep, and misses none. */
+int kcare_threads_visit_stopped(int (*visit)(void *ctx, struct task_struct *task), void *ctx);
 /* The same for every online CPU's idle task; for use with the machine stopped. */
 int kcare_idle_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx);
 /* Keeps a task's stack from being freed; false if it has none or is on a CPU. */
@@ -208,7 +216,7 @@ bool kcare_in_detour(u64 address);
 /* For how long it has slept, by the clock of the scheduler; 0 if it does not, or if that is not known. */
 u64 kcare_task_asleep_ns(struct task_struct *task);
 int kcare_task_pid(struct task_struct *task);
-/* Copies the name, NUL-terminated, to @comm of TASK_COMM_LEN (16) bytes. */
+/* Copies the name, NUL-terminated, to @comm of TASK_COMM_LEN (16) bytes; what is not printable ASCII becomes `?`. */
 void kcare_task_comm(struct task_struct *task, char *comm);
 
 /* ---- switches.c: which tasks have run since? ---- */
@@ -276,8 +284,14 @@ bool kcare_capable(void);
 
 /* ---- keyring.c ---- */
 
-/* A keyring of kcare's own that holds the built-in certificate; an ERR_PTR on failure. */
-struct key *kcare_keyring_new(const void *cert, size_t size);
+/* One line for each certificate: its subject and the SHA-256 of its DER. */
+const char *kcare_certs(void);
+/* Whether one of them is a development key's. */
+bool kcare_certs_development(void);
+/* A keyring of kcare's own, empty; an ERR_PTR on failure. */
+struct key *kcare_keyring_new(void);
+/* Has it hold one certificate in DER. */
+int kcare_keyring_add(struct key *keyring, const void *cert, size_t size);
 void kcare_keyring_put(struct key *keyring);
 /* 0 if @sig is a detached CMS signature over @data by a key of @keyring. */
 int kcare_keyring_verify(struct key *keyring, const void *data, size_t size,
@@ -287,7 +301,8 @@ int kcare_keyring_verify(struct key *keyring, const void *data, size_t size,
 
 /* The files, in the order of status::View. */
 #define KCARE_VIEWS(X)                                                                                                 \
-	X(state) X(level) X(previous_level) X(description) X(cves) X(failures) X(oopses) X(stop_last_ns) X(stop_max_ns)
+	X(state) X(level) X(previous_level) X(description) X(cves) X(failures) X(oopses) X(stop_last_ns) X(stop_max_ns) \
+	X(certificates)
 
 #define KCARE_VIEW_ENUM(name) KCARE_VIEW_##name,
 enum kcare_view { KCARE_VIEWS(KCARE_VIEW_ENUM) KCARE_NR_VIEWS };

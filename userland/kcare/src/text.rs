@@ -17,10 +17,16 @@ pub fn from_kernel(bytes: &[u8]) -> String {
         match c {
             '\n' => text.push(c),
             c if c.is_control() => text.extend(c.escape_default()),
+            c if is_directional(c) => text.extend(c.escape_unicode()),
             c => text.push(c),
         }
     }
     text
+}
+
+/// Whether a character turns the direction of text on a terminal (`Bidi_Control` of Unicode).
+fn is_directional(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Seconds since 1970 in the form of ctime(3), in UTC: `Mon Nov 23 10:12:00 2026`.

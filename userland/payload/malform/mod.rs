@@ -11,6 +11,7 @@ pub mod file;
 pub mod image;
 pub mod relocations;
 pub mod sections;
+pub mod special;
 pub mod strings;
 pub mod symbols;
 pub mod tables;
@@ -54,6 +55,8 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
     file::CASES
         .iter()
         .chain(sections::CASES)
+        .chain(special::CASES)
+        .chain(special::TABLES)
         .chain(symbols::CASES)
         .chain(relocations::CASES)
         .chain(tables::CASES)

@@ -163,15 +163,18 @@ cases! {
         // The field is zeroed so that nothing else is wrong with it, and the new section goes where
         // the order of targets wants it, which only the last position gives for sure.
         image[trampolines as usize].put(0, &[0; 8]);
+        let name = image.add_section_name(".strtab");
         for chunk in image.iter_mut() {
             if chunk.header.kind == SHT_RELA && chunk.header.info >= trampolines {
+                chunk.header.name = name;
                 chunk.header.kind = kcare_payload::elf::SHT_STRTAB;
                 chunk.header.link = 0;
                 chunk.header.info = 0;
                 chunk.header.flags = 0;
             }
         }
-        let index = image.push(".rela.more", header, relocation.to_bytes());
+        let name = format!(".rela{SEC_TRAMPOLINES}");
+        let index = image.push(&name, header, relocation.to_bytes());
         Some(Place::Section(index))
     });
 }

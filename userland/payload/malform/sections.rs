@@ -7,7 +7,9 @@ use kcare_payload::elf::{
     SHT_PROGBITS, SHT_RELA, SHT_STRTAB,
 };
 use kcare_payload::error::Place;
-use kcare_payload::layout::{MAX_ALIGN, MAX_REGION, SEC_FUNCS, SEC_STRINGS, SEC_TRAMPOLINES};
+use kcare_payload::layout::{
+    MAX_ALIGN, MAX_REGION, MAX_ZEROES, SEC_FUNCS, SEC_STRINGS, SEC_TRAMPOLINES,
+};
 
 use super::image::{content, edit, in_file, patch_section, table, Image, Made};
 use super::{at_section, cases};
@@ -240,9 +242,12 @@ cases! {
         at_section(index)
     });
     "region-too-large" RegionSize |image| edit(image, |image| {
-        // Each of them alone is allowed.
-        zeroes(image, ".bss.one", MAX_REGION - 4096);
-        let index = zeroes(image, ".bss.two", MAX_REGION - 4096);
+        // Padding takes memory, too: each of these takes a page.
+        let zeroes_size = MAX_ZEROES - (1 << 20);
+        for _ in 0..=(MAX_REGION - zeroes_size) / MAX_ALIGN {
+            image.push(".data.more", content(SHF_WRITE, MAX_ALIGN), vec![0]);
+        }
+        let index = zeroes(image, ".bss.more", zeroes_size);
         at_section(index)
     });
     "sections-too-many" SectionCount |image| {

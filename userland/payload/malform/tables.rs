@@ -405,7 +405,7 @@ cases! {
         }
         funcs.change(0, cold)?;
         funcs.change(1, cold)?;
-        at(Table::Funcs, 0)
+        at(Table::Funcs, 1)
     });
     "func-fentry-one" FuncFentry |image| func(image, |f| f.fentry = 1);
     "func-fentry-five" FuncFentry |image| func(image, |f| f.fentry = 5);

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The form of signatures: what real tools write is accepted, and no bit of it may change but in what the
-//! kernel's own verification looks at.
+//! The form of signatures: what real tools write is accepted, weak digests are not, and no bit of it may change but in what
+//! the kernel's own verification looks at.
 
 use std::path::Path;
 use std::process::Command;
 
-use kcare_payload::cms::is_canonical;
+use kcare_payload::cms::check;
+use kcare_payload::error::Reason;
 
 /// Runs openssl in a folder of its own.
 fn openssl(dir: &Path, args: &[&str]) {
@@ -19,8 +20,8 @@ fn openssl(dir: &Path, args: &[&str]) {
     );
 }
 
-/// A signature by a new key of the kind that `newkey` asks for.
-fn sign(newkey: &[&str], sid: &[&str]) -> Vec<u8> {
+/// A signature by a new key of the kind that `newkey` asks for, with further options.
+fn sign(newkey: &[&str], options: &[&str]) -> Vec<u8> {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let dir = dir.path();
     std::fs::write(dir.join("body"), b"body").expect("writes");
@@ -29,35 +30,71 @@ fn sign(newkey: &[&str], sid: &[&str]) -> Vec<u8> {
     ];
     openssl(dir, &[&request[..], newkey].concat());
     let cms = [
-        "cms", "-sign", "-binary", "-noattr", "-nocerts", "-md", "sha512", "-outform", "DER",
-        "-in", "body", "-signer", "cert", "-inkey", "key", "-out", "sig",
+        "cms", "-sign", "-binary", "-noattr", "-nocerts", "-outform", "DER", "-in", "body",
+        "-signer", "cert", "-inkey", "key", "-out", "sig",
     ];
-    openssl(dir, &[&cms[..], sid].concat());
+    openssl(dir, &[&cms[..], options].concat());
     std::fs::read(dir.join("sig")).expect("openssl wrote it")
 }
 
+const RSA: [&str; 2] = ["-newkey", "rsa:2048"];
+const EC: [&str; 4] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
+const SHA512: [&str; 2] = ["-md", "sha512"];
+
 #[test]
-fn what_openssl_signs_is_canonical() {
-    let rsa = ["-newkey", "rsa:2048"];
-    let ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
+fn what_openssl_signs_is_accepted() {
+    let by_key = ["-md", "sha512", "-keyid"];
     for (key, sid) in [
-        (&rsa[..], &[][..]),
-        (&rsa, &["-keyid"]),
-        (&ec, &[]),
-        (&ec, &["-keyid"]),
+        (&RSA[..], &SHA512[..]),
+        (&RSA, &by_key),
+        (&EC, &SHA512),
+        (&EC, &by_key),
+        (&RSA, &["-md", "sha256"]),
+        (&EC, &["-md", "sha384"]),
+        (&RSA, &["-md", "sha3-512"]),
     ] {
         let signature = sign(key, sid);
-        assert!(is_canonical(&signature), "{key:?} {sid:?}");
+        assert_eq!(check(&signature), Ok(()), "{key:?} {sid:?}");
+        let malformed = Err(Reason::SignatureMalformed);
         for end in 0..signature.len() {
-            assert!(!is_canonical(&signature[..end]), "cut to {end} bytes");
+            assert_eq!(check(&signature[..end]), malformed, "cut to {end} bytes");
         }
-        assert!(!is_canonical(&[&signature[..], &[0]].concat()));
+        assert_eq!(check(&[&signature[..], &[0]].concat()), malformed);
     }
 }
 
 #[test]
-fn no_second_form_of_a_signature_exists() {
-    let signature = sign(&["-newkey", "rsa:2048"], &[]);
+fn weak_digests_are_refused() {
+    for digest in ["sha1", "md5", "sha224", "sha3-224", "ripemd160"] {
+        let signature = sign(&RSA, &["-md", digest]);
+        assert_eq!(check(&signature), Err(Reason::DigestWeak), "{digest}");
+    }
+}
+
+#[test]
+fn unknown_algorithms_are_refused() {
+    let signature = sign(&RSA, &SHA512);
+    let oid = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
+    let at = signature
+        .windows(oid.len())
+        .position(|w| w == oid)
+        .expect("the algorithm's OID is there");
+    for number in 0..=255 {
+        let mut changed = signature.clone();
+        changed[at + oid.len()] = number;
+        // rsaEncryption, and with SHA-256, SHA-384, SHA-512; not with MD5 (4) or SHA-1 (5).
+        let expected = match number {
+            1 | 11..=13 => Ok(()),
+            _ => Err(Reason::AlgorithmUnknown),
+        };
+        assert_eq!(check(&changed), expected, "{number}");
+    }
+}
+
+/// What the form leaves free is what the kernel's verification looks at, or names the signer.
+#[test]
+fn no_other_bit_may_change() {
+    let signature = sign(&RSA, &SHA512);
     // The RSA octets, the signer's name and number, and the inner algorithm OIDs are the kernel's to check.
     let octets = signature.len() - 256;
     let mut accepted = Vec::new();
@@ -65,7 +102,7 @@ fn no_second_form_of_a_signature_exists() {
         for bit in 0..8 {
             let mut changed = signature.clone();
             changed[at] ^= 1 << bit;
-            if is_canonical(&changed) {
+            if check(&changed).is_ok() {
                 accepted.push(at);
             }
         }

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use common::{addend, build, Spec, KINDS, SAMPLE};
 use kcare_payload::check::Payload;
 use kcare_payload::elf::{Home, SectionKind};
-use kcare_payload::error::{Error, Reason};
-use kcare_payload::layout::TRAMPOLINE_SIZE;
+use kcare_payload::error::{Error, Reason, Table};
+use kcare_payload::layout::{Func, MAX_COLD_PARTS, SEC_FUNCS, TRAMPOLINE_SIZE};
 use kcare_payload::place::{has_content, slots, Layout, Region};
 use kcare_payload::reloc::Kind;
 use object::read::elf::{ElfFile64, FileHeader as _};
@@ -199,14 +199,6 @@ fn regions_follow_flags_and_names() {
     assert_eq!(region(".text.replacement_0"), Some(Region::Text));
     assert_eq!(region(".symtab"), None);
     assert_eq!(region(".kcare.manifest"), None);
-    // Read-only memory of the same name is read-only from the start, as the kernel has it.
-    let mut image = common::image(&SAMPLE);
-    let table = image.section("__jump_table").expect("it exists");
-    table.header.flags = kcare_payload::elf::SHF_ALLOC;
-    let body = image.write();
-    let payload = Payload::parse(&body).expect("it is good");
-    let table = payload.sections().find(|s| s.name == "__jump_table");
-    assert_eq!(table.and_then(|s| Region::of(&s)), Some(Region::RoData));
 }
 
 #[test]
@@ -259,6 +251,34 @@ fn largest_table_of_functions() {
     assert_eq!(payload.funcs().count(), 4000);
     assert_eq!(payload.objects().count(), 256);
     assert_eq!(payload.fixes().count(), 8192);
+}
+
+#[test]
+fn largest_number_of_cold_parts() {
+    let spec = Spec {
+        funcs: MAX_COLD_PARTS as u32 + 1,
+        relocations: 0,
+        ..SAMPLE
+    };
+    let with_cold_parts = |count: usize| {
+        let mut image = common::image(&spec);
+        let funcs = image.section(SEC_FUNCS).expect("it has functions");
+        for index in 0..funcs.len::<Func>() {
+            let cold = |f: &mut Func| {
+                let place = (1 << 40) - 64 * u64::from(index);
+                (f.cold_offset, f.cold_size) = match (index as usize) < count {
+                    true => (place, 64),
+                    false => (0, 0),
+                };
+            };
+            funcs.change(index, cold).expect("it exists");
+        }
+        Payload::parse(&image.write()).map(|_| ())
+    };
+    assert_eq!(with_cold_parts(MAX_COLD_PARTS), Ok(()));
+    let index = MAX_COLD_PARTS as u32;
+    let refused = Error::entry(Reason::FuncColdCount, Table::Funcs, index);
+    assert_eq!(with_cold_parts(MAX_COLD_PARTS + 1), Err(refused));
 }
 
 #[test]

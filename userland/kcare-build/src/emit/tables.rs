@@ -4,6 +4,8 @@
 
 use anyhow::{ensure, Context, Result};
 use kcare_payload::elf::{SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE};
+use kcare_payload::place::Region;
+use kcare_payload::special::special_named;
 use object::elf as et;
 
 use super::{Abode, Emitter};
@@ -97,14 +99,18 @@ impl Emitter<'_> {
                     }
                 }
             }
-            let (flags, align) = match table.name {
-                "__jump_table" => (SHF_ALLOC | SHF_WRITE, 8),
-                "__bug_table" | ".static_call_sites" => (SHF_ALLOC | SHF_WRITE, 4),
-                "__mcount_loc" => (SHF_ALLOC, 8),
-                ".altinstructions" => (SHF_ALLOC, 1),
-                _ => (SHF_ALLOC, 4),
+            let special = special_named(table.name)
+                .with_context(|| format!("payloads may not have {}", table.name))?;
+            ensure!(
+                special.entry == table.size,
+                "{} has other entries",
+                table.name
+            );
+            let flags = match special.region {
+                Region::RoData => SHF_ALLOC,
+                _ => SHF_ALLOC | SHF_WRITE,
             };
-            let out = self.section(table.name, flags, align);
+            let out = self.section(table.name, flags, special.align);
             let range = entry.off as usize..(entry.off + table.size) as usize;
             let at = self.append(out, &unit.new.secs[entry.sec].data[range], 1, 0);
             self.copied
