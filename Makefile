@@ -8,7 +8,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 KERNEL ?= $(shell scripts/kernel default)
-# The certificate that payloads are checked against, in PEM or DER; without one, a development key is made.
+# The certificates that payloads are checked against, in PEM or DER; without one, a development key is made.
 KCARE_CERT ?=
 # The vendor's 1.root.json, for `make install`.
 KCARE_ROOT ?=
@@ -26,10 +26,14 @@ kbuild = $(in_root) make -s -C $(kernels)/$(KERNEL)/build M=$(CURDIR) MO=$(kmod)
 debug_kernel = $(KERNEL:%-cloud-amd64=%-debug-amd64)
 # Without callbacks-module, whose tun wants all of INET, which that kernel leaves out.
 debug_tests := basic blocked bpf callbacks faults insmod levels modules redirect shadow soak state stress
-.PHONY: all help kernel keys kmod user docs install uninstall test lint cargo-test kinds-test account-test vm-test test-all soak \
+.PHONY: all release help kernel keys kmod user docs install uninstall test lint cargo-test kinds-test account-test vm-test test-all soak \
 	debug-kernel test-debug bench differential demo fmt fmt-kmod clean
 
 all: kmod user ## Build the module and the programs
+
+release: ## As all, for a vendor: KCARE_CERT=FILE is needed, and no development key may be in it
+	@scripts/keys --release $(KCARE_CERT)
+	@$(MAKE) all
 
 help: ## List the targets
 	@echo 'Targets (KERNEL=REL selects a kernel of `scripts/kernel list`; now $(KERNEL)):'
@@ -43,7 +47,7 @@ keys: ## Make the development key pair
 
 kmod: kernel keys ## Build kcare.ko against the kernel
 	@mkdir -p $(kmod)
-	@scripts/keys --der $(or $(KCARE_CERT),$(target)/keys/kcare-dev.cert.pem) $(kmod)/kcare-cert.der
+	@scripts/keys --der $(kmod)/kcare-cert.der $(or $(KCARE_CERT),$(target)/keys/kcare-dev.cert.pem)
 	@$(kbuild) $(if $(CLIPPY),CLIPPY=$(CLIPPY)) modules
 
 # For packages, below /usr/share: man pages, completions of the shells.

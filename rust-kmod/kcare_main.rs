@@ -33,7 +33,10 @@ mod verify;
 
 use device::DeviceRegistration;
 use kapi::{
-    keyring::Keyring,
+    keyring::{
+        self,
+        Keyring, //
+    },
     ksyms::Ksyms,
     module::Watch,
     oom,
@@ -115,10 +118,18 @@ impl kernel::InPlaceModule for Kcare {
             let ksyms = Ksyms::resolve()?;
             let keyring = Keyring::new().inspect_err(|e| {
                 pr_err!(
-                    "the built-in certificate cannot be used (error {})\n",
+                    "a built-in certificate cannot be used (error {})\n",
                     e.to_errno()
                 );
             })?;
+            for certificate in keyring::certificates().lines() {
+                pr_info!("payloads may be signed by {certificate}\n");
+            }
+            if keyring::is_development() {
+                pr_warn!(
+                    "this module trusts a development key: it is not for machines that matter\n"
+                );
+            }
             Arc::pin_init(Core::new(ksyms, keyring, options, module)?, GFP_KERNEL)
         };
         let core = core();

@@ -4,6 +4,7 @@
 
 use crate::{
     kapi::{
+        keyring,
         oops,
         system, //
     },
@@ -260,10 +261,11 @@ enum View {
     Oopses,
     StopLast,
     StopMax,
+    Certificates,
 }
 
 impl View {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::State,
         Self::Level,
         Self::PreviousLevel,
@@ -273,6 +275,7 @@ impl View {
         Self::Oopses,
         Self::StopLast,
         Self::StopMax,
+        Self::Certificates,
     ];
 }
 
@@ -296,6 +299,7 @@ impl Status {
             View::Oopses => writeln!(out, "{}", oops::count()),
             View::StopLast => writeln!(out, "{}", self.stop_last),
             View::StopMax => writeln!(out, "{}", self.stop_max),
+            View::Certificates => out.write_str(keyring::certificates()),
         }
     }
 }

@@ -230,6 +230,8 @@ kcare_log() {
 	log | sed -nE "s/^kcare: //p; /^($patches): /p" | sed -E '
 		/^loading out-of-tree module taints kernel\.$/d
 		/^module verification failed: /d
+		/^payloads may be signed by /d
+		/^this module trusts a development key: /d
 		s/^allocated [1-9][0-9]* bytes/allocated N bytes/
 		s/^([1-9][0-9]*) relocations to fixup/N relocations to fixup/
 		s/^fixed [1-9][0-9]* relocations/fixed N relocations/

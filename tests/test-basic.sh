@@ -28,6 +28,17 @@ if libc.syscall(176, sys.argv[1].encode(), flags):
     print(errno.errorcode[ctypes.get_errno()])' "$@"
 }
 
+start_test "whose payloads are taken"
+# The certificate is that of a development key, which is not to be overlooked.
+trusted=$(<"$VIEWS/certificates")
+like "sysfs" "$trusted" '^CN=kcare development key,O=kcare, sha256 [0-9a-f]{64}$'
+is "the module's own word" "$(tr '\0' '\n' <"$KO" | sed -n 's/^kcare_cert=//p' | sort -u)" "$trusted"
+is "log" "$(dmesg --notime --color=never | sed -n 's/^kcare: payloads may be signed by //p')" "$trusted"
+is "warning in the log" "$(dmesg --level warn --notime --color=never | grep -c '^kcare: this module trusts a development key: ')" 1
+run kcarectl --doctor
+like "kcarectl --doctor" "$out" "note   keys      payloads may be signed by $trusted: a development key"
+check_result
+
 start_test "nothing applied"
 fails 1 kcarectl --info
 is "info" "$out" "kpatch-state: no patch applied"
@@ -66,8 +77,8 @@ start_test "what monitoring reads"
 values() {
 	(cd "$VIEWS" && grep -H . state level previous_level description cves failures) | sed 's/:/ /' | xargs
 }
-is "rights" "$(cd "$VIEWS" && stat -c '%A %U %n' state level previous_level description cves failures oopses stop_last_ns stop_max_ns |
-	sed 's/ [^ ]*$//' | uniq -c | xargs)" "9 -r--r--r-- root"
+is "rights" "$(cd "$VIEWS" && stat -c '%A %U %n' state level previous_level description cves failures oopses stop_last_ns stop_max_ns certificates |
+	sed 's/ [^ ]*$//' | uniq -c | xargs)" "10 -r--r--r-- root"
 is "values" "$(values)" "state applied level 1 previous_level 0 description 1;test cves CVE-2026-4243 failures 1"
 is "to nobody" "$(setpriv --reuid nobody --clear-groups cat "$VIEWS/level")" 1
 like "stop" "$(cat "$VIEWS"/stop_{last,max}_ns | uniq)" '^[1-9][0-9]*$'

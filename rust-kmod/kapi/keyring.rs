@@ -2,7 +2,10 @@
 
 //! A keyring of the module's own, and the kernel's own CMS verification.
 
-use crate::ffi;
+use crate::{
+    ffi,
+    payload::cms, //
+};
 use core::ptr::NonNull;
 use kernel::{
     bindings,
@@ -13,7 +16,7 @@ use kernel::{
     prelude::*, //
 };
 
-/// A keyring that holds the certificate that was built into the module, and nothing else.
+/// A keyring that holds the certificates that were built into the module, and nothing else.
 ///
 /// # Invariants
 ///
@@ -35,8 +38,8 @@ pub(crate) enum Rejection {
     Unreadable(Error),
 }
 
-/// The built-in certificate in DER.
-fn built_in_certificate() -> &'static [u8] {
+/// The built-in certificates in DER, one behind the other.
+fn built_in_certificates() -> &'static [u8] {
     let start = &raw const ffi::kcare_cert_start;
     let end = &raw const ffi::kcare_cert_end;
     let size = (end as usize).saturating_sub(start as usize);
@@ -44,19 +47,40 @@ fn built_in_certificate() -> &'static [u8] {
     unsafe { core::slice::from_raw_parts(start, size) }
 }
 
+/// One line for each certificate whose key may sign payloads: its subject, and the SHA-256 of its DER.
+pub(crate) fn certificates() -> &'static str {
+    // SAFETY: Returns a string that scripts/keys has written, which stays for as long as the module.
+    let lines = unsafe { CStr::from_char_ptr(ffi::kcare_certs()) };
+    lines.to_str().unwrap_or_default()
+}
+
+/// Whether a key made for development is among them, whose private half lies about on the machine that built it.
+pub(crate) fn is_development() -> bool {
+    // SAFETY: Returns a constant.
+    unsafe { ffi::kcare_certs_development() }
+}
+
 impl Keyring {
     /// Makes the keyring.
     ///
     /// # Errors
     ///
-    /// Those of `keyring_alloc()` and of parsing the certificate (`key_create_or_update()`).
+    /// Those of `keyring_alloc()` and of parsing a certificate (`key_create_or_update()`).
     pub(crate) fn new() -> Result<Self> {
-        let cert = built_in_certificate();
-        // SAFETY: The slice is valid for its length.
-        let key = unsafe { ffi::kcare_keyring_new(cert.as_ptr().cast(), cert.len()) };
-        let key = NonNull::new(from_err_ptr(key)?).ok_or(ENOMEM)?;
+        // SAFETY: Process context.
+        let key = from_err_ptr(unsafe { ffi::kcare_keyring_new() })?;
         // INVARIANT: The shim hands its one reference over.
-        Ok(Self(key))
+        let keyring = Self(NonNull::new(key).ok_or(ENOMEM)?);
+        let mut rest = built_in_certificates();
+        while !rest.is_empty() {
+            let cert;
+            (cert, rest) = cms::split_first(rest).ok_or(EINVAL)?;
+            // SAFETY: The keyring is live by the type's invariant, and the slice is valid for its length.
+            to_result(unsafe {
+                ffi::kcare_keyring_add(keyring.0.as_ptr(), cert.as_ptr().cast(), cert.len())
+            })?;
+        }
+        Ok(keyring)
     }
 
     /// Checks a detached CMS signature over `data` (`verify_pkcs7_signature()`,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The certificate that payloads are checked against, as the kernel's certs/system_certificates.S has it. */
+/* The certificates that payloads are checked against, as the kernel's certs/system_certificates.S has them. */
 
 #include <linux/linkage.h>
 

@@ -360,6 +360,9 @@ fn run_build(args: BuildArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     print_report(&mut out, &report, &args.output)?;
+    if let Some(signer) = &request.signer {
+        writeln!(out, "signed by {}", signer.name()?)?;
+    }
     if let Some(bytes) = debug {
         let (path, size) = (debug_path.display(), bytes.len());
         writeln!(out, "{path}: its debug companion, {size} bytes")?;
@@ -412,8 +415,12 @@ fn run_sign(args: &SignArgs) -> Result<()> {
     let plain = body(&bytes);
     // Nothing is signed that the kernel would refuse.
     Summary::new(plain).with_context(|| format!("{} is no payload", args.file.display()))?;
-    let signed = args.signer.signer()?.sign(plain)?;
-    write_file(args.output.as_ref().unwrap_or(&args.file), &signed)
+    let signer = args.signer.signer()?;
+    let signed = signer.sign(plain)?;
+    let path = args.output.as_ref().unwrap_or(&args.file);
+    write_file(path, &signed)?;
+    println!("{}: signed by {}", path.display(), signer.name()?);
+    Ok(())
 }
 
 fn run_inspect(args: &InspectArgs) -> Result<()> {

@@ -46,6 +46,27 @@ impl Signer {
         })
     }
 
+    /// Who that is, for people: the certificate's subject, and whether the key is one for development.
+    pub fn name(&self) -> Result<String> {
+        let mut command = Command::new("openssl");
+        command
+            .args(["x509", "-noout", "-subject", "-nameopt", "RFC2253", "-in"])
+            .arg(&self.cert);
+        let (output, _) = run_openssl(command, &[])?;
+        ensure!(
+            output.status.success(),
+            "openssl cannot read the certificate {}: {}",
+            self.cert.display(),
+            String::from_utf8_lossy(&output.stderr).trim_end()
+        );
+        let subject = String::from_utf8_lossy(&output.stdout);
+        let subject = subject.trim().trim_start_matches("subject=").trim();
+        Ok(match subject.contains("CN=kcare development key") {
+            true => format!("{subject}: a development key, which no release trusts"),
+            false => subject.to_owned(),
+        })
+    }
+
     /// The signature over `body`, in DER.
     fn signature(&self, body: &[u8]) -> Result<Vec<u8>> {
         let mut command = Command::new("openssl");

@@ -16,7 +16,7 @@ use crate::offer::{Offer, Place};
 use crate::server::Server;
 use crate::service::Service;
 use crate::state::State;
-use crate::{apply, Answer, System};
+use crate::{apply, text, Answer, System};
 
 /// The command's option.
 #[derive(Args)]
@@ -86,6 +86,7 @@ pub fn run(system: &System) -> Result<Answer> {
     state.history = None;
     let mut findings = vec![kernel(&state)];
     findings.push(module(system, &state));
+    findings.extend(keys(system));
     let config = match Config::read(&system.root) {
         Ok(config) => {
             findings.push(settings(&config));
@@ -156,6 +157,25 @@ fn module(system: &System, state: &State) -> Finding {
             _ => error.hint("load it with `modprobe kcare`."),
         },
     )
+}
+
+/// Whose payloads the module takes.
+fn keys(system: &System) -> Option<Finding> {
+    let place = system.root.join("sys/class/misc/kcare/certificates");
+    let certificates = std::fs::read_to_string(place).ok()?;
+    let names: Vec<String> = certificates
+        .lines()
+        .map(|line| text::from_kernel(line.as_bytes()))
+        .collect();
+    let text = format!("payloads may be signed by {}", names.join("; "));
+    Some(match certificates.contains("CN=kcare development key") {
+        true => note(
+            "keys",
+            format!("{text}: a development key"),
+            "build kcare.ko with the vendor's certificate: `make release KCARE_CERT=FILE`.",
+        ),
+        false => fine("keys", text),
+    })
 }
 
 fn settings(config: &Config) -> Finding {
@@ -314,6 +334,30 @@ fn render(finding: &Finding) -> String {
 mod tests {
     use super::*;
     use std::fs;
+
+    #[test]
+    fn a_development_key_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let system = System::below(root.path());
+        assert!(keys(&system).is_none());
+        let place = root.path().join("sys/class/misc/kcare");
+        fs::create_dir_all(&place).unwrap();
+        let told = |line: &str| {
+            fs::write(place.join("certificates"), line).unwrap();
+            let finding = keys(&system).unwrap();
+            (finding.health, finding.text)
+        };
+        assert_eq!(
+            told("CN=Vendor,O=Example, sha256 00\nCN=New\u{1b}[2J, sha256 01\n"),
+            (
+                Health::Fine,
+                "payloads may be signed by CN=Vendor,O=Example, sha256 00; CN=New\\u{1b}[2J, sha256 01".to_owned()
+            )
+        );
+        let (health, text) = told("CN=kcare development key,O=kcare, sha256 00\n");
+        assert_eq!(health, Health::Note);
+        assert!(text.ends_with(": a development key"), "{text}");
+    }
 
     #[test]
     fn a_folder_of_others_is_wrong() {
