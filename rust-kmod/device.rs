@@ -105,8 +105,9 @@ impl Device {
             .and_then(|payload| self.core.apply(payload, how, &mut report));
         self.note(What::Apply, &result, &mut report);
         (request.reason, request.place) = outcome(&result);
-        request.text_len = write_text(request.text, request.text_size, report.as_str())?;
-        write(arg, &request.encode())?;
+        request.text_len = write_text(request.text, request.text_size, report.as_str());
+        // What was done counts, also if the caller cannot be told the details.
+        let _ = write(arg, &request.encode());
         answer(result)
     }
 
@@ -126,8 +127,8 @@ impl Device {
         });
         self.note(what, &result, &mut report);
         (request.reason, request.place) = outcome(&result);
-        request.text_len = write_text(request.text, request.text_size, report.as_str())?;
-        write(arg, &request.encode())?;
+        request.text_len = write_text(request.text, request.text_size, report.as_str());
+        let _ = write(arg, &request.encode());
         answer(result)
     }
 
@@ -216,18 +217,20 @@ fn write(arg: usize, bytes: &[u8]) -> Result {
         .write_slice(bytes)
 }
 
-/// Writes as much of a message as the caller has room for; returns the number of bytes.
-fn write_text(address: u64, room: u32, text: &str) -> Result<u32> {
+/// Writes as much of a message as the caller has room for; returns the number of bytes, 0 if they cannot be written.
+fn write_text(address: u64, room: u32, text: &str) -> u32 {
     let Ok(address) = usize::try_from(address) else {
-        return Err(EFAULT);
+        return 0;
     };
     let mut len = text.len().min(usize::try_from(room).unwrap_or(0));
     if address == 0 || len == 0 {
-        return Ok(0);
+        return 0;
     }
     while !text.is_char_boundary(len) {
         len = len.saturating_sub(1);
     }
-    write(address, text.as_bytes().get(..len).unwrap_or_default())?;
-    Ok(u32::try_from(len).unwrap_or(0))
+    match write(address, text.as_bytes().get(..len).unwrap_or_default()) {
+        Ok(()) => u32::try_from(len).unwrap_or(0),
+        Err(_) => 0,
+    }
 }

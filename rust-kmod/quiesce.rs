@@ -348,6 +348,9 @@ impl Switch<'_> {
             stopped.for_each_thread(|task| self.look(task, caller, &mut blockers));
         }
         stopped.for_each_idle(|task| self.look(task, caller, &mut blockers));
+        // Each CPU's stopper is on the same way as the one that runs this, and in no note.
+        let variable = 0;
+        Caller::new(&variable).visit(|task| self.look(task, None, &mut blockers));
         if blockers.count == 0 {
             self.set_flags(stopped);
         }

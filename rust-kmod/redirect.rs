@@ -150,6 +150,16 @@ impl Redirects {
                     format_args!("{name} has no fentry site in the running kernel"),
                 ));
             }
+            if !self.ftrace.is_untouched(function.site) {
+                let name = function.name.to_str().unwrap_or("?");
+                return Err(report.refuse(
+                    Reason::RedirectConflict,
+                    place(index),
+                    format_args!(
+                        "{name} is redirected already, by code that ftrace does not know of"
+                    ),
+                ));
+            }
             let new = match self.choice {
                 Choice::Only(Strategy::Direct) => &mut direct,
                 Choice::Only(Strategy::IpModify) => &mut ipmodify,
@@ -180,6 +190,11 @@ impl Redirects {
     ) -> Result<(), Error> {
         match self.try_add(new, strategy) {
             Ok(()) => Ok(()),
+            Err(_) if self.ftrace.is_dead() => Err(report.refuse(
+                Reason::RedirectFailed,
+                Place::Nowhere,
+                format_args!("ftrace has shut itself down, until the next boot"),
+            )),
             Err(_) if !self.ftrace.enabled() => Err(report.refuse(
                 Reason::RedirectFailed,
                 Place::Nowhere,
@@ -354,7 +369,15 @@ impl Redirects {
         }
     }
 
+    /// Whether ftrace has shut itself down: what it was told last may lead anywhere that it was told of.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.ftrace.is_dead()
+    }
+
     fn remove_sites(&mut self, sites: impl Iterator<Item = u64>) -> Result {
+        if self.ftrace.is_dead() {
+            return Err(ENODEV);
+        }
         let mut ending = KVVec::new();
         for site in sites {
             insert(&mut ending, site, |site| *site)?;

@@ -682,6 +682,13 @@ impl Core {
             report,
         )?;
         verify::preimages(&outer, &objects, report)?;
+        if engine.redirects.is_dead() {
+            return Err(report.refuse(
+                Reason::RedirectFailed,
+                Place::Nowhere,
+                format_args!("ftrace has shut itself down, until the next boot"),
+            ));
+        }
         let former = engine.live.as_ref();
         let context = (self.ksyms, self.module);
         let mut level = Level::load(payload, objects, former, context, report)?;

@@ -10,6 +10,7 @@
 # - BPF fentry and fexit, before and after
 # - sysctl kernel.ftrace_enabled=0, before and after
 # - a livepatch, before and after
+# - a jump that ftrace does not know of, before
 # With redirect=0: direct, and ipmodify where a BPF program has the function.
 
 # shellcheck source-path=SCRIPTDIR source=functions.sh
@@ -17,6 +18,7 @@
 
 readonly FUNCTION=cmdline_proc_show
 readonly LIVEPATCH=$KCARE_TARGET/tests/$RELEASE/livepatch/kcare_test_livepatch.ko
+readonly FOREIGN=$KCARE_TARGET/tests/$RELEASE/foreign/kcare_test_foreign.ko
 
 need_payloads cmdline
 load_kcare redirect=1
@@ -296,6 +298,24 @@ $(unloaded_log 1 1)"
 	remove_livepatch
 	result "original" "$original"
 	check_result "$(applied)
+$(unloaded_log 1 1)"
+
+	start_test "$label: a jump that ftrace does not know of, before"
+	succeeds insmod "$FOREIGN"
+	is "apply" "$(kpush apply "$(payload cmdline)" | cut -f2-4)" $'EBUSY\tredirect-conflict\tfuncs[0]'
+	result "original still" "$original"
+	# At the sight of it ftrace would have shut itself down.
+	echo schedule >"$TRACING/set_ftrace_filter"
+	echo function >"$TRACING/current_tracer"
+	retry grep -q schedule "$TRACING/trace"
+	clear_tracing
+	succeeds rmmod kcare_test_foreign
+	apply
+	result "patched" "$patched"
+	unload
+	check_result "$not_applied
+patch refused (redirect-conflict): $FUNCTION is redirected already, by code that ftrace does not know of
+$(applied)
 $(unloaded_log 1 1)"
 }
 

@@ -57,13 +57,27 @@ impl Ftrace {
         unsafe { ffi::kcare_has_direct(site) }
     }
 
+    /// Whether a fentry site is as ftrace has left it. If it is not, somebody else has redirected the function, and ftrace
+    /// would shut itself down at the sight of it (`ftrace_verify_code()`, arch/x86/kernel/ftrace.c).
+    pub(crate) fn is_untouched(&self, site: u64) -> bool {
+        // SAFETY: By the invariant of `Ksyms`; the shim reads memory that need not be there. Process context.
+        unsafe { ffi::kcare_site_is_ftrace(site) }
+    }
+
+    /// Whether ftrace has shut itself down, because text was not as it had left it. It does nothing any more until the
+    /// next boot.
+    pub(crate) fn is_dead(&self) -> bool {
+        // SAFETY: By the invariant of `Ksyms`.
+        unsafe { ffi::kcare_ftrace_is_dead() }
+    }
+
     /// Adds direct redirects, all or none. The targets must stay valid text until
     /// [`super::stop_machine::synchronize_text`] after their end.
     ///
     /// # Errors
     ///
     /// `EBUSY` or `EINVAL` if another direct caller or IPMODIFY user holds one of the functions; those of
-    /// ftrace.
+    /// ftrace; `ENODEV` if it has shut itself down, and then they may be redirected.
     pub(crate) fn add_direct(&mut self, redirects: &[Redirect]) -> Result {
         self.direct(Direct::Add, redirects)
     }

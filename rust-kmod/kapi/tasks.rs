@@ -127,7 +127,7 @@ impl super::stop_machine::Stopped {
     /// Visits every thread.
     pub(crate) fn for_each_thread(&self, f: impl FnMut(&Task<'_>)) {
         // SAFETY: The machine is stopped.
-        let _ = unsafe { visit(ffi::kcare_threads_visit, false, f) };
+        let _ = unsafe { visit(ffi::kcare_threads_visit_stopped, false, f) };
     }
 
     /// Visits every online CPU's idle task.
@@ -264,7 +264,7 @@ impl Task<'_> {
         unsafe { ffi::kcare_task_pid(self.raw) }
     }
 
-    /// Its name, NUL-padded.
+    /// Its name, NUL-padded, printable ASCII.
     pub(crate) fn comm(&self) -> [u8; 16] {
         let mut comm = [0; 16];
         // SAFETY: The task is valid by the type's invariant; TASK_COMM_LEN is 16.

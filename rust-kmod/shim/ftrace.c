@@ -7,9 +7,13 @@
  */
 
 #include <linux/bsearch.h>
+#include <linux/delay.h>
 #include <linux/ftrace.h>
 #include <linux/rcupdate.h>
 #include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <asm/nops.h>
+#include <asm/text-patching.h>
 
 #include "ksyms.h"
 #include "shim.h"
@@ -27,6 +31,43 @@ u64 kcare_fentry_site(u64 function)
 bool kcare_has_direct(u64 site)
 {
 	return ksym(ftrace_find_rec_direct)(site);
+}
+
+bool kcare_ftrace_is_dead(void)
+{
+	return ksym(ftrace_is_dead)();
+}
+
+bool kcare_site_is_ftrace(u64 site)
+{
+	static const u8 nop[] = { BYTES_NOP5 };
+	u8 code[MCOUNT_INSN_SIZE];
+	u64 target;
+	s32 offset;
+	int tries;
+
+	for (tries = 0; tries < 100; tries++) {
+		if (copy_from_kernel_nofault(code, (const void *)site, sizeof(code)))
+			return false;
+		/* The kernel is about to write there (smp_text_poke_batch_finish()). */
+		if (code[0] != INT3_INSN_OPCODE)
+			break;
+		fsleep(1000);
+	}
+	static_assert(sizeof(nop) == sizeof(code));
+	if (!memcmp(code, nop, sizeof(code)))
+		return true;
+	if (code[0] != CALL_INSN_OPCODE && code[0] != JMP32_INSN_OPCODE)
+		return false;
+	memcpy(&offset, code + 1, sizeof(offset));
+	target = site + sizeof(code) + offset;
+	return kcare_in_ftrace(target) || target == ftrace_jmp_get(ksym(ftrace_find_rec_direct)(site));
+}
+
+/* What is done while ftrace dies may be done or not, whatever it says; what it leads to must stay then. */
+static int unless_dead(int err)
+{
+	return !err && kcare_ftrace_is_dead() ? -ENODEV : err;
 }
 
 /* ---- direct ---- */
@@ -71,7 +112,7 @@ int kcare_direct_update(enum kcare_direct how, const struct kcare_redirect *redi
 		break;
 	}
 	ksym(free_ftrace_hash)(hash);
-	return err;
+	return unless_dead(err);
 }
 
 /* ---- IPMODIFY ---- */
@@ -300,6 +341,10 @@ int kcare_ipmodify_grow(const struct kcare_redirect *redirects, size_t count)
 	/* A function is in the table before ftrace calls the handler for it. */
 	ipmodify_publish(table);
 	err = add_batch(batch);
+	if (!err && kcare_ftrace_is_dead()) {
+		kvfree(former);
+		return -ENODEV;
+	}
 	if (err) {
 		/* Waits for those who have seen the batch, too, as ftrace may have had it in its list for a moment. */
 		ipmodify_publish(former);
@@ -320,7 +365,7 @@ int kcare_ipmodify_shrink(const struct kcare_redirect *redirects, size_t count)
 			return -ENOMEM;
 	}
 	ipmodify_publish(table);
-	return thin_batches(table);
+	return unless_dead(thin_batches(table));
 }
 
 int kcare_ipmodify_retarget(const struct kcare_redirect *redirects, size_t count)

@@ -47,6 +47,7 @@
 	X(find_module)				\
 	X(free_ftrace_hash)			\
 	X(ftrace_find_rec_direct)		\
+	X(ftrace_is_dead)			\
 	X(ftrace_location)			\
 	X(ftrace_module_enable)			\
 	X(ftrace_module_init)			\
@@ -112,6 +113,7 @@ int module_enable_data_nx(const struct module *mod);
 int module_enable_text_rox(const struct module *mod);
 void mod_tree_insert(struct module *mod);
 void mod_tree_remove(struct module *mod);
+int ftrace_is_dead(void);
 
 #define KSYM_DECLARE(name) DECLARE_STATIC_CALL(kcare_##name, name);
 KCARE_KSYM_FUNCTIONS(KSYM_DECLARE)

@@ -2,7 +2,10 @@
 /* What a conservative stack scan reads of a task. */
 
 #include <linux/cpumask.h>
+#include <linux/ctype.h>
 #include <linux/ftrace.h>
+#include <linux/pid.h>
+#include <linux/pid_namespace.h>
 #include <linux/rethook.h>
 #include <linux/sched/clock.h>
 #include <linux/sched/signal.h>
@@ -13,21 +16,53 @@
 
 /* More kretprobes than this cannot be active in one task: each takes a frame of its stack. */
 #define MAX_RETHOOKS (THREAD_SIZE / sizeof(long))
+/* Threads that are visited in one RCU reader. */
+#define VISITS 256
 
 int kcare_threads_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx)
 {
+	unsigned int seen = 0;
+	struct pid *pid;
+	int nr = 1;
+	int ret;
+
+	/*
+	 * By number, so that others get a turn in between: each thread has one, and who gets another one meanwhile, by an
+	 * execve() of a thread that is not the first (de_thread()), runs for it.
+	 */
+	rcu_read_lock();
+	while ((pid = find_ge_pid(nr, &init_pid_ns))) {
+		struct task_struct *thread = pid_task(pid, PIDTYPE_PID);
+
+		ret = thread ? visit(ctx, thread) : 0;
+		nr = pid_nr(pid) + 1;
+		if (ret)
+			break;
+		if (++seen % VISITS == 0) {
+			rcu_read_unlock();
+			cond_resched();
+			rcu_read_lock();
+		}
+	}
+	rcu_read_unlock();
+	return pid ? ret : 0;
+}
+
+int kcare_threads_visit_stopped(int (*visit)(void *ctx, struct task_struct *task), void *ctx)
+{
 	struct task_struct *process, *thread;
-	int ret = 0;
+	int ret;
 
 	rcu_read_lock();
 	for_each_process_thread(process, thread) {
 		ret = visit(ctx, thread);
-		if (ret)
-			goto out;
+		if (ret) {
+			rcu_read_unlock();
+			return ret;
+		}
 	}
-out:
 	rcu_read_unlock();
-	return ret;
+	return 0;
 }
 
 int kcare_idle_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx)
@@ -60,8 +95,11 @@ void kcare_task_stack(struct task_struct *task, const u64 **low, const u64 **hig
 	unsigned long sp;
 
 	*low = *high = NULL;
-	/* A task that has exited keeps its list entry but not its stack (release_task_stack()). */
-	if (!base)
+	/*
+	 * A task that has exited keeps its list entry but not its stack (release_task_stack()), which is given away before
+	 * the pointer is cleared (free_thread_stack()). With the machine stopped nobody holds it.
+	 */
+	if (!base || !refcount_read(&task->stack_refcount))
 		return;
 	/* User registers are the user's to choose and never return addresses of the kernel. */
 	if (!(task->flags & PF_KTHREAD))
@@ -166,5 +204,11 @@ int kcare_task_pid(struct task_struct *task)
 
 void kcare_task_comm(struct task_struct *task, char *comm)
 {
-	strscpy(comm, task->comm, TASK_COMM_LEN);
+	unsigned int i;
+
+	strscpy_pad(comm, task->comm, TASK_COMM_LEN);
+	/* Any user chooses it, and the log and terminals show it. */
+	for (i = 0; comm[i]; i++)
+		if (!isascii(comm[i]) || !isprint(comm[i]))
+			comm[i] = '?';
 }
