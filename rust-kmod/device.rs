@@ -29,7 +29,10 @@ use crate::{
         Core,
         Request, //
     },
-    status::Text,
+    status::{
+        Status,
+        Text, //
+    },
     verify::Unverified,
 };
 use core::fmt::Write;
@@ -100,10 +103,11 @@ impl Device {
         let mut request = Apply::decode(&read(arg)?);
         let mut report = Report::new()?;
         let how = Request::new(request.flags);
+        let before = self.core.with_status(Status::level);
         let result = known_flags(request.flags, uapi::APPLY_FLAGS)
             .and_then(|()| Unverified::copy_from_user(request.data, request.size))
             .and_then(|payload| self.core.apply(payload, how, &mut report));
-        self.note(What::Apply, &result, &mut report);
+        self.note(What::Apply, before, &result, &mut report);
         (request.reason, request.place) = outcome(&result);
         request.text_len = write_text(request.text, request.text_size, report.as_str());
         // What was done counts, also if the caller cannot be told the details.
@@ -120,20 +124,34 @@ impl Device {
             _ => uapi::UNLOAD_FLAGS,
         };
         let how = Request::taking_back(request.flags);
+        let before = self.core.with_status(Status::level);
         let result = known_flags(request.flags, known).and_then(|()| match what {
             What::Forget => self.core.forget(&mut report),
             What::Rollback => self.core.rollback(how, &mut report),
             _ => self.core.unload(how, &mut report),
         });
-        self.note(what, &result, &mut report);
+        self.note(what, before, &result, &mut report);
         (request.reason, request.place) = outcome(&result);
         request.text_len = write_text(request.text, request.text_size, report.as_str());
         let _ = write(arg, &request.encode());
         answer(result)
     }
 
-    /// Counts and logs a refusal, and makes sure that its message says something.
-    fn note(&self, what: What, result: &Result<(), Error>, report: &mut Report) {
+    /// Tells the audit system; counts and logs a refusal, and makes sure that its message says something.
+    fn note(&self, what: What, before: u32, result: &Result<(), Error>, report: &mut Report) {
+        let level = self.core.with_status(Status::level);
+        let name = match what {
+            What::Apply => c"apply",
+            What::Unload => c"unload",
+            What::Rollback => c"rollback",
+            What::Module => c"module",
+            What::Forget => c"forget",
+        };
+        let told = result
+            .as_ref()
+            .map(|_| ())
+            .map_err(|error| kernel::error::Error::from_errno(-error.reason.errno()));
+        system::audit(name, before, level, told);
         if let Err(error) = result {
             self.core.failed(what, error, report);
         }

@@ -284,6 +284,12 @@ extern "C" {
     pub(crate) fn kcare_uts_release() -> *const c_char;
     pub(crate) fn kcare_capable() -> bool;
 
+    pub(crate) fn kcare_modules_disabled() -> bool;
+    pub(crate) fn kcare_security_load(data: *mut c_void, size: usize) -> c_int;
+    pub(crate) fn kcare_audit(what: *const c_char, before: c_uint, level: c_uint, err: c_int);
+
+    pub(crate) fn kcare_hide_fixes();
+
     pub(crate) fn kcare_certs() -> *const c_char;
     pub(crate) fn kcare_certs_development() -> bool;
     pub(crate) fn kcare_keyring_new() -> *mut key;

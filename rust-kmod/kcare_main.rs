@@ -38,12 +38,16 @@ use kapi::{
         Keyring, //
     },
     ksyms::Ksyms,
-    module::Watch,
+    module::{
+        ModuleRef,
+        Watch, //
+    },
     oom,
     oops,
     parking,
     proc,
-    resident, //
+    resident,
+    system, //
 };
 use redirect::Choice;
 use state::{
@@ -73,6 +77,18 @@ module! {
         allow_unpatched: u32 {
             default: 0,
             description: "1 lets a module load that the live level should patch and cannot",
+        },
+        ignore_modules_disabled: u32 {
+            default: 0,
+            description: "1 lets levels go live although kernel.modules_disabled is set",
+        },
+        hide_fixes: u32 {
+            default: 0,
+            description: "1 lets only root read which fixes are live (sysfs cves, /proc/kcare)",
+        },
+        latch: u32 {
+            default: 0,
+            description: "1 lets no level be taken back or replaced by a lower one, nor this module go, until the next boot",
         },
     },
 }
@@ -114,7 +130,14 @@ impl kernel::InPlaceModule for Kcare {
                 nudge_ms: parameter(module_parameters::nudge_ms.value()),
                 choice: Choice::try_from(parameter(module_parameters::redirect.value()))?,
                 allow_unpatched: parameter(module_parameters::allow_unpatched.value()) != 0,
+                ignore_modules_disabled: parameter(
+                    module_parameters::ignore_modules_disabled.value(),
+                ) != 0,
+                latch: parameter(module_parameters::latch.value()) != 0,
             };
+            if parameter(module_parameters::hide_fixes.value()) != 0 {
+                system::hide_fixes();
+            }
             let ksyms = Ksyms::resolve()?;
             let keyring = Keyring::new().inspect_err(|e| {
                 pr_err!(
@@ -143,6 +166,10 @@ impl kernel::InPlaceModule for Kcare {
             device <- DeviceRegistration::register(c"kcare", module, core?),
             _: {
                 pr_info!("registered device with node 10:{}\n", device.minor());
+                // Nothing can fail any more. It is not to be loaded anew without the latch.
+                if parameter(module_parameters::latch.value()) != 0 {
+                    ModuleRef::stay(module);
+                }
             },
         }? Error)
     }

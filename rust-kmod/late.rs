@@ -107,6 +107,7 @@ impl Core {
             redirects,
             live,
             previous,
+            ..
         } = engine;
         let Some(live) = live.as_mut() else {
             return Ok(());
@@ -143,6 +144,7 @@ impl Core {
             redirects,
             live,
             previous,
+            ..
         } = engine;
         let mut left = false;
         let mut called = callbacks;

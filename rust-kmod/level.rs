@@ -82,6 +82,8 @@ pub(crate) struct Level {
     /// For parts that are yet to be made; `None` if there are none.
     payload: Option<Verified>,
     about: Arc<About>,
+    /// The lowest level that may follow it.
+    floor: u32,
     /// Tasks may be inside for ever.
     pinned: bool,
     /// The modules that the code needs, and this one.
@@ -124,6 +126,7 @@ impl Level {
             modules.push(name, GFP_KERNEL).map_err(out_of_memory)?;
         }
         let about = About::new(&outer)?;
+        let floor = outer.manifest().floor;
         Ok(Self {
             parts: KVec::new(),
             base,
@@ -132,6 +135,7 @@ impl Level {
             payload: (!modules.is_empty()).then_some(payload),
             modules,
             about,
+            floor,
             pinned: false,
             _needs: objects.needs,
             _module: ModuleRef::new(module),
@@ -200,6 +204,11 @@ impl Level {
     /// Its number.
     pub(crate) fn number(&self) -> u32 {
         self.about.level
+    }
+
+    /// The lowest level that may go live once it has been, 0 for any.
+    pub(crate) fn floor(&self) -> u32 {
+        self.floor
     }
 
     /// What is told about it.

@@ -107,6 +107,10 @@ pub(crate) struct Options {
     pub(crate) choice: Choice,
     /// Modules that cannot be patched may be loaded.
     pub(crate) allow_unpatched: bool,
+    /// No level is taken back, nor replaced by a lower one.
+    pub(crate) latch: bool,
+    /// Levels go live also if the kernel takes no modules any more.
+    pub(crate) ignore_modules_disabled: bool,
 }
 
 /// How a way is asked for.
@@ -146,6 +150,8 @@ pub(crate) struct Engine {
     pub(crate) live: Option<Level>,
     /// The level that `live` has replaced, for a rollback.
     pub(crate) previous: Option<Level>,
+    /// The highest floor of all levels that have been live: nothing below it goes live any more.
+    floor: u32,
 }
 
 /// The engine, and the chain through which kcare tells of its own modules. Those that come or go wait for the engine.
@@ -165,6 +171,19 @@ impl Drop for Locked<'_> {
 }
 
 impl Engine {
+    /// Whether a level may go live after those that have been.
+    fn above_floor(&self, level: u32, report: &mut Report) -> Result<(), Error> {
+        if level >= self.floor {
+            return Ok(());
+        }
+        let floor = self.floor;
+        Err(report.refuse(
+            Reason::BelowFloor,
+            Place::Nowhere,
+            format_args!("patch level {level} is below {floor}, under which no level may follow one that has been live"),
+        ))
+    }
+
     /// What memory can be had back for, if it is short: the level that is kept for a rollback.
     fn offer(&self) {
         oom::set_spare(self.previous.as_ref().map_or(0, Level::memory));
@@ -230,6 +249,7 @@ impl Core {
                 redirects: Redirects::new(ksyms, options.choice),
                 live: None,
                 previous: None,
+                floor: 0,
             }),
             status <- new_mutex!(nothing),
             keyring,
@@ -297,6 +317,9 @@ impl Core {
         request: Request,
         report: &mut Report,
     ) -> Result<(), Error> {
+        if system::modules_disabled() && !self.options.ignore_modules_disabled {
+            return Err(Reason::ModulesDisabled.into());
+        }
         // In front of the lock: the kernel may load a module for the signature's algorithm.
         let verified = payload.verify(&self.keyring, report)?;
         let mut locked = self.lock()?;
@@ -369,6 +392,7 @@ impl Core {
         if replaced != 0 {
             pr_info!("patch level {} replaced\n", replaced);
         }
+        engine.floor = engine.floor.max(level.floor());
         engine.live = Some(level);
         self.tell(engine, switched, What::Apply);
         if let Some(oldest) = oldest {
@@ -408,15 +432,20 @@ impl Core {
     ///
     /// # Errors
     ///
-    /// [`Reason::NothingApplied`], [`Reason::NoPrevious`], and those of [`Switch::run`]; all is as before
-    /// then.
+    /// [`Reason::Latched`], [`Reason::BelowFloor`], [`Reason::NothingApplied`], [`Reason::NoPrevious`], and those of
+    /// [`Switch::run`]; all is as before then.
     pub(crate) fn rollback(&self, request: Request, report: &mut Report) -> Result<(), Error> {
+        self.unlatched()?;
         let mut locked = self.lock()?;
         let engine = &mut *locked.engine;
+        if let Some(previous) = &engine.previous {
+            engine.above_floor(previous.number(), report)?;
+        }
         let Engine {
             redirects,
             live,
             previous,
+            ..
         } = engine;
         let live = live.as_ref().ok_or(Error::from(Reason::NothingApplied))?;
         let previous = previous.as_ref().ok_or(Error::from(Reason::NoPrevious))?;
@@ -485,8 +514,9 @@ impl Core {
     ///
     /// # Errors
     ///
-    /// [`Reason::NothingApplied`], and those of [`Switch::run`]; the level is still live then.
+    /// [`Reason::Latched`], [`Reason::NothingApplied`], and those of [`Switch::run`]; the level is still live then.
     pub(crate) fn unload(&self, request: Request, report: &mut Report) -> Result<(), Error> {
+        self.unlatched()?;
         let mut locked = self.lock()?;
         let engine = &mut *locked.engine;
         let Engine {
@@ -664,6 +694,27 @@ impl Core {
         before
     }
 
+    /// Whether a payload may still be applied, by the clock of the machine.
+    fn unexpired(&self, not_after: u64, report: &mut Report) -> Result<(), Error> {
+        let now = system::real_seconds();
+        if not_after == 0 || now <= not_after {
+            return Ok(());
+        }
+        Err(report.refuse(
+            Reason::Expired,
+            Place::Nowhere,
+            format_args!("it was to be applied until {not_after}, in seconds since 1970, and now it is {now}"),
+        ))
+    }
+
+    /// Whether levels may be taken back at all.
+    fn unlatched(&self) -> Result<(), Error> {
+        match self.options.latch {
+            true => Err(Reason::Latched.into()),
+            false => Ok(()),
+        }
+    }
+
     /// Checks a payload and loads it, whatever the engine does now.
     fn admit(
         &self,
@@ -675,12 +726,11 @@ impl Core {
         let parsed = payload.parse(report)?;
         let outer = parsed.outer();
         let objects = Objects::find(&outer, None, self.ksyms, report)?;
-        policy(
-            engine.live.as_ref(),
-            outer.level(),
-            request.downgrade,
-            report,
-        )?;
+        let manifest = *outer.manifest();
+        self.unexpired(manifest.not_after, report)?;
+        engine.above_floor(manifest.level, report)?;
+        let downgrade = request.downgrade && !self.options.latch;
+        policy(engine.live.as_ref(), manifest.level, downgrade, report)?;
         verify::preimages(&outer, &objects, report)?;
         if engine.redirects.is_dead() {
             return Err(report.refuse(

@@ -32,10 +32,15 @@ unsafe impl Send for ModuleRef {}
 impl ModuleRef {
     /// Takes a reference to the module that runs this code.
     pub(crate) fn new(module: &'static ThisModule) -> Self {
-        // SAFETY: Code of this module runs on behalf of a file that is open, which holds a reference.
+        // SAFETY: Code of this module runs on behalf of a file that is open, which holds a reference, or it is its init.
         unsafe { ffi::kcare_module_get(module.as_ptr()) };
         // INVARIANT: Just taken.
         Self(module.as_ptr())
+    }
+
+    /// Keeps the module that runs this code until the next boot.
+    pub(crate) fn stay(module: &'static ThisModule) {
+        core::mem::forget(Self::new(module));
     }
 
     /// Takes a reference to another module; `None` if it is still in its init, or going.

@@ -34,6 +34,36 @@ pub(crate) fn capable() -> bool {
     unsafe { ffi::kcare_capable() }
 }
 
+/// Whether the kernel takes no modules any more (sysctl `kernel.modules_disabled`).
+pub(crate) fn modules_disabled() -> bool {
+    // SAFETY: The module's init has found the variable.
+    unsafe { ffi::kcare_modules_disabled() }
+}
+
+/// Asks the kernel's security modules (SELinux, IMA, BPF programs) whether the current task may load this code, as
+/// for a module without a file (`init_module_from_file()`'s elder, `copy_module_from_user()`, kernel/module/main.c).
+///
+/// # Errors
+///
+/// Theirs.
+pub(crate) fn security_load(code: &mut [u8]) -> Result {
+    // SAFETY: The slice is valid for its length, and nobody else has it. Process context.
+    to_result(unsafe { ffi::kcare_security_load(code.as_mut_ptr().cast(), code.len()) })
+}
+
+/// Writes an audit record of the current task's: what it asked for, the level before and after, and the error, if any.
+pub(crate) fn audit(what: &CStr, before: u32, level: u32, result: Result) {
+    let err = result.map_or_else(|e| e.to_errno(), |()| 0);
+    // SAFETY: The name is NUL-terminated. Process context.
+    unsafe { ffi::kcare_audit(what.as_char_ptr(), before, level, err) };
+}
+
+/// From now on only root may read which fixes are live. Before the device and the folder in /proc are made.
+pub(crate) fn hide_fixes() {
+    // SAFETY: Nothing reads the modes yet.
+    unsafe { ffi::kcare_hide_fixes() };
+}
+
 /// Marks the kernel as one in which something was forced (`TAINT_FORCED_MODULE`, the letter F).
 pub(crate) fn taint_forced() {
     // SAFETY: Callable in any context.

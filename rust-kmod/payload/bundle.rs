@@ -134,6 +134,8 @@ fn check_part<'a>(
         && part.build_time() == outer.build_time()
         && part.release() == outer.release()
         && part.description() == outer.description()
+        && part.manifest().not_after == outer.manifest().not_after
+        && part.manifest().floor == outer.manifest().floor
         && vmlinux(&part) == vmlinux(outer);
     if !same {
         return Err(around(Reason::PartForeign));

@@ -859,7 +859,8 @@ pub(super) mod field {
     pub(super) const NR_STATES: u32 = 68;
     pub(super) const NR_PARTS: u32 = 72;
     pub(in super::super) const TARGET: u32 = 76;
-    pub(super) const RESERVED: u32 = 80;
+    pub(super) const FLOOR: u32 = 88;
+    pub(super) const RESERVED: u32 = 92;
 }
 
 /// Reads a manifest; `size` is the refusal of a section of another size.
@@ -878,7 +879,6 @@ fn check_manifest(data: &[u8], size: Error) -> Result<Manifest, Error> {
     let bytes: &[u8; Manifest::SIZE] = rest.try_into().map_err(|_| size)?;
     let manifest = Manifest::decode(bytes);
 
-    let reserved = manifest.reserved0 | manifest.reserved1;
     let something = manifest.nr_funcs | manifest.nr_parts | manifest.nr_callbacks;
     let checks = [
         (
@@ -888,7 +888,12 @@ fn check_manifest(data: &[u8], size: Error) -> Result<Manifest, Error> {
         ),
         (manifest.level != 0, field::LEVEL, Reason::ManifestLevel),
         (manifest.flags == 0, field::FLAGS, Reason::ManifestFlags),
-        (reserved == 0, field::RESERVED, Reason::Reserved),
+        (
+            manifest.floor <= manifest.level,
+            field::FLOOR,
+            Reason::ManifestFloor,
+        ),
+        (manifest.reserved == 0, field::RESERVED, Reason::Reserved),
     ];
     if let Some(&(_, field, reason)) = checks.iter().find(|(good, ..)| !good) {
         return Err(at(reason, field));

@@ -191,6 +191,7 @@ reasons! {
     155 ManifestFlags "manifest-flags" EOPNOTSUPP "the manifest has unknown flags",
     156 NoFunctions "no-functions" EINVAL "the payload redirects no function, and has no parts",
     157 ManifestTarget "manifest-target" EINVAL "the object that is patched does not exist, or is not the one that it must be",
+    158 ManifestFloor "manifest-floor" EINVAL "the lowest level that may follow the payload is above its own",
 
     // Strings.
     160 StringsForm "strings-form" ENOEXEC "the string table is not UTF-8, or does not start and end with NUL",
@@ -253,7 +254,7 @@ reasons! {
     220 PartForm "part-form" ENOEXEC "a module's part takes memory, or has no content",
     221 PartOrder "part-order" EINVAL "the modules' parts are not in strictly ascending order of their names",
     222 PartName "part-name" EINVAL "a part is not named as the module that it patches",
-    223 PartForeign "part-foreign" EINVAL "a part differs from its payload in level, build time, release, description or vmlinux",
+    223 PartForeign "part-foreign" EINVAL "a part differs from its payload in level, times, release, description, floor or vmlinux",
     224 PartNested "part-nested" EINVAL "a part has fixes, states or parts of its own",
     225 PartAlign "part-align" ENOEXEC "a part is not aligned to 8 bytes",
 
@@ -265,6 +266,8 @@ reasons! {
     260 Interrupted "interrupted" EINTR "the request was interrupted by a signal",
     261 OutOfMemory "out-of-memory" ENOMEM "the kernel is out of memory",
     262 Internal "internal" EINVAL "the kernel refused a step that should succeed; the kernel log has its error number",
+    263 SecurityRefused "security-refused" EPERM "a security module of the kernel (SELinux, IMA, a BPF program) lets this task load no code",
+    264 ModulesDisabled "modules-disabled" EPERM "the kernel takes no modules any more (sysctl kernel.modules_disabled)",
 
     // Is it for this kernel, and for now?
     272 WrongRelease "wrong-release" EINVAL "the payload was built for another kernel release",
@@ -275,6 +278,9 @@ reasons! {
     277 NothingApplied "nothing-applied" ENOENT "nothing is applied",
     278 NameTaken "name-taken" EEXIST "a module with the level's name is loaded already",
     279 NoPrevious "no-previous" ENOENT "there is no previous level to go back to",
+    280 Expired "expired" ESTALE "the payload's time is over: its vendor wants it to be applied no more",
+    281 BelowFloor "below-floor" ESTALE "a level that was live before lets no lower one follow until the next boot",
+    282 Latched "latched" EPERM "this module was loaded with latch=1: no level is taken back, or replaced by a lower one",
 
     // Does the code that runs match?
     288 FuncOutside "func-outside" EINVAL "a function lies outside its object's text",

@@ -171,10 +171,13 @@ record! {
         64 nr_parts: u32,
         /// Index of the object that this payload, or this part of one, patches; 0 in the outer payload.
         68 target: u32,
+        /// Seconds since 1970 after which it is not applied any more, 0 for never. A live level stays.
+        72 not_after: u64,
+        /// Once it has been live, no level below this one goes live until the next boot, whoever asks; at most `level`,
+        /// 0 for none.
+        80 floor: u32,
         /// Zero.
-        72 reserved0: u64,
-        /// Zero.
-        80 reserved1: u64,
+        84 reserved: u32,
     }
 }
 

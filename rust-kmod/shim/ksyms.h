@@ -91,6 +91,7 @@ struct kcare_mod_tree_root {
 	X(char, _end)					\
 	X(unsigned char, vmlinux_build_id)		\
 	X(int, ftrace_enabled)				\
+	X(int, modules_disabled)			\
 	X(char, ftrace_stub)				\
 	X(char, ftrace_stub_direct_tramp)		\
 	X(struct list_head, modules)			\

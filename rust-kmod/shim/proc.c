@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* /proc/kcare: text of any length, readable by everybody; what it says is Rust's business. */
+/* /proc/kcare: text of any length; what it says, and of which fixes it tells, is Rust's business. */
 
 #include <linux/proc_fs.h>
 #include <linux/seq_file.h>
@@ -30,7 +30,7 @@ struct proc_dir_entry *kcare_proc_create(const void *data)
 	if (!dir)
 		return NULL;
 	for (i = 0; i < ARRAY_SIZE(pages); i++) {
-		if (!proc_create_single_data(pages[i].name, 0444, dir, pages[i].show, (void *)data)) {
+		if (!proc_create_single_data(pages[i].name, kcare_fixes_mode, dir, pages[i].show, (void *)data)) {
 			proc_remove(dir);
 			return NULL;
 		}

@@ -282,6 +282,15 @@ u64 kcare_real_seconds(void);
 const char *kcare_uts_release(void);
 bool kcare_capable(void);
 
+/* ---- security.c ---- */
+
+/* sysctl kernel.modules_disabled, and `nomodule` on the kernel's command line. */
+bool kcare_modules_disabled(void);
+/* Asks the kernel's security modules whether code of the current task's may be loaded, and shows it to them. */
+int kcare_security_load(void *data, size_t size);
+/* Writes an audit record: the level that was live, the one that is, and a negative error or 0. Sleeps. */
+void kcare_audit(const char *what, unsigned int before, unsigned int level, int err);
+
 /* ---- keyring.c ---- */
 
 /* One line for each certificate: its subject and the SHA-256 of its DER. */
@@ -310,6 +319,10 @@ enum kcare_view { KCARE_VIEWS(KCARE_VIEW_ENUM) KCARE_NR_VIEWS };
 
 struct miscdevice;
 struct attribute_group;
+
+/* From now on only root may read the files that list fixes, here and in proc.c. Before either is made. */
+void kcare_hide_fixes(void);
+extern umode_t kcare_fixes_mode;
 
 /* For struct miscdevice. */
 extern const struct attribute_group *kcare_sysfs_groups[];

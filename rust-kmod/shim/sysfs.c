@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* /sys/class/misc/kcare: one value per file, readable by everybody; what they say is Rust's business. */
+/*
+ * /sys/class/misc/kcare: one value per file, readable by everybody but for the list of fixes if the administrator wants
+ * it so; what they say is Rust's business.
+ */
 
 #include <linux/device.h>
 #include <linux/miscdevice.h>
@@ -26,5 +29,17 @@ KCARE_VIEWS(VIEW)
 #define VIEW_ATTR(name) &view_##name.attr.attr,
 static struct attribute *attrs[] = { KCARE_VIEWS(VIEW_ATTR) NULL };
 
-static const struct attribute_group group = { .attrs = attrs };
+umode_t kcare_fixes_mode = 0444;
+
+void kcare_hide_fixes(void)
+{
+	kcare_fixes_mode = 0400;
+}
+
+static umode_t mode_of(struct kobject *kobj, struct attribute *attr, int number)
+{
+	return number == KCARE_VIEW_cves ? kcare_fixes_mode : attr->mode;
+}
+
+static const struct attribute_group group = { .attrs = attrs, .is_visible = mode_of };
 const struct attribute_group *kcare_sysfs_groups[] = { &group, NULL };

@@ -5,6 +5,7 @@
     bpf.py hold ADDRESS    at one address, with a reference to the module that the address lies in (kprobe.multi)
     bpf.py sleep FUNCTION  at the entry of a system call's function, whose first argument it reads from user space, so
                            that it sleeps while that page is not there (fentry.s, bpf_copy_from_user())
+    bpf.py deny FUNCTION   answers -EPERM in place of a hook of the kernel's security modules (fmod_ret)
 """
 
 import ctypes
@@ -16,7 +17,7 @@ SYS_BPF = 321
 # enum bpf_cmd, bpf_prog_type and bpf_attach_type of include/uapi/linux/bpf.h.
 PROG_LOAD, RAW_TRACEPOINT_OPEN, LINK_CREATE = 5, 17, 28
 TYPE_KPROBE, TYPE_TRACING = 2, 26
-FENTRY, KPROBE_MULTI = 24, 42
+FENTRY, MODIFY_RETURN, KPROBE_MULTI = 24, 26, 42
 SLEEPABLE = 1 << 4
 COPY_FROM_USER = 148
 # Offset of struct pt_regs' di, a system call's first argument.
@@ -108,8 +109,14 @@ def sleep(function):
     return bpf(RAW_TRACEPOINT_OPEN, struct.pack("<QIIQ", 0, program, 0, 0))
 
 
+def deny(function):
+    """Attaches to a security hook."""
+    program = load(TYPE_TRACING, MODIFY_RETURN, [insn(0xB7, imm=-1), insn(0x95)], btf_id=btf_id(function))
+    return bpf(RAW_TRACEPOINT_OPEN, struct.pack("<QIIQ", 0, program, 0, 0))
+
+
 def main():
-    link = {"hold": hold, "sleep": sleep}[sys.argv[1]](sys.argv[2])
+    link = {"hold": hold, "sleep": sleep, "deny": deny}[sys.argv[1]](sys.argv[2])
     print("attached", flush=True)
     sys.stdin.read()
     os.close(link)

@@ -52,6 +52,10 @@ pub struct Request {
     pub patches: Vec<PathBuf>,
     /// Patch level.
     pub level: u32,
+    /// Seconds since 1970 after which it is not applied any more.
+    pub not_after: Option<u64>,
+    /// The lowest level that may follow it, at most `level`.
+    pub floor: Option<u32>,
     /// Id (may be empty) and title of each fix.
     pub fixes: Vec<(String, String)>,
     /// One line, or the default.
@@ -381,6 +385,8 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
     let about = About {
         level: request.level,
         time: build_time(&patches)?,
+        not_after: request.not_after,
+        floor: request.floor,
         release: kernel.release.clone(),
         description: request.description.clone().unwrap_or_else(|| {
             let description = Description {

@@ -7,8 +7,9 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{anyhow, ensure, Context, Result};
 use clap::{Args, Parser, Subcommand};
+use kcare_tuf::time::Time;
 
 use crate::build::{build, Built, Explain, Report, Request};
 use crate::delta::Delta;
@@ -68,6 +69,13 @@ struct BuildArgs {
     /// Patch level; a higher level replaces a lower one.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     level: u32,
+    /// Let it be applied no more after this day (UTC), `2027-06-30`, or this second, `2027-06-30T12:00:00Z`; where it is
+    /// live it stays.
+    #[arg(long, value_name = "DATE", value_parser = parse_date)]
+    not_after: Option<u64>,
+    /// Once it has been live, let no level below this one go live on that machine until its next boot, whoever asks.
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u32).range(1..))]
+    floor: Option<u32>,
     /// A fix that the payload carries, `CVE-2026-12345: title`, or a title alone; may be repeated.
     #[arg(long, value_name = "ID: TITLE")]
     fix: Vec<String>,
@@ -299,6 +307,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
 }
 
 fn run_build(args: BuildArgs) -> Result<ExitCode> {
+    ensure!(
+        args.floor.is_none_or(|floor| floor <= args.level),
+        "--floor is above the level itself, which could never be applied twice"
+    );
     let signer = if args.unsigned {
         None
     } else {
@@ -308,6 +320,8 @@ fn run_build(args: BuildArgs) -> Result<ExitCode> {
         kernel: Kernel::find(&args.kernel, args.exec.as_deref())?,
         patches: args.patches,
         level: args.level,
+        not_after: args.not_after,
+        floor: args.floor,
         fixes: args.fix.iter().map(|f| parse_fix(f)).collect(),
         description: args.description,
         signer,
@@ -391,6 +405,17 @@ fn print_report(out: &mut impl Write, report: &Report, path: &Path) -> Result<()
         writeln!(out, "{line}")?;
     }
     Ok(())
+}
+
+/// A day, of which the last second counts, or a second, in UTC; in seconds since 1970.
+fn parse_date(text: &str) -> Result<u64> {
+    let whole = match text.contains('T') {
+        true => text.to_owned(),
+        false => format!("{text}T23:59:59Z"),
+    };
+    let time =
+        Time::parse(&whole).map_err(|_| anyhow!("write 2027-06-30, or 2027-06-30T12:00:00Z"))?;
+    Ok(u64::try_from(time.unix_seconds())?)
 }
 
 /// Splits `CVE-2026-12345: title`; without an id the whole is the title, as in `net: title`.

@@ -32,6 +32,10 @@ pub struct About {
     pub level: u32,
     /// Seconds since 1970.
     pub time: u64,
+    /// Seconds since 1970 after which it is not applied any more.
+    pub not_after: Option<u64>,
+    /// The lowest level that may follow it.
+    pub floor: Option<u32>,
     /// Kernel release.
     pub release: String,
     /// One line.

@@ -25,6 +25,12 @@ pub struct Summary {
     pub build_id: String,
     /// Seconds since 1970.
     pub build_time: u64,
+    /// Seconds since 1970 after which it is not applied any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<u64>,
+    /// The lowest level that may follow it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub floor: Option<u32>,
     /// One line.
     pub description: String,
     /// Size in bytes, signature included.
@@ -193,6 +199,8 @@ impl Summary {
             release: payload.release().to_owned(),
             build_id: hex(payload.object(0).unwrap_or_default().id()),
             build_time: payload.build_time(),
+            not_after: Some(payload.manifest().not_after).filter(|time| *time != 0),
+            floor: Some(payload.manifest().floor).filter(|level| *level != 0),
             description: payload.description().to_owned(),
             size: bytes.len(),
             signature,
@@ -321,6 +329,12 @@ impl fmt::Display for Summary {
             utc(self.build_time),
             self.build_time
         )?;
+        if let Some(time) = self.not_after {
+            writeln!(f, "not after    {} ({time} s since 1970)", utc(time))?;
+        }
+        if let Some(level) = self.floor {
+            writeln!(f, "floor        {level}: no lower level may follow it")?;
+        }
         writeln!(f, "description  {}", self.description)?;
         match &self.signature {
             Some(s) => writeln!(

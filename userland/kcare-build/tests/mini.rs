@@ -243,6 +243,8 @@ fn check_companion(emitted: &Emitted, mini: &Mini) -> Result<()> {
 
 fn about() -> About {
     About {
+        not_after: None,
+        floor: None,
         level: 7,
         time: 1_795_425_120,
         release: "7.0-mini".to_owned(),

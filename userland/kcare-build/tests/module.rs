@@ -230,6 +230,8 @@ impl Little {
 
 fn about() -> About {
     About {
+        not_after: None,
+        floor: None,
         level: 7,
         time: 1_795_425_120,
         release: "7.0-mini".to_owned(),

@@ -200,13 +200,18 @@ const FIRST_OF_THE_REQUEST: u32 = Reason::NotPermitted.number();
 fn kind(reason: Reason) -> Kind {
     use Reason as R;
     match reason {
-        R::SignatureMissing | R::SignatureMalformed | R::KeyRejected | R::PayloadCorrupted => {
-            Kind::Trust
-        }
+        R::SignatureMissing
+        | R::SignatureMalformed
+        | R::KeyRejected
+        | R::PayloadCorrupted
+        | R::DigestWeak
+        | R::AlgorithmUnknown => Kind::Trust,
         R::UserMemory | R::Internal => Kind::Internal,
         R::UnknownFlags | R::ManifestVersion => Kind::Config,
+        R::SecurityRefused | R::ModulesDisabled => Kind::User,
         R::NotPermitted | R::WrongRelease | R::WrongBuildId => Kind::User,
         R::AlreadyLive | R::LowerLevel | R::NoPrevious | R::NothingApplied => Kind::User,
+        R::Expired | R::BelowFloor | R::Latched => Kind::User,
         _ if reason.number() < FIRST_OF_THE_REQUEST => Kind::User,
         _ => Kind::Kernel,
     }
@@ -227,8 +232,22 @@ fn hint(reason: Reason, release: &str, name: Option<&str>) -> String {
             "take a payload that is signed with the key of the certificate in this kcare module, \
              or build the module with this vendor's certificate."
         }
+        R::DigestWeak | R::AlgorithmUnknown => {
+            "ask its vendor to sign it with `kcare-build sign`, which uses SHA-512."
+        }
+        R::Expired => {
+            "fetch a newer payload; if there is none, compare the clock of this machine (`date -u`)."
+        }
+        R::BelowFloor => "take a higher level, or reboot to run without patches.",
+        R::Latched => "reboot to run without patches, or load the module without `latch=1` then.",
         R::ManifestVersion | R::UnknownFlags => {
             "install the programs and the kcare module from the same release of kcare."
+        }
+        R::SecurityRefused => {
+            "ask whoever keeps the policy (`ausearch -m avc,kern_module`) to let this program load code, as for modules."
+        }
+        R::ModulesDisabled => {
+            "reboot, or load the module with `ignore_modules_disabled=1` before the sysctl is set."
         }
         R::NotPermitted => {
             "run it as root and outside of containers; `cat /sys/kernel/security/lockdown` shows \

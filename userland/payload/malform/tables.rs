@@ -298,8 +298,10 @@ cases! {
     "manifest-level-zero" ManifestLevel |image| manifest(image, 16, |m| m.level = 0);
     "manifest-flags" ManifestFlags |image| manifest(image, 20, |m| m.flags = 1);
     "manifest-flags-highest-bit" ManifestFlags |image| manifest(image, 20, |m| m.flags = 1 << 31);
-    "manifest-reserved-first" Reserved |image| manifest(image, 80, |m| m.reserved0 = 1);
-    "manifest-reserved-last" Reserved |image| manifest(image, 80, |m| m.reserved1 = 1 << 63);
+    "manifest-reserved-first" Reserved |image| manifest(image, 92, |m| m.reserved = 1);
+    "manifest-reserved-last" Reserved |image| manifest(image, 92, |m| m.reserved = 1 << 31);
+    "manifest-floor" ManifestFloor |image| manifest(image, 88, |m| m.floor = m.level + 1);
+    "manifest-floor-max" ManifestFloor |image| manifest(image, 88, |m| m.floor = u32::MAX);
     "manifest-target-outside" ManifestTarget |image| {
         let objects = image.manifest_now()?.nr_objects;
         manifest(image, 76, |m| m.target = objects)

@@ -67,6 +67,8 @@ impl Emitter<'_> {
             size: u32::try_from(Manifest::SECTION_SIZE)?,
             level: about.level,
             build_time: about.time,
+            not_after: about.not_after.unwrap_or(0),
+            floor: about.floor.unwrap_or(0),
             release: add_text(&mut strings, &about.release)?,
             description: add_text(&mut strings, &about.description)?,
             nr_objects: u32::try_from(ids.len())?,
