@@ -19,7 +19,6 @@ use crate::{
         uapi::{
             self,
             Apply,
-            History,
             Unload,
             What, //
         },
@@ -81,7 +80,6 @@ impl MiscDevice for Device {
             uapi::IOCTL_ROLLBACK => device.take_back(arg, What::Rollback),
             uapi::IOCTL_FORGET => device.take_back(arg, What::Forget),
             uapi::IOCTL_INFO => device.info(arg),
-            uapi::IOCTL_HISTORY => device.history(arg),
             _ => Err(ENOTTY),
         }
     }
@@ -144,7 +142,7 @@ impl Device {
             What::Apply => c"apply",
             What::Unload => c"unload",
             What::Rollback => c"rollback",
-            What::Module => c"module",
+            What::ModuleCame | What::ModuleWent => c"module",
             What::Forget => c"forget",
         };
         let told = result
@@ -153,7 +151,7 @@ impl Device {
             .map_err(|error| kernel::error::Error::from_errno(-error.reason.errno()));
         system::audit(name, before, level, told);
         if let Err(error) = result {
-            self.core.failed(what, error, report);
+            self.core.failed(what, "", error, report);
         }
     }
 
@@ -161,30 +159,6 @@ impl Device {
         let build_id = self.core.build_id();
         let info = self.core.with_status(|status| status.info(build_id));
         write(arg, &info.encode())?;
-        Ok(0)
-    }
-
-    fn history(&self, arg: usize) -> Result<isize> {
-        let mut request = History::decode(&read(arg)?);
-        if request.reserved != 0 {
-            return Err(EINVAL);
-        }
-        let limit = usize::try_from(request.count)?;
-        let mut bytes = KVec::new();
-        self.core.with_status(|status| {
-            let (events, total) = status.history(limit);
-            request.total = total;
-            request.count = u32::try_from(events.len())?;
-            events
-                .iter()
-                .try_for_each(|event| bytes.extend_from_slice(&event.encode(), GFP_KERNEL))?;
-            Ok::<(), kernel::error::Error>(())
-        })?;
-        let events = usize::try_from(request.events)?;
-        if !bytes.is_empty() {
-            write(events, &bytes)?;
-        }
-        write(arg, &request.encode())?;
         Ok(0)
     }
 

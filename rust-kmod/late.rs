@@ -45,7 +45,7 @@ impl Watcher for Core {
         let result = self.arrive(engine, module, &mut report);
         if let Err(error) = result {
             self.leave(engine, module, &[]);
-            self.failed(What::Module, &error, &mut report);
+            self.failed(What::ModuleCame, module.name(), &error, &mut report);
             self.show(engine);
             if !self.options.allow_unpatched {
                 pr_err!("module {} is not loaded\n", module.name());
@@ -53,7 +53,7 @@ impl Watcher for Core {
             }
             pr_warn!("module {} is loaded without its patch\n", module.name());
         } else {
-            self.publish(engine, What::Module);
+            self.publish(engine, What::ModuleCame, module.name());
         }
         module.told();
         Ok(())
@@ -64,7 +64,7 @@ impl Watcher for Core {
         let engine = &mut *engine;
         if self.leave(engine, module, &[Kind::PreUnpatch, Kind::PostUnpatch]) {
             pr_info!("module {} goes, and its patch with it\n", module.name());
-            self.publish(engine, What::Module);
+            self.publish(engine, What::ModuleWent, module.name());
         }
     }
 }

@@ -524,6 +524,7 @@ fn tables(payload: &Trusted<'_>, plan: &Plan) -> Tables {
             special::JUMP_TABLE => &mut tables.jump_table,
             special::STATIC_CALLS => &mut tables.static_calls,
             special::MCOUNT => &mut tables.mcount,
+            special::DEBUG_MESSAGES => &mut tables.debug_messages,
             _ => continue,
         };
         if let Some(slot) = plan.slot(section.index) {

@@ -286,11 +286,12 @@ impl Core {
         self.engine.lock()
     }
 
-    /// Counts a failure and logs it with its message.
-    pub(crate) fn failed(&self, what: What, error: &Error, report: &mut Report) {
+    /// Counts a failure, of what is done to a module or (empty) to the whole, and logs it with its message.
+    pub(crate) fn failed(&self, what: What, module: &str, error: &Error, report: &mut Report) {
         report.explain(error);
         let name = match what {
             What::Apply => "patch",
+            What::ModuleCame => "module",
             other => other.name(),
         };
         pr_err!(
@@ -302,7 +303,7 @@ impl Core {
         let mut status = self.status.lock();
         status.failed();
         let level = status.level();
-        status.note(what, level, error.reason.number());
+        status.note(what, module, level, Some(error.reason));
     }
 
     /// Applies a payload of user space. A lower level that is live
@@ -584,7 +585,7 @@ impl Core {
             level.free();
         }
         pr_info!("patch level {number} is no longer kept for a rollback\n");
-        self.publish(engine, What::Forget);
+        self.publish(engine, What::Forget, "");
         Ok(())
     }
 
@@ -663,13 +664,13 @@ impl Core {
     /// Publishes what is live now, after a stop.
     fn tell(&self, engine: &Engine, switched: Switched, what: What) {
         self.status.lock().stopped(switched);
-        self.publish(engine, what);
+        self.publish(engine, what, "");
     }
 
-    /// Publishes what is live now, and what has brought it about.
-    pub(crate) fn publish(&self, engine: &Engine, what: What) {
+    /// Publishes what is live now, and what has brought it about, of a module or (empty) of the whole.
+    pub(crate) fn publish(&self, engine: &Engine, what: What, module: &str) {
         let before = self.show(engine);
-        self.status.lock().note(what, before, 0);
+        self.status.lock().note(what, module, before, None);
     }
 
     /// Publishes what is live now; gives the level that was said to be before.

@@ -16,7 +16,6 @@ use crate::{
         },
         uapi::{
             self,
-            Event,
             Info,
             InfoHead,
             What, //
@@ -90,6 +89,24 @@ impl Write for Text {
     }
 }
 
+/// Events that are remembered; older ones are forgotten.
+const MAX_EVENTS: usize = 128;
+
+/// Something that has happened.
+struct Event {
+    /// When, in seconds since 1970.
+    time: u64,
+    what: What,
+    /// Name of the module that came or went, NUL-padded; empty for all else.
+    module: [u8; 56],
+    /// The level that was live behind it, 0 for none.
+    level: u32,
+    /// The level that was live before it, 0 for none.
+    before: u32,
+    /// Why it failed, if it did.
+    reason: Option<Reason>,
+}
+
 /// What is live, and what was counted since the module was loaded.
 pub(crate) struct Status {
     /// The live level.
@@ -105,10 +122,8 @@ pub(crate) struct Status {
     stop_last: u64,
     stop_max: u64,
     failures: u64,
-    /// The newest events, the oldest first; has room for [`uapi::MAX_EVENTS`] from the beginning.
-    events: KVec<Event>,
-    /// All that there have been.
-    nr_events: u64,
+    /// The newest events, the oldest first; has room for [`MAX_EVENTS`] from the beginning.
+    events: KVVec<Event>,
 }
 
 impl Status {
@@ -119,8 +134,7 @@ impl Status {
     /// `ENOMEM` without room for a whole history.
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
-            events: KVec::with_capacity(uapi::MAX_EVENTS, GFP_KERNEL)?,
-            nr_events: 0,
+            events: KVVec::with_capacity(MAX_EVENTS, GFP_KERNEL)?,
             live: None,
             previous: None,
             memory: 0,
@@ -144,15 +158,14 @@ impl Status {
     }
 
     /// Remembers an event, behind which the level that is told of is live.
-    pub(crate) fn note(&mut self, what: What, before: u32, reason: u32) {
-        self.nr_events = self.nr_events.saturating_add(1);
-        if self.events.len() >= uapi::MAX_EVENTS {
+    pub(crate) fn note(&mut self, what: What, module: &str, before: u32, reason: Option<Reason>) {
+        if self.events.len() >= MAX_EVENTS {
             let _ = self.events.remove(0);
         }
         let event = Event {
             time: system::real_seconds(),
-            // CAST: the enum is `repr(u32)`.
-            what: what as u32,
+            what,
+            module: padded(module),
             level: self.level(),
             before,
             reason,
@@ -164,12 +177,6 @@ impl Status {
     /// The live level, 0 for none.
     pub(crate) fn level(&self) -> u32 {
         self.live.as_ref().map_or(0, |about| about.level)
-    }
-
-    /// The newest events, at most `limit`, the oldest first, and how many there have been.
-    pub(crate) fn history(&self, limit: usize) -> (&[Event], u64) {
-        let start = self.events.len().saturating_sub(limit);
-        (self.events.get(start..).unwrap_or_default(), self.nr_events)
     }
 
     /// The answer to [`uapi::IOCTL_INFO`]; `build_id` is the running vmlinux's.
@@ -235,15 +242,19 @@ impl Status {
         let fixes = live.map_or(&[][..], |about| &about.fixes);
         out.write_str(core::str::from_utf8(fixes).unwrap_or_default())?;
         for event in &self.events {
-            let what = What::from_number(event.what).map_or("?", What::name);
-            let reason = Reason::try_from(event.reason).map_or("ok", Reason::name);
             let Event {
                 time,
                 level,
                 before,
                 ..
             } = event;
-            writeln!(out, "event: {time} {what} {before} {level} {reason}")?;
+            let what = event.what.name();
+            let reason = event.reason.map_or("ok", Reason::name);
+            write!(out, "event: {time} {what} {before} {level} {reason}")?;
+            match unpadded(&event.module) {
+                "" => out.write_str("\n")?,
+                module => writeln!(out, " {module}")?,
+            }
         }
         Ok(())
     }

@@ -96,8 +96,16 @@ start_test "the kernel knows the patch as a module"
 like "in /proc/modules" "$(grep '^kcare_1 ' /proc/modules)" '^kcare_1 [0-9]+ 1 kcare, Live '
 is "in /proc/kallsyms" "$(grep -c ' cmdline_proc_show.*\[kcare_1\]' /proc/kallsyms)" 1
 is "redirected" "$(redirected)" "cmdline_proc_show"
-# rmmod looks for it in /sys/module, where it is not, and does not even try.
+succeeds lsmod
+is "lsmod" "$(awk '$1 ~ /^kcare/ { print $1, $3, $4 }' <<<"$out" | sort | xargs)" "kcare 1 kcare_1 kcare_1 1 kcare"
+unlike "errors of lsmod" "$out" 'ERROR|-[0-9]'
+is "/sys/module/kcare_1" "$(cd /sys/module/kcare_1 && grep -H . initsize initstate refcnt taint | xargs)" \
+	"initsize:0 initstate:live refcnt:1 taint:OEK"
+is "its size" "$(</sys/module/kcare_1/coresize)" "$(awk '$1 == "kcare_1" { print $2 }' /proc/modules)"
+is "holders" "$(ls /sys/module/kcare_1/holders /sys/module/kcare/holders | xargs)" \
+	"/sys/module/kcare/holders: kcare_1 /sys/module/kcare_1/holders: kcare"
 fails 1 rmmod kcare_1
+like "rmmod kcare_1" "$out" "in use"
 is "delete_module" "$(delete_module kcare_1)" EAGAIN
 is "delete_module, by force" "$(delete_module kcare_1 O_TRUNC)" EAGAIN
 is "delete_module of kcare, by force" "$(delete_module kcare O_TRUNC)" EAGAIN

@@ -37,6 +37,7 @@ levels() {
 	is "eventfd with level $1" "$(evfd value)" "$eventfd"
 	is "live and previous" "$(kpush info | grep -E '^(level|previous) ' | xargs)" "level $1 previous $2"
 	is "in /proc/modules" "$(grep -o '^kcare_[0-9]*' /proc/modules | sort | xargs)" "$modules"
+	is "in /sys/module" "$(find /sys/module -maxdepth 1 -name 'kcare_*' -printf '%f\n' | sort | xargs)" "$modules"
 	is "in sysfs" "$(cat "$VIEWS"/{state,level,previous_level} | xargs)" "$([[ $1 -eq 0 ]] && echo none || echo applied) $1 $2"
 	case $1 in
 	0) is "redirected" "$(redirected)" "" ;;

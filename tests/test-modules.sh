@@ -197,7 +197,7 @@ is "apply" "$(apply module)" $'ok\tok'
 succeeds insmod "$other" numdummies=1
 is "unpatched" "$(collisions)" 0
 is "told" "$(told)" "dummy waiting"
-like "history" "$(kcarectl --history | tail -n 1)" 'UTC  module .* wrong-build-id$'
+like "history" "$(kcarectl --history | tail -n 1)" 'UTC  module .* wrong-build-id  [a-z_0-9]+ came$'
 rmmod dummy
 is "unload" "$(back unload)" $'ok\tok'
 reload_kcare

@@ -53,7 +53,7 @@ enum Stage {
     Finalized,
     /// Text is read-only and executable; warnings in it are survived.
     Sealed,
-    /// Notifiers have run: jump labels, static calls, tracepoints.
+    /// Notifiers have run: jump labels, static calls, debug messages.
     Live,
 }
 
@@ -84,6 +84,7 @@ pub(crate) struct Tables {
     pub(crate) jump_table: Option<Slice>,
     pub(crate) static_calls: Option<Slice>,
     pub(crate) mcount: Option<Slice>,
+    pub(crate) debug_messages: Option<Slice>,
 }
 
 /// A module that kcare owns.
@@ -269,6 +270,7 @@ impl Resident {
             jump_table: self.table(tables.jump_table)?,
             static_calls: self.table(tables.static_calls)?,
             mcount: self.table(tables.mcount)?,
+            debug_messages: self.table(tables.debug_messages)?,
             symtab: kallsyms.symbols.as_ptr().cast::<c_void>().cast_mut(),
             nr_symbols: kallsyms.symbols.len(),
             strtab: kallsyms.strings.as_ptr().cast::<c_char>().cast_mut(),

@@ -47,6 +47,8 @@ pub const EX_TABLE: &str = "__ex_table";
 pub const JUMP_TABLE: &str = "__jump_table";
 /// Static calls: `struct static_call_site`.
 pub const STATIC_CALLS: &str = ".static_call_sites";
+/// Debug messages, which somebody may switch on: `struct _ddebug`.
+pub const DEBUG_MESSAGES: &str = "__dyndbg";
 /// Places of fentry calls: addresses.
 pub const MCOUNT: &str = "__mcount_loc";
 /// Unwind entries: `struct orc_entry`.
@@ -55,7 +57,7 @@ pub const ORC: &str = ".orc_unwind";
 pub const ORC_IP: &str = ".orc_unwind_ip";
 
 /// All of them. The sizes are asserted against the kernel's structures in shim/resident.c.
-pub const SPECIAL: [Special; 12] = [
+pub const SPECIAL: [Special; 13] = [
     special(".altinstructions", Region::RoData, 14, 1),
     special(".call_sites", Region::RoData, 4, 4),
     special(ORC, Region::RoData, 6, 2),
@@ -66,6 +68,8 @@ pub const SPECIAL: [Special; 12] = [
     special(STATIC_CALLS, Region::RoAfterInit, 8, 4),
     // `BUGFLAG_DONE` is written when it has warned.
     special("__bug_table", Region::Data, 16, 4),
+    // Flags are written, and each has a static key.
+    special(DEBUG_MESSAGES, Region::Data, 56, 8),
     special(EX_TABLE, Region::RoData, 12, 4),
     special(JUMP_TABLE, Region::RoAfterInit, 16, 8),
     special(MCOUNT, Region::RoData, 8, 8),

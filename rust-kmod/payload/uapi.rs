@@ -23,8 +23,6 @@ pub const IOCTL_UNLOAD: u32 = iowr(1, Unload::SIZE);
 pub const IOCTL_ROLLBACK: u32 = iowr(3, Unload::SIZE);
 /// Frees the level that is kept for a rollback: [`Unload`], without flags.
 pub const IOCTL_FORGET: u32 = iowr(5, Unload::SIZE);
-/// Tells what has happened since the module was loaded; the argument is a [`History`].
-pub const IOCTL_HISTORY: u32 = iowr(4, History::SIZE);
 /// Tells what is live; the argument is an [`Info`].
 pub const IOCTL_INFO: u32 = iowr(2, Info::SIZE);
 
@@ -89,40 +87,8 @@ record! {
     }
 }
 
-/// Events that the kernel remembers; older ones are forgotten.
-pub const MAX_EVENTS: usize = 128;
-
-record! {
-    /// Argument of [`IOCTL_HISTORY`].
-    pub struct History, 24 {
-        /// In: address of a buffer for [`Event`]s.
-        0 events: u64,
-        /// In: how many it has room for. Out: how many were written, the newest ones, the oldest of them first.
-        8 count: u32,
-        /// Zero.
-        12 reserved: u32,
-        /// Out: how many there have been.
-        16 total: u64,
-    }
-}
-
-record! {
-    /// Something that has happened.
-    pub struct Event, 24 {
-        /// When, in seconds since 1970.
-        0 time: u64,
-        /// [`What`].
-        8 what: u32,
-        /// The level that was live behind it, 0 for none.
-        12 level: u32,
-        /// The level that was live before it, 0 for none.
-        16 before: u32,
-        /// Why it failed ([`super::error::Reason`]), 0 if it did not.
-        20 reason: u32,
-    }
-}
-
-/// What an [`Event`] is.
+/// What has happened; a line `event: TIME WHAT BEFORE LEVEL REASON`, and behind it the name of a module, in the device's
+/// text tells of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum What {
@@ -132,20 +98,23 @@ pub enum What {
     Unload = 2,
     /// The level before the live one came back.
     Rollback = 3,
-    /// A module that the live level patches came or went.
-    Module = 4,
+    /// A module that the live level patches came.
+    ModuleCame = 4,
     /// The level that was kept for a rollback was freed, because somebody said so or memory was short.
     Forget = 5,
+    /// A module that the live level has patched went.
+    ModuleWent = 6,
 }
 
 impl What {
     /// All of them, ascending.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Apply,
         Self::Unload,
         Self::Rollback,
-        Self::Module,
+        Self::ModuleCame,
         Self::Forget,
+        Self::ModuleWent,
     ];
 
     /// One word, for programs and people.
@@ -154,14 +123,10 @@ impl What {
             Self::Apply => "apply",
             Self::Unload => "unload",
             Self::Rollback => "rollback",
-            Self::Module => "module",
+            Self::ModuleCame => "module-came",
             Self::Forget => "forget",
+            Self::ModuleWent => "module-went",
         }
-    }
-
-    /// What has this number.
-    pub fn from_number(number: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|what| *what as u32 == number)
     }
 }
 

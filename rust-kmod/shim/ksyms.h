@@ -64,6 +64,7 @@
 	X(module_enable_rodata_ro_after_init)	\
 	X(module_enable_text_rox)		\
 	X(module_finalize)			\
+	X(module_flags_taint)			\
 	X(put_task_stack)			\
 	X(sort_extable)				\
 	X(stack_trace_save_tsk_reliable)	\
@@ -115,6 +116,7 @@ int module_enable_text_rox(const struct module *mod);
 void mod_tree_insert(struct module *mod);
 void mod_tree_remove(struct module *mod);
 int ftrace_is_dead(void);
+size_t module_flags_taint(unsigned long taints, char *buf);
 
 #define KSYM_DECLARE(name) DECLARE_STATIC_CALL(kcare_##name, name);
 KCARE_KSYM_FUNCTIONS(KSYM_DECLARE)

@@ -7,11 +7,14 @@
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/dynamic_debug.h>
 #include <linux/jump_label.h>
 #include <linux/kallsyms.h>
+#include <linux/kobject.h>
 #include <linux/mm.h>
 #include <linux/moduleloader.h>
 #include <linux/slab.h>
+#include <linux/sysfs.h>
 #include <asm/alternative.h>
 #include <asm/orc_types.h>
 
@@ -30,11 +33,26 @@ static_assert(sizeof(struct static_call_site) == 8);
 static_assert(sizeof(struct bug_entry) == 16);
 static_assert(sizeof(struct exception_table_entry) == 12);
 static_assert(sizeof(struct jump_entry) == 16);
+static_assert(sizeof(struct _ddebug) == 56);
+
+/*
+ * /sys/module/NAME, where lsmod and others look for what /proc/modules lists. The files' readers hold @folder_lock, so that
+ * the module is there while they read.
+ */
+struct folder {
+	struct kobject kobj;
+	struct kobject *holders;
+	struct module *mod;
+};
+
+static DEFINE_MUTEX(folder_lock);
 
 /* A module that kcare uses, and that uses kcare, because of which not even `rmmod --force` takes either (delete_module()). */
 struct resident {
 	struct module mod;
 	struct kcare_module_use used_by_kcare, uses_kcare;
+	/* Of two with the same name one has it. */
+	struct folder *folder;
 };
 
 /* References to a module that is nobody else's. */
@@ -155,6 +173,11 @@ void kcare_resident_set_tables(struct module *mod, const struct kcare_tables *t)
 	mod->ftrace_callsites = t->mcount.base;
 	mod->num_ftrace_callsites = t->mcount.bytes / sizeof(*mod->ftrace_callsites);
 
+#ifdef CONFIG_DYNAMIC_DEBUG_CORE
+	mod->dyndbg_info.descs = t->debug_messages.base;
+	mod->dyndbg_info.num_descs = t->debug_messages.bytes / sizeof(*mod->dyndbg_info.descs);
+#endif
+
 	mod->core_kallsyms.symtab = t->symtab;
 	mod->core_kallsyms.num_symtab = t->nr_symbols;
 	mod->core_kallsyms.strtab = t->strtab;
@@ -185,8 +208,114 @@ static bool resident(struct module *mod)
 	return test_bit(TAINT_LIVEPATCH, &mod->taints) && !is_livepatch_module(mod);
 }
 
+/* In the words of kernel/module/sysfs.c and kernel/params.c. */
+static ssize_t initstate_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "live\n");
+}
+
+static ssize_t refcnt_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	guard(mutex)(&folder_lock);
+	return sysfs_emit(buf, "%d\n", atomic_read(&container_of(kobj, struct folder, kobj)->mod->refcnt) - 1);
+}
+
+static ssize_t coresize_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	unsigned int size = 0;
+	int i;
+
+	guard(mutex)(&folder_lock);
+	for (i = 0; i < KCARE_NR_REGIONS; i++)
+		size += container_of(kobj, struct folder, kobj)->mod->mem[i].size;
+	return sysfs_emit(buf, "%u\n", size);
+}
+
+static ssize_t initsize_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "0\n");
+}
+
+/* As THIS_MODULE's, and that it patches. */
+static ssize_t taint_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	size_t len;
+
+	guard(mutex)(&folder_lock);
+	len = ksym(module_flags_taint)(container_of(kobj, struct folder, kobj)->mod->taints, buf);
+	return len + sysfs_emit_at(buf, len, "\n");
+}
+
+static struct kobj_attribute folder_files[] = {
+	__ATTR_RO(coresize), __ATTR_RO(initsize), __ATTR_RO(initstate), __ATTR_RO(refcnt), __ATTR_RO(taint),
+};
+
+static struct attribute *folder_attrs[] = {
+	&folder_files[0].attr, &folder_files[1].attr, &folder_files[2].attr, &folder_files[3].attr, &folder_files[4].attr,
+	NULL,
+};
+ATTRIBUTE_GROUPS(folder);
+
+static void folder_release(struct kobject *kobj)
+{
+	kfree(container_of(kobj, struct folder, kobj));
+}
+
+static const struct kobj_type folder_type = {
+	.sysfs_ops = &kobj_sysfs_ops,
+	.release = folder_release,
+	.default_groups = folder_groups,
+};
+
+static void remove_folder(struct folder *folder)
+{
+	sysfs_remove_link(THIS_MODULE->holders_dir, kobject_name(&folder->kobj));
+	if (folder->holders) {
+		sysfs_remove_link(folder->holders, KBUILD_MODNAME);
+		kobject_put(folder->holders);
+	}
+	/* Waits for readers. */
+	kobject_del(&folder->kobj);
+	kobject_put(&folder->kobj);
+}
+
+/* Without it only lsmod is worse off. */
+static struct folder *add_folder(struct module *mod)
+{
+	struct folder *folder = kzalloc(sizeof(*folder), GFP_KERNEL);
+
+	if (!folder)
+		return NULL;
+	folder->mod = mod;
+	if (kobject_init_and_add(&folder->kobj, &folder_type, THIS_MODULE->mkobj.kobj.parent, "%s", mod->name)) {
+		kobject_put(&folder->kobj);
+		return NULL;
+	}
+	folder->holders = kobject_create_and_add("holders", &folder->kobj);
+	if (folder->holders && sysfs_create_link(folder->holders, &THIS_MODULE->mkobj.kobj, KBUILD_MODNAME))
+		pr_debug("no link to the holder of %s\n", mod->name);
+	if (sysfs_create_link(THIS_MODULE->holders_dir, &folder->kobj, mod->name))
+		pr_debug("no link to %s\n", mod->name);
+	return folder;
+}
+
+/* Gives the folder of @from to @to, which has its name. */
+static void hand_folder(struct module *from, struct module *to)
+{
+	struct resident *giver = container_of(from, struct resident, mod);
+	struct resident *taker = container_of(to, struct resident, mod);
+
+	guard(mutex)(&folder_lock);
+	if (!giver->folder)
+		return;
+	giver->folder->mod = to;
+	taker->folder = giver->folder;
+	giver->folder = NULL;
+}
+
 int kcare_resident_insert(struct module *mod)
 {
+	struct resident *this = container_of(mod, struct resident, mod);
 	struct module *same;
 	int err = 0;
 
@@ -198,23 +327,35 @@ int kcare_resident_insert(struct module *mod)
 	} else {
 		grow_bounds(mod);
 		list_add_rcu(&mod->list, kcare_ksym_vars.modules);
-		list_add(&container_of(mod, struct resident, mod)->uses_kcare.source_list, &THIS_MODULE->source_list);
+		list_add(&this->uses_kcare.source_list, &THIS_MODULE->source_list);
 		ksym(mod_tree_insert)(mod);
+		if (same)
+			hand_folder(same, mod);
 	}
 	mutex_unlock(kcare_ksym_vars.module_mutex);
+	if (!err && !this->folder)
+		this->folder = add_folder(mod);
 	return err;
 }
 
 void kcare_resident_remove(struct module *mod)
 {
+	struct resident *this = container_of(mod, struct resident, mod);
+	struct module *same;
+
 	mutex_lock(kcare_ksym_vars.module_mutex);
 	mod->state = MODULE_STATE_UNFORMED;
 	list_del_rcu(&mod->list);
-	list_del(&container_of(mod, struct resident, mod)->uses_kcare.source_list);
+	list_del(&this->uses_kcare.source_list);
 	ksym(mod_tree_remove)(mod);
+	same = ksym(find_module)(mod->name);
+	if (same && resident(same))
+		hand_folder(mod, same);
 	/* Readers of the list, the tree and the bug list are RCU readers, as in free_module(). */
 	synchronize_rcu();
 	mutex_unlock(kcare_ksym_vars.module_mutex);
+	if (this->folder)
+		remove_folder(this->folder);
 }
 
 int kcare_resident_finalize(struct module *mod, const void *hdr, const void *sechdrs)

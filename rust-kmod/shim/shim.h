@@ -48,6 +48,7 @@ struct kcare_tables {
 	struct kcare_table jump_table;
 	struct kcare_table static_calls;
 	struct kcare_table mcount;
+	struct kcare_table debug_messages;
 	void *symtab;
 	size_t nr_symbols;
 	char *strtab;

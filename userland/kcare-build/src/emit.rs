@@ -13,6 +13,7 @@ use kcare_payload::check::Payload;
 use kcare_payload::elf::{Home, SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE};
 use kcare_payload::layout::{SEC_PART, SEC_TRAMPOLINES, TRAMPOLINE_FILL, TRAMPOLINE_SIZE};
 use kcare_payload::place::slots;
+use kcare_payload::special::{special_named, DEBUG_MESSAGES};
 use object::elf as et;
 
 use crate::elf::{Section, Symbol, SymbolRef};
@@ -398,7 +399,15 @@ impl Emitter<'_> {
             out.zeroes = at + item.size.max(1);
             (section, at)
         } else {
-            let (name, flags) = if writable {
+            let (name, flags) = if sec.name == DEBUG_MESSAGES {
+                // An array, which the kernel's own loader registers.
+                ensure!(
+                    special_named(DEBUG_MESSAGES).is_some_and(|s| s.entry == item.size),
+                    "{} is no struct _ddebug as payloads have it",
+                    item.name
+                );
+                (DEBUG_MESSAGES, SHF_ALLOC | SHF_WRITE)
+            } else if writable {
                 (".data", SHF_ALLOC | SHF_WRITE)
             } else {
                 (".rodata", SHF_ALLOC)

@@ -40,6 +40,7 @@ pub fn note(system: &System, what: &str, before: u32, level: u32, refused: Optio
         boot_id: kernel::boot_id(&system.root),
         release: kernel::release(),
         event: Event {
+            module: None,
             time: u64::try_from(Time::now().unix_seconds()).unwrap_or_default(),
             what: what.to_owned(),
             level,

@@ -38,8 +38,11 @@ pub struct State {
 pub struct Event {
     /// When, in seconds since 1970.
     pub time: u64,
-    /// `apply`, `unload`, `rollback`, or `module` for a module that came or went.
+    /// `apply`, `unload`, `rollback`, `forget`, or `module-came` and `module-went`.
     pub what: String,
+    /// The module that came or went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
     /// The level that was applied behind it, 0 for none.
     pub level: u32,
     /// The level that was applied before it, 0 for none.
@@ -49,7 +52,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// Reads what follows `event: `: time, what, level before, level behind, reason or `ok`.
+    /// Reads what follows `event: `: time, what, level before, level behind, reason or `ok`, and the module, if it is of one.
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split(' ');
         let mut next = || words.next();
@@ -59,6 +62,7 @@ impl Event {
             before: next()?.parse().ok()?,
             level: next()?.parse().ok()?,
             refused: Some(next()?.to_owned()).filter(|reason| reason != "ok"),
+            module: next().map(|name| text::from_kernel(name.as_bytes())),
         })
     }
 }

@@ -104,6 +104,7 @@ pub const TABLES: &[Case] = of_each! {
     ".smp_locks";
     ".static_call_sites";
     "__bug_table";
+    "__dyndbg";
     "__ex_table";
     "__jump_table";
     "__mcount_loc";
@@ -194,7 +195,7 @@ cases! {
     };
     "unsupported-kprobe-list" SectionUnsupported |image| unsupported(image, "_kprobe_blacklist");
     "unsupported-kunit" SectionUnsupported |image| unsupported(image, ".kunit_test_suites");
-    "unsupported-debug-messages" SectionUnsupported |image| unsupported(image, "__dyndbg");
+    "unsupported-debug-classes" SectionUnsupported |image| unsupported(image, "__dyndbg_classes");
     "unsupported-constructors" SectionUnsupported |image| unsupported(image, ".init_array");
     "unsupported-noinstr" SectionUnsupported |image| {
         added(image, ".noinstr.text", content(SHF_EXECINSTR, 8), vec![0x90; 8])

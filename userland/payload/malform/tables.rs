@@ -2,7 +2,9 @@
 
 //! The manifest, the tables and the trampolines.
 
-use kcare_payload::elf::{SymbolEntry, SHF_ALLOC, SHF_EXECINSTR, SHN_ABS, SHN_UNDEF, SHT_NOBITS};
+use kcare_payload::elf::{
+    SectionHeader, SymbolEntry, SHF_ALLOC, SHF_EXECINSTR, SHN_ABS, SHN_UNDEF, SHT_NOBITS,
+};
 use kcare_payload::error::{Place, Table};
 use kcare_payload::layout::{
     Callback, Extern, Fix, Func, Manifest, Object, State, MAX_FUNC_SIZE, SEC_CALLBACKS,
@@ -10,7 +12,7 @@ use kcare_payload::layout::{
     SEC_STATES, SEC_STRINGS, SEC_TRAMPOLINES, TRAMPOLINE_FILL, TRAMPOLINE_SIZE,
 };
 
-use super::image::{content, edit, Image, Made, Record};
+use super::image::{content, edit, table, Image, Made, Record};
 use super::{at_section, cases};
 
 /// The place of an entry.
@@ -540,6 +542,13 @@ cases! {
     "part-in-memory" PartForm |image| edit(image, |image| {
         let name = format!("{SEC_PART}ext4");
         let index = image.push(&name, content(0, 16), vec![0; 64]);
+        at_section(index)
+    });
+
+    "part-align" PartAlign |image| edit(image, |image| {
+        let name = format!("{SEC_PART}ext4");
+        let header = SectionHeader { addralign: 4, ..table() };
+        let index = image.push(&name, header, vec![0; 64]);
         at_section(index)
     });
 

@@ -10,6 +10,7 @@ mod malform;
 
 use common::{image, module_name, Spec, SAMPLE};
 use kcare_payload::bundle::{Bundle, Refusal};
+use kcare_payload::elf::SectionHeader;
 use kcare_payload::error::{Error, Place, Reason, Table};
 use kcare_payload::layout::{
     Extern, Fix, Manifest, Object, State, OBJECT_OUTER, REGION_PERCPU, SEC_EXTERNS, SEC_FIXES,
@@ -195,7 +196,11 @@ fn a_part_has_nothing_of_its_own() {
     assert_eq!(refusal(&body), around(Reason::PartNested));
     let body = with_part(|image| {
         let part = part(1).write();
-        image.push(&format!("{SEC_PART}ext4"), malform::image::table(), part);
+        let header = SectionHeader {
+            addralign: 8,
+            ..malform::image::table()
+        };
+        image.push(&format!("{SEC_PART}ext4"), header, part);
         image.manifest(|m| m.nr_parts = 1);
     });
     assert_eq!(refusal(&body), around(Reason::PartNested));

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use kcare_payload::elf::{Header, RelaEntry, SectionHeader, SymbolEntry};
 use kcare_payload::error::{Error, Place, Reason, Table};
 use kcare_payload::layout::{Callback, Extern, Fix, Func, Manifest, Object, State};
-use kcare_payload::uapi::{self, Apply, Event, History, Info, InfoHead, Unload};
+use kcare_payload::uapi::{self, Apply, Info, InfoHead, Unload};
 use proptest::prelude::*;
 
 macro_rules! round_trips {
@@ -41,8 +41,6 @@ round_trips! {
     unload: Unload, 0..0;
     info_head: InfoHead, 0..0;
     info: Info, 92..96;
-    history: History, 0..0;
-    event: Event, 0..0;
 }
 
 proptest! {
@@ -106,7 +104,6 @@ fn ioctl_numbers_are_those_of_the_c_macros() {
     assert_eq!(uapi::IOCTL_INFO, 0xc1a0_6b02);
     assert_eq!(uapi::IOCTL_ROLLBACK, 0xc020_6b03);
     assert_eq!(uapi::IOCTL_FORGET, 0xc020_6b05);
-    assert_eq!(uapi::IOCTL_HISTORY, 0xc018_6b04);
 }
 
 #[test]

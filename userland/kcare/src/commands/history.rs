@@ -45,7 +45,14 @@ fn render(events: &[Event]) -> String {
         let levels = format!("{} -> {}", level(event.before), level(event.level));
         let result = event.refused.as_deref().unwrap_or("ok");
         let time = text::ctime(event.time);
-        format!("{time} UTC  {:<8}  {levels:<14}  {result}\n", event.what)
+        let (what, module) = match &event.module {
+            Some(module) => match event.what.split_once('-') {
+                Some((what, became)) => (what, format!("  {module} {became}")),
+                None => (event.what.as_str(), format!("  {module}")),
+            },
+            None => (event.what.as_str(), String::new()),
+        };
+        format!("{time} UTC  {what:<8}  {levels:<14}  {result}{module}\n")
     };
     events.iter().map(line).collect()
 }
@@ -58,6 +65,7 @@ mod tests {
         Event {
             time: 1_795_515_120,
             what: what.to_owned(),
+            module: None,
             level,
             before,
             refused: refused.map(str::to_owned),
@@ -67,6 +75,25 @@ mod tests {
     #[test]
     fn nothing_yet() {
         assert!(render(&[]).starts_with("Nothing has been applied"));
+    }
+
+    #[test]
+    fn a_module_that_comes_and_goes() {
+        let of = |what: &str, refused| Event {
+            module: Some("zram".to_owned()),
+            ..event(what, 1, 1, refused)
+        };
+        let events = [
+            of("module-came", None),
+            of("module-went", None),
+            of("module-came", Some("preimage-mismatch")),
+        ];
+        assert_eq!(
+            render(&events),
+            "Tue Nov 24 10:12:00 2026 UTC  module    1 -> 1          ok  zram came\n\
+             Tue Nov 24 10:12:00 2026 UTC  module    1 -> 1          ok  zram went\n\
+             Tue Nov 24 10:12:00 2026 UTC  module    1 -> 1          preimage-mismatch  zram came\n"
+        );
     }
 
     #[test]

@@ -161,6 +161,7 @@ mod tests {
         assert_eq!(time(&fixtures::not_loaded()), "2026-11-23T10:12:00Z");
         assert_eq!(time(&fixtures::nothing()), "2026-11-23T10:12:00Z");
         let event = |time, what: &str, before, level| Event {
+            module: None,
             time,
             what: what.to_owned(),
             level,
