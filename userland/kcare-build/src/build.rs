@@ -232,11 +232,15 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
                 let looked = part.clone();
                 let more = building.with_another_text(part)?;
                 building.account(&looked, &mut affected.account)?;
-                if let Some(first) = more.first().filter(|_| seeing.is_empty()) {
-                    let first = std::slice::from_ref(first);
-                    building.compile(first, &[Flavour::Split, Flavour::Patched])?;
+                // Not each unit has an object of it, or BTF that tells of it.
+                let probed = match seeing.is_empty() {
+                    true => &more[..more.len().min(FIRST)],
+                    false => &[],
+                };
+                for some in probed.chunks(PROBED) {
+                    building.compile(some, &[Flavour::Split, Flavour::Patched])?;
                     // Only the refusal matters here.
-                    Structs::new(&request.layouts).check(&compiler, first)?;
+                    Structs::new(&request.layouts).check(&compiler, some)?;
                 }
                 seeing.extend(more);
             }
@@ -698,6 +702,9 @@ fn changed_exports(state: &UnitState) -> Vec<String> {
 
 /// So many units are looked at before it is asked whether a layout changes.
 const FIRST: usize = 16;
+
+/// Of those that see another text, so many are compiled at a time for that question.
+const PROBED: usize = 4;
 
 /// So many units are compiled before they are compared.
 const PART: usize = 16;
