@@ -147,7 +147,7 @@ impl Device {
         };
         let told = result
             .as_ref()
-            .map(|_| ())
+            .map(|()| ())
             .map_err(|error| kernel::error::Error::from_errno(-error.reason.errno()));
         system::audit(name, before, level, told);
         if let Err(error) = result {
