@@ -225,7 +225,11 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
     if !included.is_empty() {
         let label = format!("look through {} unit(s) that include", included.len());
         seeing = progress.step(&label, || {
-            // If a layout changes, a few units tell as much as thousands.
+            // If a layout changes, a few units tell as much as thousands. One tells enough if the others are soon seen.
+            let most = match included.len() > MANY {
+                true => FIRST,
+                false => 1,
+            };
             let rest = included.split_off(included.len().min(FIRST));
             let mut seeing = Vec::new();
             for part in [included, rest] {
@@ -234,7 +238,7 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
                 building.account(&looked, &mut affected.account)?;
                 // Not each unit has an object of it, or BTF that tells of it.
                 let probed = match seeing.is_empty() {
-                    true => &more[..more.len().min(FIRST)],
+                    true => &more[..more.len().min(most)],
                     false => &[],
                 };
                 for some in probed.chunks(PROBED) {
@@ -702,6 +706,9 @@ fn changed_exports(state: &UnitState) -> Vec<String> {
 
 /// So many units are looked at before it is asked whether a layout changes.
 const FIRST: usize = 16;
+
+/// More units than these take longer to look through than [`FIRST`] of them to compile.
+const MANY: usize = 200;
 
 /// Of those that see another text, so many are compiled at a time for that question.
 const PROBED: usize = 4;
