@@ -96,6 +96,14 @@ run() {
 	status=$?
 }
 
+# answers WHAT ERRNO REASON COMMAND...: what kpush says, which is in $answer then.
+answers() {
+	local what=$1 wanted=$2$'\t'$3
+	shift 3
+	answer=$("$@")
+	is "$what" "$(cut -f2,3 <<<"$answer")" "$wanted"
+}
+
 # check_result [LOG]: the end of a test. With LOG, the kernel's log since start_test has exactly these lines of kcare.
 # shellcheck disable=SC2120 # Scripts pass one.
 check_result() {

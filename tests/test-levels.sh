@@ -47,14 +47,6 @@ levels() {
 	esac
 }
 
-# answers WHAT ERRNO REASON COMMAND...
-answers() {
-	local what=$1 wanted=$2$'\t'$3
-	shift 3
-	answer=$("$@")
-	is "$what" "$(cut -f2,3 <<<"$answer")" "$wanted"
-}
-
 # applied LEVEL: the log of an apply with the strategy under test.
 applied() {
 	local functions=1

@@ -23,14 +23,6 @@ readonly DOWNGRADE=1
 
 need_payloads cmdline levels-2 levels-3 policy-over policy-soon policy-floor
 
-# answers WHAT ERRNO REASON COMMAND...
-answers() {
-	local what=$1 wanted=$2$'\t'$3
-	shift 3
-	answer=$("$@")
-	is "$what" "$(cut -f2,3 <<<"$answer")" "$wanted"
-}
-
 # audited OPERATION: the audit records of that kind since start_test, their levels and results.
 audited() {
 	log | sed -nE "s/^audit: type=1330 .* op=kcare-$1 name=kcare_([0-9]+) old=([0-9]+) res=([01])$/\2 \1 \3/p" | xargs
