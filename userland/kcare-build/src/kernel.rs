@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 
 /// A kernel that `scripts/kernel prepare` made ready.
 #[derive(Clone, Debug)]
@@ -21,6 +21,25 @@ pub struct Kernel {
     /// GNU build-id of its vmlinux in hexadecimal.
     pub build_id: String,
     exec: PathBuf,
+}
+
+/// Refuses a kernel that was moved or copied since it was prepared: the build tree, and what is kept of it, name the
+/// files of the former place, and what is not found there would be taken for what is not there.
+fn check_place(dir: &Path, name: &str) -> Result<()> {
+    // `FORMAT DIRECTORY` (scripts/kernel).
+    let prepared = std::fs::read_to_string(dir.join(".prepared")).unwrap_or_default();
+    let Some((_, place)) = prepared.trim_end().split_once(' ') else {
+        return Ok(());
+    };
+    let same = Path::new(place)
+        .canonicalize()
+        .is_ok_and(|place| place == dir);
+    ensure!(
+        same,
+        "{} was prepared as {place}, and moved or copied since; run `scripts/kernel prepare {name}`",
+        dir.display()
+    );
+    Ok(())
 }
 
 impl Kernel {
@@ -55,6 +74,7 @@ impl Kernel {
                 );
             }
         }
+        check_place(&dir, name)?;
         let exec = match exec
             .map(Path::to_path_buf)
             .or_else(|| std::env::var_os("KCARE_EXEC").map(PathBuf::from))
@@ -162,5 +182,28 @@ mod tests {
         assert_eq!(env["REL"], "7.2.9");
         assert_eq!(env["CC"], "gcc-14");
         assert_eq!(env["BANNER"], "a = b");
+    }
+
+    #[test]
+    fn a_kernel_that_was_moved_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        let (here, there) = (folder.join("a b"), folder.join("c"));
+        std::fs::create_dir_all(&here).unwrap();
+        // Others than scripts/kernel may have prepared it.
+        assert!(check_place(&here, "7.2.9").is_ok());
+        let prepared = |place: &Path| {
+            std::fs::write(here.join(".prepared"), format!("1 {}\n", place.display())).unwrap();
+            check_place(&here, "7.2.9").map_err(|error| error.to_string())
+        };
+        assert_eq!(prepared(&here), Ok(()));
+        let refused = prepared(&there).unwrap_err();
+        assert!(
+            refused.ends_with("run `scripts/kernel prepare 7.2.9`"),
+            "{refused}"
+        );
+        // A copy, which stands beside the former place.
+        std::fs::create_dir_all(&there).unwrap();
+        assert!(prepared(&there).is_err());
     }
 }
