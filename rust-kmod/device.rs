@@ -145,11 +145,7 @@ impl Device {
             What::ModuleCame | What::ModuleWent => c"module",
             What::Forget => c"forget",
         };
-        let told = result
-            .as_ref()
-            .map(|()| ())
-            .map_err(|error| kernel::error::Error::from_errno(-error.reason.errno()));
-        system::audit(name, before, level, told);
+        system::audit(name, before, level, result.is_ok());
         if let Err(error) = result {
             self.core.failed(what, "", error, report);
         }

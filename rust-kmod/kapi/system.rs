@@ -51,11 +51,10 @@ pub(crate) fn security_load(code: &mut [u8]) -> Result {
     to_result(unsafe { ffi::kcare_security_load(code.as_mut_ptr().cast(), code.len()) })
 }
 
-/// Writes an audit record of the current task's: what it asked for, the level before and after, and the error, if any.
-pub(crate) fn audit(what: &CStr, before: u32, level: u32, result: Result) {
-    let err = result.map_or_else(|e| e.to_errno(), |()| 0);
+/// Writes an audit record of the current task's: what it asked for, the level before and after, and whether it was done.
+pub(crate) fn audit(what: &CStr, before: u32, level: u32, done: bool) {
     // SAFETY: The name is NUL-terminated. Process context.
-    unsafe { ffi::kcare_audit(what.as_char_ptr(), before, level, err) };
+    unsafe { ffi::kcare_audit(what.as_char_ptr(), before, level, done) };
 }
 
 /// From now on only root may read which fixes are live. Before the device and the folder in /proc are made.
