@@ -58,6 +58,9 @@ const ALGORITHMS: [(&[u8], &[u8]); 3] = [
     ),
 ];
 
+/// How a development key calls itself in the subject of its certificate (scripts/keys): no release trusts it.
+pub const DEVELOPMENT: &str = "CN=kcare development key";
+
 /// Checks that `signature` has that form, and nothing behind it.
 ///
 /// # Errors

@@ -312,7 +312,7 @@ impl<'a> Strings<'a> {
 
 /// Whether a character turns the direction of text, so that a terminal shows something else than is there
 /// (`Bidi_Control` of Unicode).
-const fn is_directional(c: char) -> bool {
+pub const fn is_directional(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

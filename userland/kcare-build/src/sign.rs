@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{bail, ensure, Context, Result};
-use kcare_payload::trailer;
+use kcare_payload::{cms, trailer};
 use tempfile::NamedTempFile;
 
 use crate::kernel::upwards;
@@ -61,7 +61,7 @@ impl Signer {
         );
         let subject = String::from_utf8_lossy(&output.stdout);
         let subject = subject.trim().trim_start_matches("subject=").trim();
-        Ok(match subject.contains("CN=kcare development key") {
+        Ok(match subject.contains(cms::DEVELOPMENT) {
             true => format!("{subject}: a development key, which no release trusts"),
             false => subject.to_owned(),
         })

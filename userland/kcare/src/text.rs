@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use jiff::{fmt::strtime, Timestamp};
+use kcare_payload::elf::is_directional;
 use kcare_tuf::time::Time;
 
 /// A NUL-padded field or a message of the kernel, safe to show on a terminal.
@@ -22,11 +23,6 @@ pub fn from_kernel(bytes: &[u8]) -> String {
         }
     }
     text
-}
-
-/// Whether a character turns the direction of text on a terminal (`Bidi_Control` of Unicode).
-fn is_directional(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Seconds since 1970 in the form of ctime(3), in UTC: `Mon Nov 23 10:12:00 2026`.

@@ -44,7 +44,7 @@ fn behind_content(image: &Image) -> Option<u32> {
 }
 
 /// Adds zeroes in memory.
-fn zeroes(image: &mut Image, name: &str, size: u64) -> u32 {
+pub(super) fn zeroes(image: &mut Image, name: &str, size: u64) -> u32 {
     let kind = SHT_NOBITS;
     let header = SectionHeader {
         kind,

@@ -12,6 +12,7 @@ use kcare_payload::place::Region;
 use kcare_payload::special::{special_named, Special, ORC, ORC_IP};
 
 use super::image::{add_string, content, edit, table, Image, Made};
+use super::sections::zeroes;
 use super::{at_section, cases, Case};
 
 /// Flags of a table where the kernel expects it.
@@ -220,16 +221,8 @@ cases! {
         added(image, "__dyndbg", SectionHeader { kind: SHT_PROGBITS, ..table() }, vec![0; 8])
     };
     "zeroes-together-too-large" ZeroesTooLarge |image| edit(image, |image| {
-        let mut zeroes = |name: &str| {
-            let header = SectionHeader {
-                kind: SHT_NOBITS,
-                size: MAX_ZEROES / 2 + 1,
-                ..content(SHF_WRITE, 8)
-            };
-            image.push(name, header, Vec::new())
-        };
-        zeroes(".bss.one");
-        at_section(zeroes(".bss.two"))
+        zeroes(image, ".bss.one", MAX_ZEROES / 2 + 1);
+        at_section(zeroes(image, ".bss.two", MAX_ZEROES / 2 + 1))
     });
     "symbol-names-too-long" SymbolNames |image| edit(image, |image| {
         let length = 1000;

@@ -5,6 +5,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use clap::Args;
+use kcare_payload::cms::DEVELOPMENT;
 use serde::Serialize;
 
 use crate::boot::Mode;
@@ -168,7 +169,7 @@ fn keys(system: &System) -> Option<Finding> {
         .map(|line| text::from_kernel(line.as_bytes()))
         .collect();
     let text = format!("payloads may be signed by {}", names.join("; "));
-    Some(match certificates.contains("CN=kcare development key") {
+    Some(match certificates.contains(DEVELOPMENT) {
         true => note(
             "keys",
             format!("{text}: a development key"),
