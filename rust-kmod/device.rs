@@ -138,14 +138,7 @@ impl Device {
     /// Tells the audit system; counts and logs a refusal, and makes sure that its message says something.
     fn note(&self, what: What, before: u32, result: &Result<(), Error>, report: &mut Report) {
         let level = self.core.with_status(Status::level);
-        let name = match what {
-            What::Apply => c"apply",
-            What::Unload => c"unload",
-            What::Rollback => c"rollback",
-            What::ModuleCame | What::ModuleWent => c"module",
-            What::Forget => c"forget",
-        };
-        system::audit(name, before, level, result.is_ok());
+        system::audit(what.name(), before, level, result.is_ok());
         if let Err(error) = result {
             self.core.failed(what, "", error, report);
         }

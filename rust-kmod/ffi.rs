@@ -287,7 +287,13 @@ extern "C" {
 
     pub(crate) fn kcare_modules_disabled() -> bool;
     pub(crate) fn kcare_security_load(data: *mut c_void, size: usize) -> c_int;
-    pub(crate) fn kcare_audit(what: *const c_char, before: c_uint, level: c_uint, done: bool);
+    pub(crate) fn kcare_audit(
+        what: *const c_char,
+        len: usize,
+        before: c_uint,
+        level: c_uint,
+        done: bool,
+    );
 
     pub(crate) fn kcare_hide_fixes();
 

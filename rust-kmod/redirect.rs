@@ -190,11 +190,7 @@ impl Redirects {
     ) -> Result<(), Error> {
         match self.try_add(new, strategy) {
             Ok(()) => Ok(()),
-            Err(_) if self.ftrace.is_dead() => Err(report.refuse(
-                Reason::RedirectFailed,
-                Place::Nowhere,
-                format_args!("ftrace has shut itself down, until the next boot"),
-            )),
+            Err(_) if self.ftrace.is_dead() => self.check_alive(report),
             Err(_) if !self.ftrace.enabled() => Err(report.refuse(
                 Reason::RedirectFailed,
                 Place::Nowhere,
@@ -369,9 +365,20 @@ impl Redirects {
         }
     }
 
-    /// Whether ftrace has shut itself down: what it was told last may lead anywhere that it was told of.
-    pub(crate) fn is_dead(&self) -> bool {
-        self.ftrace.is_dead()
+    /// Refuses if ftrace has shut itself down: what it was told last may lead anywhere that it was told of.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::RedirectFailed`].
+    pub(crate) fn check_alive(&self, report: &mut Report) -> Result<(), Error> {
+        if !self.ftrace.is_dead() {
+            return Ok(());
+        }
+        Err(report.refuse(
+            Reason::RedirectFailed,
+            Place::Nowhere,
+            format_args!("ftrace has shut itself down, until the next boot"),
+        ))
     }
 
     fn remove_sites(&mut self, sites: impl Iterator<Item = u64>) -> Result {

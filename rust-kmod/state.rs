@@ -733,13 +733,7 @@ impl Core {
         let downgrade = request.downgrade && !self.options.latch;
         policy(engine.live.as_ref(), manifest.level, downgrade, report)?;
         verify::preimages(&outer, &objects, report)?;
-        if engine.redirects.is_dead() {
-            return Err(report.refuse(
-                Reason::RedirectFailed,
-                Place::Nowhere,
-                format_args!("ftrace has shut itself down, until the next boot"),
-            ));
-        }
+        engine.redirects.check_alive(report)?;
         let former = engine.live.as_ref();
         let context = (self.ksyms, self.module);
         let mut level = Level::load(payload, objects, former, context, report)?;

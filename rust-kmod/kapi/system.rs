@@ -52,9 +52,10 @@ pub(crate) fn security_load(code: &mut [u8]) -> Result {
 }
 
 /// Writes an audit record of the current task's: what it asked for, the level before and after, and whether it was done.
-pub(crate) fn audit(what: &CStr, before: u32, level: u32, done: bool) {
-    // SAFETY: The name is NUL-terminated. Process context.
-    unsafe { ffi::kcare_audit(what.as_char_ptr(), before, level, done) };
+pub(crate) fn audit(what: &str, before: u32, level: u32, done: bool) {
+    let name = what.as_ptr().cast();
+    // SAFETY: The name is valid for its length. Process context.
+    unsafe { ffi::kcare_audit(name, what.len(), before, level, done) };
 }
 
 /// From now on only root may read which fixes are live. Before the device and the folder in /proc are made.

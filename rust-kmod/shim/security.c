@@ -21,8 +21,8 @@ int kcare_security_load(void *data, size_t size)
 	return err ?: security_kernel_post_load_data(data, size, LOADING_MODULE, name);
 }
 
-void kcare_audit(const char *what, unsigned int before, unsigned int level, bool done)
+void kcare_audit(const char *what, size_t len, unsigned int before, unsigned int level, bool done)
 {
-	audit_log(audit_context(), GFP_KERNEL, AUDIT_KERN_MODULE, "op=kcare-%s name=kcare_%u old=%u res=%d", what, level,
-		  before, done);
+	audit_log(audit_context(), GFP_KERNEL, AUDIT_KERN_MODULE, "op=kcare-%.*s name=kcare_%u old=%u res=%d", (int)len,
+		  what, level, before, done);
 }

@@ -289,8 +289,11 @@ bool kcare_capable(void);
 bool kcare_modules_disabled(void);
 /* Asks the kernel's security modules whether code of the current task's may be loaded, and shows it to them. */
 int kcare_security_load(void *data, size_t size);
-/* Writes an audit record: the level that was live, the one that is, and whether it was done. Sleeps. */
-void kcare_audit(const char *what, unsigned int before, unsigned int level, bool done);
+/*
+ * Writes an audit record: @what was asked for, @len bytes without NUL; the level that was live, the one that is, and
+ * whether it was done. Sleeps.
+ */
+void kcare_audit(const char *what, size_t len, unsigned int before, unsigned int level, bool done);
 
 /* ---- keyring.c ---- */
 
