@@ -7,7 +7,6 @@
  */
 
 #include <linux/bsearch.h>
-#include <linux/delay.h>
 #include <linux/ftrace.h>
 #include <linux/rcupdate.h>
 #include <linux/slab.h>
@@ -38,23 +37,21 @@ bool kcare_ftrace_is_dead(void)
 	return ksym(ftrace_is_dead)();
 }
 
+/*
+ * Under ftrace's own lock: without it an ops may be out of ftrace's list already while the site still calls its trampoline
+ * (ftrace_shutdown()), and the bytes may be half written (smp_text_poke_batch_finish()).
+ */
 bool kcare_site_is_ftrace(u64 site)
 {
 	static const u8 nop[] = { BYTES_NOP5 };
 	u8 code[MCOUNT_INSN_SIZE];
 	u64 target;
 	s32 offset;
-	int tries;
 
-	for (tries = 0; tries < 100; tries++) {
-		if (copy_from_kernel_nofault(code, (const void *)site, sizeof(code)))
-			return false;
-		/* The kernel is about to write there (smp_text_poke_batch_finish()). */
-		if (code[0] != INT3_INSN_OPCODE)
-			break;
-		fsleep(1000);
-	}
 	static_assert(sizeof(nop) == sizeof(code));
+	guard(mutex)(kcare_ksym_vars.ftrace_lock);
+	if (copy_from_kernel_nofault(code, (const void *)site, sizeof(code)))
+		return false;
 	if (!memcmp(code, nop, sizeof(code)))
 		return true;
 	if (code[0] != CALL_INSN_OPCODE && code[0] != JMP32_INSN_OPCODE)

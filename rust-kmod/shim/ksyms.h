@@ -97,6 +97,7 @@ struct kcare_mod_tree_root {
 	X(char, ftrace_stub_direct_tramp)		\
 	X(struct list_head, modules)			\
 	X(struct mutex, module_mutex)			\
+	X(struct mutex, ftrace_lock)			\
 	X(struct blocking_notifier_head, module_notify_list) \
 	X(struct kcare_mod_tree_root, mod_tree)
 
