@@ -136,6 +136,7 @@ fn check_part<'a>(
         && part.description() == outer.description()
         && part.manifest().not_after == outer.manifest().not_after
         && part.manifest().floor == outer.manifest().floor
+        && part.manifest().all_at_once() == outer.manifest().all_at_once()
         && vmlinux(&part) == vmlinux(outer);
     if !same {
         return Err(around(Reason::PartForeign));

@@ -34,6 +34,7 @@ use super::{
         BUILD_ID_MAX,
         CALLBACK_POST_UNPATCH,
         MAGIC,
+        MANIFEST_FLAGS,
         MASK_ANY,
         MASK_MATCH,
         MAX_COLD_PARTS,
@@ -887,7 +888,11 @@ fn check_manifest(data: &[u8], size: Error) -> Result<Manifest, Error> {
             Reason::ManifestSize,
         ),
         (manifest.level != 0, field::LEVEL, Reason::ManifestLevel),
-        (manifest.flags == 0, field::FLAGS, Reason::ManifestFlags),
+        (
+            manifest.flags & !MANIFEST_FLAGS == 0,
+            field::FLAGS,
+            Reason::ManifestFlags,
+        ),
         (
             manifest.floor <= manifest.level,
             field::FLOOR,

@@ -36,6 +36,14 @@ pub const SEC_TRAMPOLINES: &str = ".text.kcare_trampolines";
 pub const MAGIC: [u8; 8] = *b"KCAREPL\0";
 /// Version of this layout.
 pub const VERSION: u32 = 1;
+/// Flag of [`Manifest`]: calls of old and of new bodies must not run side by side. The level goes live, and is taken back,
+/// at a moment when no task is inside, or not at all.
+pub const FLAG_ALL_AT_ONCE: u32 = 1 << 0;
+/// Flag of [`Manifest`]: the address of a function of the payload goes somewhere where no scan of stacks finds it, such as
+/// a timer or a work item. Its text stays in memory after the level has gone.
+pub const FLAG_TEXT_ESCAPES: u32 = 1 << 1;
+/// All flags of [`Manifest`].
+pub const MANIFEST_FLAGS: u32 = FLAG_ALL_AT_ONCE | FLAG_TEXT_ESCAPES;
 /// Bytes that one trampoline takes, and the alignment of [`SEC_TRAMPOLINES`].
 pub const TRAMPOLINE_SIZE: usize = 32;
 /// `int3`, the filler of unused text.
@@ -143,7 +151,7 @@ record! {
         4 size: u32,
         /// Patch level, 1 or more; a higher level replaces a lower one.
         8 level: u32,
-        /// Flags; none is defined yet.
+        /// `FLAG_…`; [`FLAG_ALL_AT_ONCE`] is the same in a payload and in its parts.
         12 flags: u32,
         /// Build time in seconds since 1970.
         16 build_time: u64,
@@ -186,6 +194,16 @@ impl Manifest {
     pub const MAGIC_SIZE: usize = 8;
     /// Bytes of [`SEC_MANIFEST`].
     pub const SECTION_SIZE: usize = Self::MAGIC_SIZE + Self::SIZE;
+
+    /// Whether [`FLAG_ALL_AT_ONCE`] is set.
+    pub fn all_at_once(&self) -> bool {
+        self.flags & FLAG_ALL_AT_ONCE != 0
+    }
+
+    /// Whether [`FLAG_TEXT_ESCAPES`] is set.
+    pub fn text_escapes(&self) -> bool {
+        self.flags & FLAG_TEXT_ESCAPES != 0
+    }
 }
 
 /// Longest build-id, in bytes (`BUILD_ID_SIZE_MAX` in include/linux/buildid.h is 20).

@@ -7,9 +7,9 @@ use kcare_payload::elf::{
 };
 use kcare_payload::error::{Place, Table};
 use kcare_payload::layout::{
-    Callback, Extern, Fix, Func, Manifest, Object, State, MAX_FUNC_SIZE, SEC_CALLBACKS,
-    SEC_EXTERNS, SEC_FIXES, SEC_FUNCS, SEC_MANIFEST, SEC_OBJECTS, SEC_PART, SEC_PREIMAGES,
-    SEC_STATES, SEC_STRINGS, SEC_TRAMPOLINES, TRAMPOLINE_FILL, TRAMPOLINE_SIZE,
+    Callback, Extern, Fix, Func, Manifest, Object, State, MANIFEST_FLAGS, MAX_FUNC_SIZE,
+    SEC_CALLBACKS, SEC_EXTERNS, SEC_FIXES, SEC_FUNCS, SEC_MANIFEST, SEC_OBJECTS, SEC_PART,
+    SEC_PREIMAGES, SEC_STATES, SEC_STRINGS, SEC_TRAMPOLINES, TRAMPOLINE_FILL, TRAMPOLINE_SIZE,
 };
 
 use super::image::{content, edit, table, Image, Made, Record};
@@ -298,7 +298,7 @@ cases! {
     "manifest-size-zero" ManifestSize |image| manifest(image, 12, |m| m.size = 0);
     "manifest-size-max" ManifestSize |image| manifest(image, 12, |m| m.size = u32::MAX);
     "manifest-level-zero" ManifestLevel |image| manifest(image, 16, |m| m.level = 0);
-    "manifest-flags" ManifestFlags |image| manifest(image, 20, |m| m.flags = 1);
+    "manifest-flags" ManifestFlags |image| manifest(image, 20, |m| m.flags = MANIFEST_FLAGS + 1);
     "manifest-flags-highest-bit" ManifestFlags |image| manifest(image, 20, |m| m.flags = 1 << 31);
     "manifest-reserved-first" Reserved |image| manifest(image, 92, |m| m.reserved = 1);
     "manifest-reserved-last" Reserved |image| manifest(image, 92, |m| m.reserved = 1 << 31);

@@ -13,8 +13,8 @@ use kcare_payload::bundle::{Bundle, Refusal};
 use kcare_payload::elf::SectionHeader;
 use kcare_payload::error::{Error, Place, Reason, Table};
 use kcare_payload::layout::{
-    Extern, Fix, Manifest, Object, State, OBJECT_OUTER, REGION_PERCPU, SEC_EXTERNS, SEC_FIXES,
-    SEC_MANIFEST, SEC_OBJECTS, SEC_PART, SEC_STATES,
+    Extern, Fix, Manifest, Object, State, FLAG_ALL_AT_ONCE, OBJECT_OUTER, REGION_PERCPU,
+    SEC_EXTERNS, SEC_FIXES, SEC_MANIFEST, SEC_OBJECTS, SEC_PART, SEC_STATES,
 };
 use malform::image::Image;
 
@@ -144,11 +144,13 @@ fn number_of_parts() {
 
 #[test]
 fn a_part_belongs_to_its_payload() {
-    let changes: [fn(&mut Manifest); 4] = [
+    let changes: [fn(&mut Manifest); 6] = [
         |m| m.level += 1,
         |m| m.build_time += 1,
         |m| m.release = m.description,
         |m| m.description = m.release,
+        |m| m.not_after += 1,
+        |m| m.flags ^= FLAG_ALL_AT_ONCE,
     ];
     for change in changes {
         let body = with_part(|image| {
