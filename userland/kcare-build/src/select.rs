@@ -595,10 +595,14 @@ impl<'a> Selector<'a> {
                     .map_err(|why| Refusal::new(user, why))
             }
             Target::Item(id) => {
-                let own_part = base_part(&obj.items[id].name) == base_part(user)
-                    && obj.items[id].kind == Kind::Func
+                let item = &obj.items[id];
+                // An address that a cold part takes of its function is the original's, as anywhere else.
+                let label = rel.branch || rel.reach() != 0 || base_part(&item.name) != item.name;
+                let own_part = base_part(&item.name) == base_part(user)
+                    && item.kind == Kind::Func
                     && obj.items[from].kind == Kind::Func
-                    && id != from;
+                    && id != from
+                    && label;
                 if own_part {
                     return Ok(Goal::Inside((u, id)));
                 }
