@@ -56,6 +56,10 @@ pub struct Request {
     pub not_after: Option<u64>,
     /// The lowest level that may follow it, at most `level`.
     pub floor: Option<u32>,
+    /// Old and new code must not run side by side.
+    pub all_at_once: bool,
+    /// The author vouches that nothing calls the payload's code any more once post_unpatch has run.
+    pub text_is_quiet: bool,
     /// Id (may be empty) and title of each fix.
     pub fixes: Vec<(String, String)>,
     /// One line, or the default.
@@ -395,6 +399,8 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
         time: build_time(&patches)?,
         not_after: request.not_after,
         floor: request.floor,
+        all_at_once: request.all_at_once,
+        text_is_quiet: request.text_is_quiet,
         release: kernel.release.clone(),
         description: request.description.clone().unwrap_or_else(|| {
             let description = Description {
@@ -416,6 +422,8 @@ fn build_in(request: &Request, progress: &Progress, work: &Path) -> Result<Built
             .collect::<Result<Vec<_>>>()?;
         emit(&states, &selector, &images, &preimages, &about)
     })?;
+    let escapes = emitted.escapes.iter();
+    notes.extend(escapes.map(|escape| escape.remark(request.text_is_quiet)));
     let debug = match request.debug {
         true => Some(progress.step("write the debug companion", || {
             let sources = Sources {

@@ -76,6 +76,14 @@ struct BuildArgs {
     /// Once it has been live, let no level below this one go live on that machine until its next boot, whoever asks.
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u32).range(1..))]
     floor: Option<u32>,
+    /// Calls of old and of new code must never run side by side: let it go live, and be taken back, at a moment when no
+    /// task is inside, or not at all; kcare-patch(7) tells which fixes need it.
+    #[arg(long)]
+    all_at_once: bool,
+    /// The post_unpatch callback sees to it that nothing calls the patch's code any more (timers, work items, RCU
+    /// callbacks, operations): let it be freed after an unload, although addresses of it are taken.
+    #[arg(long)]
+    text_is_quiet: bool,
     /// A fix that the payload carries, `CVE-2026-12345: title`, or a title alone; may be repeated.
     #[arg(long, value_name = "ID: TITLE")]
     fix: Vec<String>,
@@ -322,6 +330,8 @@ fn run_build(args: BuildArgs) -> Result<ExitCode> {
         level: args.level,
         not_after: args.not_after,
         floor: args.floor,
+        all_at_once: args.all_at_once,
+        text_is_quiet: args.text_is_quiet,
         fixes: args.fix.iter().map(|f| parse_fix(f)).collect(),
         description: args.description,
         signer,

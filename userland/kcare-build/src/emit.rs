@@ -2,6 +2,7 @@
 
 //! Lays the selection out as a payload.
 
+mod escapes;
 mod finish;
 mod tables;
 
@@ -16,6 +17,7 @@ use kcare_payload::place::slots;
 use kcare_payload::special::{special_named, DEBUG_MESSAGES};
 use object::elf as et;
 
+use crate::author::When;
 use crate::elf::{Section, Symbol, SymbolRef};
 use crate::image::{ImageId, Images, VMLINUX};
 use crate::insn::ENDBR64;
@@ -25,6 +27,9 @@ use crate::preimage::Preimage;
 use crate::select::{Goal, Key, Redirect, Selector};
 use crate::special::{Orc, ORC_UNDEFINED};
 use crate::unit::UnitState;
+
+pub use escapes::Escape;
+use escapes::{Taken, To};
 
 /// What the manifest says.
 #[derive(Clone, Debug)]
@@ -37,6 +42,10 @@ pub struct About {
     pub not_after: Option<u64>,
     /// The lowest level that may follow it.
     pub floor: Option<u32>,
+    /// Old and new code must not run side by side.
+    pub all_at_once: bool,
+    /// The author vouches that nothing calls the payload's code any more once post_unpatch has run.
+    pub text_is_quiet: bool,
     /// Kernel release.
     pub release: String,
     /// One line.
@@ -87,6 +96,8 @@ struct Emitter<'a> {
     strings: HashMap<Vec<u8>, (usize, u64)>,
     /// Symbols of the thunks, by image and link-time address of the function.
     thunks: BTreeMap<(ImageId, u64), usize>,
+    /// Addresses that are taken of what is in the payload.
+    taken: Vec<Taken>,
     /// Unwind entries by output section and offset; `true` if one only ends a range.
     orc: BTreeMap<(usize, u64), (bool, Orc)>,
 }
@@ -119,6 +130,8 @@ pub struct Emitted {
     pub bytes: Vec<u8>,
     /// The code of the payload itself, then of each module's part, in their order.
     pub pieces: Vec<Vec<Piece>>,
+    /// Of which code the address is taken, in the payload itself and in the parts, if any is.
+    pub escapes: Vec<Escape>,
 }
 
 /// A written object.
@@ -127,6 +140,9 @@ struct Written {
     /// The numbers of its own symbols.
     symbols: HashMap<Key, u32>,
     pieces: Vec<Piece>,
+    escape: Option<Escape>,
+    /// Addresses that it takes of what the payload adds to vmlinux.
+    outward: Vec<Taken>,
 }
 
 /// Writes the payload without a signature; `preimages` are those of the selection's redirects.
@@ -161,9 +177,9 @@ pub fn emit(
         );
     }
     let name = |id: ImageId| format!("{SEC_PART}{}", images.get(id).name());
-    let object = |image, outer: &OuterPlaces, parts| -> Result<Written> {
+    let object = |image, outer: &OuterPlaces, inward, parts| -> Result<Written> {
         emit_object(
-            units, selector, images, image, outer, preimages, about, parts,
+            units, selector, images, image, outer, inward, preimages, about, parts,
         )
     };
 
@@ -172,17 +188,25 @@ pub fn emit(
         modules.iter().map(|&id| (name(id), Vec::new())).collect();
     let mut outer = OuterPlaces::new();
     if !modules.is_empty() {
-        let written = object(VMLINUX, &outer, parts.clone())?;
+        let written = object(VMLINUX, &outer, Vec::new(), parts.clone())?;
         outer = outer_places(&written)?;
     }
     let mut inner = Vec::new();
+    let (mut inward, mut escapes) = (Vec::new(), Vec::new());
     for (part, &id) in parts.iter_mut().zip(&modules) {
-        let written = object(id, &outer, Vec::new())
+        let written = object(id, &outer, Vec::new(), Vec::new())
             .with_context(|| format!("in the part for {}", images.get(id).name()))?;
         part.1 = written.bytes;
         inner.push(written.pieces);
+        escapes.extend(written.escape);
+        inward.extend(written.outward);
     }
-    let Written { bytes, pieces, .. } = object(VMLINUX, &outer, parts)?;
+    let outermost = object(VMLINUX, &outer, inward, parts)?;
+    let Written { bytes, pieces, .. } = outermost;
+    escapes.splice(0..0, outermost.escape);
+    if about.text_is_quiet {
+        check_quiet(&escapes, selector)?;
+    }
     if let Err(refusal) = Bundle::parse(&bytes) {
         let part = refusal.part.unwrap_or("vmlinux");
         bail!(
@@ -191,7 +215,29 @@ pub fn emit(
         );
     }
     let pieces = std::iter::once(pieces).chain(inner).collect();
-    Ok(Emitted { bytes, pieces })
+    Ok(Emitted {
+        bytes,
+        pieces,
+        escapes,
+    })
+}
+
+/// Refuses the author's word where there is no callback that could keep it, or nothing to be said.
+fn check_quiet(escapes: &[Escape], selector: &Selector<'_>) -> Result<()> {
+    ensure!(
+        !escapes.is_empty(),
+        "`--text-is-quiet` decides nothing: no address of the patch's code is taken"
+    );
+    for escape in escapes {
+        let callback = (escape.image, When::PostUnpatch);
+        ensure!(
+            selector.selection.callbacks.contains_key(&callback),
+            "`--text-is-quiet` wants a post_unpatch callback{}, which sees to it that nothing calls the patch's code any more: {}",
+            escape.for_module(),
+            escape.taken()
+        );
+    }
+    Ok(())
 }
 
 /// Where the symbols of the outer payload are in its memory.
@@ -224,6 +270,7 @@ fn emit_object(
     images: &Images,
     image: ImageId,
     outer: &OuterPlaces,
+    inward: Vec<Taken>,
     preimages: &[Preimage],
     about: &About,
     parts: Vec<(String, Vec<u8>)>,
@@ -242,6 +289,7 @@ fn emit_object(
         outside: BTreeMap::new(),
         strings: HashMap::new(),
         thunks: BTreeMap::new(),
+        taken: inward,
         orc: BTreeMap::new(),
     };
     this.section(
@@ -532,10 +580,14 @@ impl Emitter<'_> {
             }
             Target::Undef(_) | Target::Abs => None,
         };
-        let (symbol, addend) = match copied {
-            Some((section, addend)) => (SymbolRef::Section(section), addend),
-            None => self.goal(u, from, rel, table)?,
+        let (symbol, addend, to) = match (copied, rel.target) {
+            (Some((section, addend)), Target::Item(target)) => {
+                let to = To::Item((u, target));
+                (SymbolRef::Section(section), addend, Some(to))
+            }
+            _ => self.goal(u, from, rel, table)?,
         };
+        self.note_taken((u, from), rel, section, to);
         let out = &mut self.sections[section];
         out.data
             .get_mut(at as usize..at as usize + size)
@@ -545,22 +597,30 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    /// Symbol and addend for a reference to something that was placed as an item, or to vmlinux.
-    fn goal(&mut self, u: usize, from: ItemId, rel: &Rel, table: bool) -> Result<(SymbolRef, i64)> {
+    /// Symbol and addend for a reference to something that was placed as an item, or to vmlinux; and what it is, if
+    /// it is the payload's own.
+    fn goal(
+        &mut self,
+        u: usize,
+        from: ItemId,
+        rel: &Rel,
+        table: bool,
+    ) -> Result<(SymbolRef, i64, Option<To>)> {
         let goal = self
             .selector
             .goal(u, from, rel, table)
             .map_err(|r| anyhow::anyhow!("{}: {}", r.name, r.reason))?;
         Ok(match goal {
             Goal::Inside(key) => match self.named.get(&key) {
-                Some(&symbol) => (SymbolRef::Symbol(symbol), rel.addend),
+                Some(&symbol) => (SymbolRef::Symbol(symbol), rel.addend, Some(To::Item(key))),
                 None => {
                     let &(section, offset) = self.placed.get(&key).with_context(|| {
                         let obj = &self.units[key.0].new;
                         let (user, target) = (&obj.items[from].name, &obj.items[key.1].name);
                         format!("`{user}` refers to `{target}`, which was left out")
                     })?;
-                    (SymbolRef::Section(section), rel.addend + offset as i64)
+                    let addend = rel.addend + offset as i64;
+                    (SymbolRef::Section(section), addend, Some(To::Item(key)))
                 }
             },
             Goal::Outside(_, image, addr)
@@ -573,11 +633,16 @@ impl Emitter<'_> {
                         .thunks
                         .contains_key(&(u, image, addr)) =>
             {
-                (SymbolRef::Symbol(self.thunks[&(image, addr)]), rel.addend)
+                let symbol = self.thunks[&(image, addr)];
+                (
+                    SymbolRef::Symbol(symbol),
+                    rel.addend,
+                    Some(To::Thunk(symbol)),
+                )
             }
             Goal::Outside(name, image, addr) => {
                 let symbol = self.outside(name, Abode::Image(image, addr))?;
-                (SymbolRef::Symbol(symbol), rel.addend)
+                (SymbolRef::Symbol(symbol), rel.addend, None)
             }
             Goal::Outer(key) => {
                 let name = self.units[key.0].new.items[key.1].name.clone();
@@ -586,7 +651,7 @@ impl Emitter<'_> {
                     .get(&key)
                     .with_context(|| format!("the payload does not add `{name}` to vmlinux"))?;
                 let symbol = self.outside(name, Abode::Outer(spot))?;
-                (SymbolRef::Symbol(symbol), rel.addend)
+                (SymbolRef::Symbol(symbol), rel.addend, Some(To::Item(key)))
             }
         })
     }

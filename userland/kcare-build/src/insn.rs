@@ -30,6 +30,9 @@ pub struct Insn {
     pub indexed: bool,
     /// Of a memory operand that is read or written: the offset of its displacement.
     pub access: Option<u64>,
+    /// Of a memory operand that counts from the next instruction: the offset of its displacement and the offset it means
+    /// where nothing relocates that.
+    pub relative: Option<(u64, u64)>,
     /// Whether nothing behind it runs after it: an unconditional jump.
     pub leaves: bool,
     /// Whether it does nothing, of whatever length.
@@ -82,6 +85,12 @@ pub fn decode(code: &[u8], start: u64) -> Vec<Insn> {
             branch,
             indexed: raw.memory_index() != iced_x86::Register::None,
             access: access.then(|| raw.ip() + offsets.displacement_offset() as u64),
+            relative: raw.is_ip_rel_memory_operand().then(|| {
+                (
+                    raw.ip() + offsets.displacement_offset() as u64,
+                    raw.ip_rel_memory_address(),
+                )
+            }),
             leaves: near && raw.flow_control() == FlowControl::UnconditionalBranch,
             nop: raw.mnemonic() == Mnemonic::Nop,
         });

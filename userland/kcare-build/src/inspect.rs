@@ -31,6 +31,8 @@ pub struct Summary {
     /// The lowest level that may follow it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub floor: Option<u32>,
+    /// It goes live, and is taken back, at a moment when no task is inside, or not at all.
+    pub all_at_once: bool,
     /// One line.
     pub description: String,
     /// Size in bytes, signature included.
@@ -49,6 +51,8 @@ pub struct Summary {
 /// What is done to one image.
 #[derive(Debug, Serialize)]
 pub struct Body {
+    /// The address of its code is taken, so that the code stays in memory after an unload.
+    pub text_escapes: bool,
     /// Redirected functions.
     pub functions: Vec<Function>,
     /// Functions that are called around a switch.
@@ -201,6 +205,7 @@ impl Summary {
             build_time: payload.build_time(),
             not_after: Some(payload.manifest().not_after).filter(|time| *time != 0),
             floor: Some(payload.manifest().floor).filter(|level| *level != 0),
+            all_at_once: payload.manifest().all_at_once(),
             description: payload.description().to_owned(),
             size: bytes.len(),
             signature,
@@ -239,6 +244,7 @@ impl Body {
         };
         let redirected: BTreeSet<u32> = payload.funcs().map(|f| f.symbol).collect();
         Body {
+            text_escapes: payload.manifest().text_escapes(),
             functions: payload
                 .funcs()
                 .map(|f| Function {
@@ -335,6 +341,12 @@ impl fmt::Display for Summary {
         if let Some(level) = self.floor {
             writeln!(f, "floor        {level}: no lower level may follow it")?;
         }
+        if self.all_at_once {
+            writeln!(
+                f,
+                "all at once  it goes live, and is taken back, when no task is inside, or not at all"
+            )?;
+        }
         writeln!(f, "description  {}", self.description)?;
         match &self.signature {
             Some(s) => writeln!(
@@ -349,7 +361,8 @@ impl fmt::Display for Summary {
             let id = if fix.id.is_empty() { "-" } else { &fix.id };
             writeln!(f, "fix          {id}  {}", fix.title)?;
         }
-        if !self.body.functions.is_empty() || self.parts.is_empty() {
+        let shown = !self.body.functions.is_empty() || self.body.text_escapes;
+        if shown || self.parts.is_empty() {
             writeln!(f, "\nvmlinux, {} relocations", self.body.relocations)?;
             write!(f, "{}", self.body)?;
         }
@@ -367,6 +380,12 @@ impl fmt::Display for Summary {
 
 impl fmt::Display for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.text_escapes {
+            writeln!(
+                f,
+                "its code stays in memory after an unload, as the address of some of it is taken"
+            )?;
+        }
         writeln!(
             f,
             "\nfunctions\n  {:<40} {:>10} {:>7} {:>7}  not compared",

@@ -11,6 +11,7 @@
 //! * `Nothing` nothing changed
 //! * `Callback:` exactly these functions are called around a switch, `pre_patch=function`
 //! * `State:` exactly these states are declared, `0x1=version`
+//! * `Escapes:` exactly of these functions the address is taken, `function=user,user`
 //! * `Note:` a remark that starts so is made; may be repeated
 //! * `Refused:` a refusal starts so
 //! * `Error:` it cannot be compiled or compared, and the error says so
@@ -164,6 +165,10 @@ impl Mini {
 
 /// The payload of the patched unit, or, with `define` (`PATCHED=2`), of another patch for the same kernel.
 fn payload_of(mini: &Mini, define: Option<&str>) -> Result<Vec<u8>> {
+    Ok(emitted_of(mini, define, &about())?.bytes)
+}
+
+fn emitted_of(mini: &Mini, define: Option<&str>, about: &About) -> Result<Emitted> {
     if let Some(define) = define {
         let define = format!("-D{define}");
         let patched: &[&str] = &[&define];
@@ -190,7 +195,7 @@ fn payload_of(mini: &Mini, define: Option<&str>) -> Result<Vec<u8>> {
         .iter()
         .map(|r| preimage(r, &states[0].exact, VMLINUX, &images.vmlinux))
         .collect::<Result<Vec<_>>>()?;
-    Ok(emit(&states, &selector, &images, &preimages, &about())?.bytes)
+    emit(&states, &selector, &images, &preimages, about)
 }
 
 /// Checks that the debug companion has a line of the source for each instruction of each function.
@@ -245,6 +250,8 @@ fn about() -> About {
     About {
         not_after: None,
         floor: None,
+        all_at_once: false,
+        text_is_quiet: false,
         level: 7,
         time: 1_795_425_120,
         release: "7.0-mini".to_owned(),
@@ -384,6 +391,23 @@ fn check(name: &str) -> Result<()> {
     ensure!(
         states_of == words(&expected(&text, "State").unwrap_or_default()),
         "states {states_of:?}"
+    );
+    let escapes: BTreeSet<String> = emitted
+        .escapes
+        .iter()
+        .flat_map(|escape| &escape.users)
+        .map(|(name, users)| {
+            let users: Vec<&str> = users.iter().map(String::as_str).collect();
+            format!("{name}={}", users.join(","))
+        })
+        .collect();
+    ensure!(
+        escapes == words(&expected(&text, "Escapes").unwrap_or_default()),
+        "escapes {escapes:?}"
+    );
+    ensure!(
+        payload.manifest().text_escapes() != escapes.is_empty(),
+        "the flag is another than {escapes:?}"
     );
     let cold: BTreeSet<String> = payload
         .funcs()
@@ -551,6 +575,42 @@ fn one_byte_in_vmlinux_is_noticed() {
     );
     assert!(
         error.contains(&format!("byte {:#x}", code.len() - 1)),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_author_may_say_that_nothing_calls_the_code_any_more() {
+    if !tools() {
+        return;
+    }
+    let quiet = About {
+        text_is_quiet: true,
+        ..about()
+    };
+    let of = |unit: &str| emitted_of(&Mini::new("quiet", unit).unwrap(), None, &quiet);
+
+    let emitted = of("escapes").unwrap();
+    let payload = Payload::parse(&emitted.bytes).unwrap();
+    assert!(!payload.manifest().text_escapes());
+    let [escape] = emitted.escapes.as_slice() else {
+        panic!("{:?}", emitted.escapes);
+    };
+    assert_eq!(
+        escape.remark(true),
+        "the addresses of `expired` (by `answer`, `give_expired`), `itself` (by `itself`), `near` (by `answer`), `shown` (by \
+         `operations`), `swapped` (by `answer`), `worked` (by `work`) are taken: --text-is-quiet says that the post_unpatch callback sees to it \
+         that nothing calls the patch's code any more, which is freed then"
+    );
+
+    let error = of("escapes-thunk").unwrap_err().to_string();
+    assert!(
+        error.starts_with("`--text-is-quiet` wants a post_unpatch callback, which sees to it"),
+        "{error}"
+    );
+    let error = of("callbacks").unwrap_err().to_string();
+    assert!(
+        error.starts_with("`--text-is-quiet` decides nothing"),
         "{error}"
     );
 }

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{ensure, Context, Result};
-use kcare_build::emit::{emit, About};
+use kcare_build::emit::{emit, About, Emitted};
 use kcare_build::image::{Image, ImageId, Images, VMLINUX};
+use kcare_build::inspect::Summary;
 use kcare_build::kernel::Kernel;
 use kcare_build::module::{place, Module};
 use kcare_build::obj::{Layout, Obj};
@@ -23,7 +24,9 @@ use kcare_build::verify_module::verify_module;
 use kcare_build::vmlinux::Vmlinux;
 use kcare_payload::bundle::Bundle;
 use kcare_payload::check::Payload;
-use kcare_payload::layout::{MASK_ANY, MASK_MATCH, OBJECT_OUTER, REGION_PERCPU};
+use kcare_payload::layout::{
+    FLAG_ALL_AT_ONCE, FLAG_TEXT_ESCAPES, MASK_ANY, MASK_MATCH, OBJECT_OUTER, REGION_PERCPU,
+};
 
 const FLAGS: &[&str] = &[
     "-O2",
@@ -232,6 +235,8 @@ fn about() -> About {
     About {
         not_after: None,
         floor: None,
+        all_at_once: false,
+        text_is_quiet: false,
         level: 7,
         time: 1_795_425_120,
         release: "7.0-mini".to_owned(),
@@ -388,6 +393,85 @@ fn a_fix_of_vmlinux_and_two_units_becomes_a_payload_with_a_part() {
         }
         assert!(mask.contains(&MASK_MATCH), "{name}");
     }
+}
+
+/// A fix of vmlinux's unit and of `first.c`.
+fn fix_of_two(little: &Little, fix: u32, about: &About) -> Result<Emitted> {
+    let mut images = little.images()?;
+    let states = [("", "kernel.c"), ("mini", "first.c")]
+        .into_iter()
+        .map(|(module, unit)| Ok(little.state(&mut images, module, unit, fix)?.1))
+        .collect::<Result<Vec<UnitState>>>()?;
+    let renames = Renames::default();
+    let selector = Selector::run(&states, &images, &renames)?;
+    let refusals = &selector.selection.refusals;
+    ensure!(refusals.is_empty(), "{refusals:?}");
+    let preimages = selector
+        .selection
+        .redirects
+        .iter()
+        .map(|r| {
+            let state = &states[r.key.0];
+            preimage(r, &state.exact, state.image, images.get(state.image))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    emit(&states, &selector, &images, &preimages, about)
+}
+
+#[test]
+fn flags_of_a_payload_and_of_its_part() {
+    let Some(little) = Little::new("flags").unwrap() else {
+        return;
+    };
+    // Of the payload, of its part, and what is told.
+    let flags = |fix: u32, about: &About| {
+        let emitted = fix_of_two(&little, fix, about).unwrap();
+        let bundle = Bundle::parse(&emitted.bytes).unwrap();
+        let part = bundle.part("mini").unwrap().payload;
+        let summary = Summary::new(&emitted.bytes).unwrap();
+        let manifests = [bundle.outer().manifest(), part.manifest()];
+        assert_eq!(summary.all_at_once, manifests[0].all_at_once());
+        assert_eq!(
+            [
+                summary.body.text_escapes,
+                summary.parts[0].body.text_escapes
+            ],
+            manifests.map(|m| m.text_escapes())
+        );
+        let remarks: Vec<String> = emitted.escapes.iter().map(|e| e.remark(false)).collect();
+        (manifests.map(|m| m.flags), remarks)
+    };
+    assert_eq!(flags(6, &about()), ([0, 0], vec![]));
+    assert_eq!(
+        flags(4, &about()),
+        (
+            [FLAG_TEXT_ESCAPES, 0],
+            vec!["the address of `kernel_news` is taken (by `mini:first`): the patch's code stays in memory after an unload".to_owned()]
+        )
+    );
+    let all_at_once = About {
+        all_at_once: true,
+        ..about()
+    };
+    assert_eq!(
+        flags(5, &all_at_once),
+        (
+            [FLAG_ALL_AT_ONCE, FLAG_ALL_AT_ONCE | FLAG_TEXT_ESCAPES],
+            vec!["the address of `own_news` is taken (by `first`): the patch's code for the module mini stays in memory after an unload".to_owned()]
+        )
+    );
+    let quiet = About {
+        text_is_quiet: true,
+        ..about()
+    };
+    let error = fix_of_two(&little, 5, &quiet).unwrap_err().to_string();
+    assert!(
+        error.starts_with(
+            "`--text-is-quiet` wants a post_unpatch callback for the module mini, which sees to it that nothing calls the \
+             patch's code any more: the address of `own_news` is taken (by `first`)"
+        ),
+        "{error}"
+    );
 }
 
 #[test]

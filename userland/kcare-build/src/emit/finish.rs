@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use anyhow::{ensure, Context, Result};
 use kcare_payload::elf::{SHF_EXECINSTR, SHF_WRITE};
 use kcare_payload::layout::{
-    Extern, Fix, Func, Manifest, Object, BUILD_ID_MAX, MAGIC, OBJECT_OUTER, SEC_CALLBACKS,
-    SEC_EXTERNS, SEC_FIXES, SEC_FUNCS, SEC_MANIFEST, SEC_OBJECTS, SEC_PREIMAGES, SEC_STATES,
-    SEC_STRINGS, VERSION,
+    Extern, Fix, Func, Manifest, Object, BUILD_ID_MAX, FLAG_ALL_AT_ONCE, FLAG_TEXT_ESCAPES, MAGIC,
+    OBJECT_OUTER, SEC_CALLBACKS, SEC_EXTERNS, SEC_FIXES, SEC_FUNCS, SEC_MANIFEST, SEC_OBJECTS,
+    SEC_PREIMAGES, SEC_STATES, SEC_STRINGS, VERSION,
 };
 
 use super::{Abode, About, Emitter, Piece, Written, TEXT};
@@ -27,6 +27,8 @@ impl Emitter<'_> {
         about: &About,
         parts: Vec<(String, Vec<u8>)>,
     ) -> Result<Written> {
+        // Before symbols get other numbers.
+        let escape = self.escape();
         self.sort_sections();
         let (symbols, position) = self.order_symbols();
         // Numbers of symbols depend on which sections take memory, which is settled by now.
@@ -62,7 +64,15 @@ impl Emitter<'_> {
                 reserved: 0,
             });
         }
+        let mut flags = 0;
+        if about.all_at_once {
+            flags |= FLAG_ALL_AT_ONCE;
+        }
+        if escape.is_some() && !about.text_is_quiet {
+            flags |= FLAG_TEXT_ESCAPES;
+        }
         let manifest = Manifest {
+            flags,
             version: VERSION,
             size: u32::try_from(Manifest::SECTION_SIZE)?,
             level: about.level,
@@ -120,6 +130,7 @@ impl Emitter<'_> {
             }
         }
 
+        let outward = self.outward();
         let mut sections = self.sections;
         let parts = parts.into_iter().map(|(name, data)| (name, 16, data));
         for (name, align, data) in tables.into_iter().chain(parts) {
@@ -134,6 +145,8 @@ impl Emitter<'_> {
             bytes: elf::write(&sections, &symbols, &numbers)?,
             symbols: own_symbols,
             pieces,
+            escape,
+            outward,
         })
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //#Func: answer helper
 //#New: thunk.helper
+//#Escapes: thunk.helper=answer
 #include "mini.h"
 
 ORC(answer);

@@ -17,6 +17,13 @@ static noinline int step(int x)
 	return count;
 }
 
+#if FIX == 5
+static int own_news(int x)
+{
+	return x * 7;
+}
+#endif
+
 int first(int x)
 {
 	hits += x;
@@ -28,6 +35,16 @@ int first(int x)
 	return step(x) + strange(x);
 #elif FIX == 3
 	return step(x) + stranger(x);
+#elif FIX == 4
+	/* What the fix adds to vmlinux goes to a timer. */
+	give(kernel_news);
+	return step(x) + limit;
+#elif FIX == 5
+	/* What it adds to the module does. */
+	give(own_news);
+	return step(x) + kernel_news(limit);
+#elif FIX == 6
+	return step(x) + kernel_news(limit);
 #else
 	return step(x) + limit;
 #endif

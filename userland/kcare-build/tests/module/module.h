@@ -13,6 +13,7 @@
 
 /* vmlinux */
 void say(const char *text);
+void give(void *thing);
 /* what the fix adds to it */
 int kernel_news(int x);
 /* the module that this one depends on */
