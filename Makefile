@@ -26,7 +26,7 @@ kbuild = $(in_root) make -s -C $(kernels)/$(KERNEL)/build M=$(CURDIR) MO=$(kmod)
 debug_kernel = $(KERNEL:%-cloud-amd64=%-debug-amd64)
 # Without callbacks-module, whose tun wants all of INET, which that kernel leaves out.
 debug_tests := basic blocked bpf callbacks faults insmod levels modules redirect shadow soak state stress
-.PHONY: all release help kernel keys kmod user docs install uninstall test lint cargo-test kinds-test account-test vm-test test-all soak \
+.PHONY: all release help kernel keys kmod user docs install uninstall test lint cargo-test kinds-test account-test vm-test ibt-test test-all soak \
 	debug-kernel test-debug bench differential demo fmt fmt-kmod clean
 
 all: kmod user ## Build the module and the programs
@@ -81,8 +81,11 @@ account-test: all ## Only changes at random places of the source, each looked fo
 vm-test: all ## Only the selftests in a virtual machine
 	@scripts/test $(KERNEL) vm
 
-test-all: all ## What `test` does, and what takes hours: all random changes, the whole corpus, differential, soak
-	@scripts/test $(KERNEL) lint cargo kinds-all account-all corpus corpus-all tuf server vm differential soak power
+test-all: all ## What `test` does, and what takes hours: all random changes, the whole corpus, differential, IBT, soak
+	@scripts/test $(KERNEL) lint cargo kinds-all account-all corpus corpus-all tuf server vm ibt differential soak power
+
+ibt-test: all ## Only selftests on a CPU with Indirect Branch Tracking, under Bochs
+	@scripts/test $(KERNEL) ibt
 
 soak: all ## Apply and unload 200 times under load (SOAK_CYCLES), and do 4 x 500 operations at random (STRESS_OPERATIONS)
 	@scripts/test $(KERNEL) soak

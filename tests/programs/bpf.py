@@ -5,6 +5,8 @@
     bpf.py hold ADDRESS    at one address, with a reference to the module that the address lies in (kprobe.multi)
     bpf.py sleep FUNCTION  at the entry of a system call's function, whose first argument it reads from user space, so
                            that it sleeps while that page is not there (fentry.s, bpf_copy_from_user())
+    bpf.py exit FUNCTION   at the return of a function, which its trampoline calls; each call is a line "kcare-exit" of
+                           the trace (fexit)
     bpf.py deny FUNCTION   answers -EPERM in place of a hook of the kernel's security modules (fmod_ret)
 """
 
@@ -17,9 +19,9 @@ SYS_BPF = 321
 # enum bpf_cmd, bpf_prog_type and bpf_attach_type of include/uapi/linux/bpf.h.
 PROG_LOAD, RAW_TRACEPOINT_OPEN, LINK_CREATE = 5, 17, 28
 TYPE_KPROBE, TYPE_TRACING = 2, 26
-FENTRY, MODIFY_RETURN, KPROBE_MULTI = 24, 26, 42
+FENTRY, FEXIT, MODIFY_RETURN, KPROBE_MULTI = 24, 25, 26, 42
 SLEEPABLE = 1 << 4
-COPY_FROM_USER = 148
+TRACE_PRINTK, COPY_FROM_USER = 6, 148
 # Offset of struct pt_regs' di, a system call's first argument.
 DI = 112
 # Bytes behind struct btf_type for each kind, and for each member of one (include/uapi/linux/btf.h).
@@ -109,6 +111,30 @@ def sleep(function):
     return bpf(RAW_TRACEPOINT_OPEN, struct.pack("<QIIQ", 0, program, 0, 0))
 
 
+def exit_of(function):
+    """Attaches to a function's return."""
+    low, high = struct.unpack("<ii", b"kcare-ex")
+    (rest,) = struct.unpack("<i", b"it\0\0")
+    program = load(
+        TYPE_TRACING,
+        FEXIT,
+        [
+            # bpf_trace_printk(fp - 16, 11), of "kcare-exit" that is stored there
+            insn(0x62, 10, off=-16, imm=low),
+            insn(0x62, 10, off=-12, imm=high),
+            insn(0x62, 10, off=-8, imm=rest),
+            insn(0xBF, 1, 10),
+            insn(0x07, 1, imm=-16),
+            insn(0xB7, 2, imm=11),
+            insn(0x85, imm=TRACE_PRINTK),
+            insn(0xB7),
+            insn(0x95),
+        ],
+        btf_id=btf_id(function),
+    )
+    return bpf(RAW_TRACEPOINT_OPEN, struct.pack("<QIIQ", 0, program, 0, 0))
+
+
 def deny(function):
     """Attaches to a security hook."""
     program = load(TYPE_TRACING, MODIFY_RETURN, [insn(0xB7, imm=-1), insn(0x95)], btf_id=btf_id(function))
@@ -116,7 +142,7 @@ def deny(function):
 
 
 def main():
-    link = {"hold": hold, "sleep": sleep, "deny": deny}[sys.argv[1]](sys.argv[2])
+    link = {"hold": hold, "sleep": sleep, "exit": exit_of, "deny": deny}[sys.argv[1]](sys.argv[2])
     print("attached", flush=True)
     sys.stdin.read()
     os.close(link)
