@@ -12,6 +12,8 @@ KERNEL ?= $(shell scripts/kernel default)
 KCARE_CERT ?=
 # The vendor's 1.root.json, for `make install`.
 KCARE_ROOT ?=
+# For `make fuzz`: seconds for all targets together.
+FUZZ_SECONDS ?= 600
 export DESTDIR PREFIX
 CARGO ?= cargo
 JOBS ?= $(shell nproc)
@@ -25,8 +27,8 @@ kbuild = $(in_root) make -s -C $(kernels)/$(KERNEL)/build M=$(CURDIR) MO=$(kmod)
 # The release of our own with the same source, and what runs on it.
 debug_kernel = $(KERNEL:%-cloud-amd64=%-debug-amd64)
 # Without callbacks-module, whose tun wants all of INET, which that kernel leaves out.
-debug_tests := basic blocked bpf callbacks faults insmod levels modules redirect shadow soak state stress
-.PHONY: all release help kernel keys kmod user docs install uninstall test lint cargo-test kinds-test account-test vm-test ibt-test test-all soak \
+debug_tests := basic blocked bpf callbacks faults insmod levels modules redirect shadow soak state stragglers stress
+.PHONY: all release help kernel keys kmod user docs install uninstall test lint cargo-test fuzz kinds-test account-test vm-test ibt-test test-all soak \
 	debug-kernel test-debug bench differential demo fmt fmt-kmod clean
 
 all: kmod user ## Build the module and the programs
@@ -72,6 +74,9 @@ lint: kernel keys ## Only formatting, clippy and shellcheck
 cargo-test: all ## Only the unit and property tests
 	@scripts/test $(KERNEL) cargo
 
+fuzz: ## Fuzz payloads and signatures for FUZZ_SECONDS (600); crashes and what was found stay in target/fuzz
+	@tests/fuzz --seconds $(FUZZ_SECONDS)
+
 kinds-test: all ## Only the patches for each kind of change
 	@scripts/test $(KERNEL) kinds
 
@@ -82,7 +87,8 @@ vm-test: all ## Only the selftests in a virtual machine
 	@scripts/test $(KERNEL) vm
 
 test-all: all ## What `test` does, and what takes hours: all random changes, the whole corpus, differential, IBT, soak
-	@scripts/test $(KERNEL) lint cargo kinds-all account-all corpus corpus-all tuf server vm ibt differential soak power
+	@scripts/test $(KERNEL) lint cargo fuzz fuzz-planted kinds-all account-all corpus corpus-all tuf server vm \
+		ibt differential soak power
 
 ibt-test: all ## Only selftests on a CPU with Indirect Branch Tracking, under Bochs
 	@scripts/test $(KERNEL) ibt
@@ -108,6 +114,7 @@ demo: ## Watch a real fix go live in a stock kernel and come back out
 
 fmt: fmt-kmod ## Format all Rust sources
 	@$(CARGO) fmt --all
+	@$(CARGO) fmt --manifest-path userland/payload/fuzz/Cargo.toml
 
 # Under the kernel's own settings; FMT=--check only looks.
 fmt-kmod: kernel
@@ -116,4 +123,4 @@ fmt-kmod: kernel
 
 clean: ## Remove what was built, but neither kernels nor build roots
 	rm -rf $(target)/kmod $(target)/release $(target)/debug $(target)/payloads $(target)/tests $(target)/bench \
-		$(target)/differential $(target)/account
+		$(target)/differential $(target)/account $(target)/fuzz
