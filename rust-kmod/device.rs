@@ -117,13 +117,9 @@ impl Device {
     fn take_back(&self, arg: usize, what: What) -> Result<isize> {
         let mut request = Unload::decode(&read(arg)?);
         let mut report = Report::new()?;
-        let known = match what {
-            What::Forget => 0,
-            _ => uapi::UNLOAD_FLAGS,
-        };
-        let how = Request::taking_back(request.flags);
+        let how = Request::taking_back();
         let before = self.core.with_status(Status::level);
-        let result = known_flags(request.flags, known).and_then(|()| match what {
+        let result = known_flags(request.flags, 0).and_then(|()| match what {
             What::Forget => self.core.forget(&mut report),
             What::Rollback => self.core.rollback(how, &mut report),
             _ => self.core.unload(how, &mut report),

@@ -2,6 +2,7 @@
 
 //! The border to C: mirrors `shim/shim.h` line by line. Nothing but [`crate::kapi`] uses it.
 
+use crate::payload::ranges::Range;
 use kernel::{
     bindings,
     ffi::{
@@ -52,6 +53,33 @@ pub(crate) struct patch {
 pub(crate) struct parking {
     _private: [u8; 0],
 }
+
+/// `struct kcare_asks`, known to the shim only.
+#[repr(C)]
+#[allow(non_camel_case_types)]
+pub(crate) struct asks {
+    _private: [u8; 0],
+}
+
+/// `struct kcare_straggler`: a task that was inside code when it went out of use.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Straggler {
+    /// What it sees.
+    pub(crate) universe: u64,
+    /// Where it was.
+    pub(crate) word: u64,
+    /// When that was, in seconds since 1970.
+    pub(crate) since: u64,
+    /// Its thread id in the initial namespace.
+    pub(crate) pid: c_int,
+    /// Its user, in the initial namespace.
+    pub(crate) uid: c_uint,
+    /// Its name, NUL-padded, printable ASCII.
+    pub(crate) comm: [u8; 16],
+}
+
+kernel::static_assert!(core::mem::size_of::<Straggler>() == 48);
 
 /// `enum kcare_callback`.
 #[repr(C)]
@@ -215,7 +243,6 @@ extern "C" {
     pub(crate) fn kcare_redirects_exit();
 
     pub(crate) fn kcare_threads_visit(visit: Visit, ctx: *mut c_void) -> c_int;
-    pub(crate) fn kcare_threads_visit_stopped(visit: Visit, ctx: *mut c_void) -> c_int;
     pub(crate) fn kcare_idle_visit(visit: Visit, ctx: *mut c_void) -> c_int;
     pub(crate) fn kcare_task_hold(task: *mut task_struct) -> bool;
     pub(crate) fn kcare_task_release(task: *mut task_struct);
@@ -244,17 +271,58 @@ extern "C" {
     pub(crate) fn kcare_in_ftrace(address: u64) -> bool;
     pub(crate) fn kcare_has_detours() -> bool;
     pub(crate) fn kcare_in_detour(address: u64) -> bool;
+    pub(crate) fn kcare_in_page_fault(address: u64) -> bool;
     pub(crate) fn kcare_task_asleep_ns(task: *mut task_struct) -> u64;
     pub(crate) fn kcare_task_pid(task: *mut task_struct) -> c_int;
     pub(crate) fn kcare_task_comm(task: *mut task_struct, comm: *mut c_char);
 
-    pub(crate) fn kcare_switches_start() -> c_int;
+    pub(crate) fn kcare_switches_start(tasks: c_uint, limit_ms: c_uint) -> c_int;
     pub(crate) fn kcare_switches_stop();
     pub(crate) fn kcare_switches_note(task: *mut task_struct);
     pub(crate) fn kcare_switches_turn();
     pub(crate) fn kcare_switches_visit_before(visit: Visit, ctx: *mut c_void) -> c_int;
     pub(crate) fn kcare_switches_visit(visit: Visit, ctx: *mut c_void) -> c_int;
     pub(crate) fn kcare_switches_overflowed() -> bool;
+
+    pub(crate) fn kcare_ask_address() -> u64;
+    pub(crate) fn kcare_in_ask(address: u64) -> bool;
+    pub(crate) fn kcare_asks_new(
+        rows: *const c_void,
+        nr_rows: usize,
+        old: *const c_void,
+        nr_old: usize,
+        room: usize,
+    ) -> *mut asks;
+    pub(crate) fn kcare_asks_free(asks: *mut asks);
+    pub(crate) fn kcare_asks_inherit(asks: *mut asks, but: u64);
+    pub(crate) fn kcare_asks_add(
+        asks: *mut asks,
+        task: *mut task_struct,
+        universe: u64,
+        word: u64,
+        fault: bool,
+    ) -> bool;
+    pub(crate) fn kcare_asks_drop(asks: *mut asks, task: *const task_struct);
+    pub(crate) fn kcare_asks_count(asks: *const asks) -> usize;
+    pub(crate) fn kcare_asks_publish(asks: *mut asks, now: u64) -> *mut asks;
+    pub(crate) fn kcare_asks_retract() -> *mut asks;
+    pub(crate) fn kcare_asks_left() -> usize;
+    pub(crate) fn kcare_asks_straggles(task: *mut task_struct) -> bool;
+    pub(crate) fn kcare_asks_visit(
+        visit: unsafe extern "C" fn(*mut c_void, *const Straggler),
+        ctx: *mut c_void,
+    );
+    pub(crate) fn kcare_asks_lead_out() -> usize;
+    pub(crate) fn kcare_asks_look() -> usize;
+    pub(crate) fn kcare_task_wakeable(task: *mut task_struct, fault: bool) -> bool;
+    pub(crate) fn kcare_later_watch(
+        ctx: *mut c_void,
+        later: unsafe extern "C" fn(*mut c_void),
+        outside: unsafe extern "C" fn(*mut task_struct, *const Range, usize) -> bool,
+    );
+    pub(crate) fn kcare_later_unwatch();
+    pub(crate) fn kcare_later(ms: c_uint);
+    pub(crate) fn kcare_stragglers_exit();
 
     pub(crate) fn kcare_parking_new() -> *mut parking;
     pub(crate) fn kcare_parking_invite(parking: *mut parking, task: *mut task_struct) -> bool;
@@ -278,6 +346,7 @@ extern "C" {
         ctx: *mut c_void,
     ) -> c_int;
     pub(crate) fn kcare_synchronize_text();
+    pub(crate) fn kcare_rcu_barrier();
     pub(crate) fn kcare_flag_set(flag: *mut u32, value: u32);
     pub(crate) fn kcare_copy_text(out: *mut c_void, from: u64, size: usize) -> c_int;
     pub(crate) fn kcare_boot_ns() -> u64;

@@ -5,7 +5,7 @@
 //! The way of a fix through this module, each room a file: [`device`] takes a payload from user space,
 //! [`verify`] decides whether it is to be believed ([`payload`] is its format), [`loader`] brings it
 //! into memory among the [`objects`] that it names, [`redirect`] leads the old functions to trampolines, [`quiesce`] switches them over
-//! with the machine stopped, [`state`] keeps which [`level`] is live, [`late`] patches modules that come
+//! with the machine stopped, [`transition`] waits for tasks that were inside, [`state`] keeps which [`level`] is live, [`late`] patches modules that come
 //! while it is, and [`status`] tells of it. [`kapi`] is what they use of the kernel.
 
 use core::borrow::Borrow;
@@ -29,6 +29,7 @@ mod redirect;
 mod report;
 mod state;
 mod status;
+mod transition;
 mod verify;
 
 use device::DeviceRegistration;
@@ -47,6 +48,7 @@ use kapi::{
     parking,
     proc,
     resident,
+    stragglers,
     system, //
 };
 use redirect::Choice;
@@ -64,11 +66,15 @@ module! {
     params: {
         timeout_ms: u32 {
             default: 30000,
-            description: "How long a switch waits for tasks to leave the code that goes out of use (ms)",
+            description: "How long a switch of a level that must not leave stragglers waits for tasks to leave the code that goes out of use (ms)",
+        },
+        effort_ms: u32 {
+            default: 100,
+            description: "How long any other switch looks for a moment when no task is inside, before those that are become stragglers (ms)",
         },
         nudge_ms: u32 {
             default: 5000,
-            description: "After how long a switch wakes sleeping user tasks that are in its way, as by a signal (ms; 0: never)",
+            description: "After how long a switch that must not leave stragglers wakes sleeping user tasks that are in its way, as by a signal (ms; 0: never)",
         },
         redirect: u32 {
             default: 0,
@@ -103,6 +109,7 @@ struct Kcare {
     _watch: Watch<Core>,
     _oom: oom::Watch<Core>,
     _oops: oops::Watch,
+    _later: stragglers::Watch<Core>,
     _stragglers: Stragglers,
 }
 
@@ -118,6 +125,7 @@ struct Stragglers;
 impl Drop for Stragglers {
     fn drop(&mut self) {
         parking::exit();
+        stragglers::exit();
         resident::sweep();
     }
 }
@@ -128,6 +136,7 @@ impl kernel::InPlaceModule for Kcare {
             let options = Options {
                 limit_ms: parameter(module_parameters::timeout_ms.value()),
                 nudge_ms: parameter(module_parameters::nudge_ms.value()),
+                effort_ms: parameter(module_parameters::effort_ms.value()),
                 choice: Choice::try_from(parameter(module_parameters::redirect.value()))?,
                 allow_unpatched: parameter(module_parameters::allow_unpatched.value()) != 0,
                 ignore_modules_disabled: parameter(
@@ -159,6 +168,7 @@ impl kernel::InPlaceModule for Kcare {
         try_pin_init!(Self {
             _stragglers: Stragglers,
             _oom: oom::Watch::start(core.clone()?)?,
+            _later: stragglers::Watch::start(core.clone()?),
             _oops: oops::Watch::start()?,
             // Modules are watched before a level can be applied.
             _watch: Watch::start(core.clone()?)?,

@@ -11,6 +11,7 @@ use crate::{
             Watcher, //
         }, //
     },
+    level::Due,
     payload::{
         error::{
             Error,
@@ -34,17 +35,19 @@ use kernel::prelude::*;
 
 impl Watcher for Core {
     fn coming(&self, module: Module) -> Result {
+        if self.unless_wanted(module.name(), || module.told()) {
+            return Ok(());
+        }
         let mut engine = self.lock_in_chain();
         let engine = &mut *engine;
-        let levels = Iterator::chain(engine.previous.iter(), &engine.live);
-        if !levels.into_iter().any(|level| level.wants(module.name())) {
+        if !engine.levels().any(|level| level.wants(module.name())) {
             module.told();
             return Ok(());
         }
         let mut report = Report::new()?;
         let result = self.arrive(engine, module, &mut report);
         if let Err(error) = result {
-            self.leave(engine, module, &[]);
+            self.leave(engine, module, false);
             self.failed(What::ModuleCame, module.name(), &error, &mut report);
             self.show(engine);
             if !self.options.allow_unpatched {
@@ -60,9 +63,12 @@ impl Watcher for Core {
     }
 
     fn going(&self, module: Module) {
+        if self.unless_wanted(module.name(), || ()) {
+            return;
+        }
         let mut engine = self.lock_in_chain();
         let engine = &mut *engine;
-        if self.leave(engine, module, &[Kind::PreUnpatch, Kind::PostUnpatch]) {
+        if self.leave(engine, module, true) {
             pr_info!("module {} goes, and its patch with it\n", module.name());
             self.publish(engine, What::ModuleWent, module.name());
         }
@@ -78,11 +84,11 @@ impl Core {
         report: &mut Report,
     ) -> Result<(), Error> {
         let mut why = Report::new().map_err(out_of_memory)?;
-        // The level for a rollback first: the live one's trampolines lead to it.
-        let previous = engine.previous.as_mut();
-        let completed = previous.map_or(Ok(()), |level| {
-            level.complete(Some(module), None, self.ksyms, &mut why)
-        });
+        // Of a level that is not live first: who still sees it is to see the same in all functions.
+        let mut completed = Ok(());
+        for level in Iterator::chain(engine.previous.iter_mut(), &mut engine.retired) {
+            completed = completed.and(level.complete(Some(module), self.ksyms, &mut why));
+        }
         if let Err(error) = &completed {
             if error.reason == Reason::OutOfMemory {
                 return completed;
@@ -95,39 +101,64 @@ impl Core {
             if let Some(level) = engine.previous.take() {
                 let (number, why) = (level.number(), why.as_str());
                 pr_warn!("patch level {number} is no longer kept for a rollback: {why}\n");
-                self.give_up(&engine.redirects, level);
+                match engine.open {
+                    Some(_) => engine.retire(level),
+                    None => self.give_up(engine, level),
+                }
             }
         }
         Ok(())
     }
 
-    /// Patches it as the live level says.
+    /// Patches it as the live level says, and while a transition is open as the others say.
     fn patch(&self, engine: &mut Engine, module: Module, report: &mut Report) -> Result<(), Error> {
+        if let Some(live) = &mut engine.live {
+            live.complete(Some(module), self.ksyms, report)?;
+        }
+        engine.reserve()?;
+        if engine.open.is_some() {
+            engine.tell_parts()?;
+        }
         let Engine {
             redirects,
             live,
             previous,
+            retired,
+            open,
             ..
         } = engine;
-        let Some(live) = live.as_mut() else {
+        // A module that has gone was in its place, and ftrace did not give it up.
+        let kept = Iterator::chain(previous.iter(), &*retired);
+        let mut parts = Iterator::chain(live.iter(), kept.clone())
+            .filter_map(|level| level.part(module))
+            .flat_map(|part| &part.loaded.functions);
+        if parts.any(|f| redirects.has(f)) {
+            return Err(report.failed(Reason::RedirectFailed, "ending former redirects", EBUSY));
+        }
+        if open.is_some() {
+            for part in kept.filter_map(|level| level.part(module)) {
+                redirects.arm(part.loaded.functions.iter(), report)?;
+            }
+        }
+        let Some(live) = live.as_ref() else {
             return Ok(());
         };
-        live.complete(Some(module), previous.as_ref(), self.ksyms, report)?;
         let Some(part) = live.part(module) else {
             return Ok(());
         };
-        // A module that has gone was in its place, and ftrace did not give it up.
-        if part.loaded.functions.iter().any(|f| redirects.has(f)) {
-            return Err(report.failed(Reason::RedirectFailed, "ending former redirects", EBUSY));
-        }
         live.call_part(Kind::PrePatch, part, report)?;
         // Both refer to the flag, which says that the level is live.
         if let Err(error) = redirects.arm(part.loaded.functions.iter(), report) {
             live.call_part(Kind::PostUnpatch, part, report)?;
             return Err(error);
         }
-        settle(redirects, part.loaded.functions.iter());
-        live.call_part(Kind::PostPatch, part, report)?;
+        if open.is_none() {
+            settle(redirects, part.loaded.functions.iter());
+        }
+        // While its own are still to be called, the module's are called with them.
+        if live.due == Due::Nothing {
+            live.call_part(Kind::PostPatch, part, report)?;
+        }
         pr_info!(
             "module {} patched: {} functions of patch level {}\n",
             module.name(),
@@ -137,35 +168,41 @@ impl Core {
         Ok(())
     }
 
-    /// Frees what was done to a module that has ended, or has not begun; says whether there was anything. `callbacks`
-    /// are those of the live level to be called before and after.
-    fn leave(&self, engine: &mut Engine, module: Module, callbacks: &[Kind]) -> bool {
+    /// Frees what was done to a module that has ended, or has not begun; says whether there was anything. `ended` says that
+    /// callbacks are to be called.
+    fn leave(&self, engine: &mut Engine, module: Module, ended: bool) -> bool {
         let Engine {
             redirects,
             live,
             previous,
+            retired,
+            lingering,
+            formers,
             ..
         } = engine;
         let mut left = false;
-        let mut called = callbacks;
-        for level in [live, previous].into_iter().flatten() {
+        let kept = Iterator::chain(previous.iter_mut(), retired);
+        let kept = Iterator::chain(kept, lingering).map(|level| (level, false));
+        for (level, is_live) in Iterator::chain(live.iter_mut().map(|level| (level, true)), kept) {
             let Some(part) = level.take_part(module) else {
-                called = &[];
                 continue;
             };
             left = true;
-            let call = |kind: Option<&Kind>| {
-                // These kinds cannot fail.
-                let _ = kind.map(|kind| level.call(*kind, Some(module), &part.loaded));
+            let (before, after) = match ended {
+                true => level.going(is_live),
+                false => (None, None),
             };
-            call(called.first());
+            let call = |kind: Option<Kind>| {
+                // These kinds cannot fail.
+                let _ = kind.map(|kind| level.call(kind, Some(module), &part.loaded));
+            };
+            call(before);
             let released = redirects.remove(part.loaded.functions.iter());
-            call(called.get(1));
-            called = &[];
+            call(after);
             match released {
-                Ok(()) if level.is_pinned() => core::mem::forget(part),
+                Ok(()) if level.text_stays() => core::mem::forget(part),
                 Ok(()) => {
-                    redirects.synchronize();
+                    Engine::synchronize_with(redirects, formers);
                     let mut report = Report::new().unwrap_or(Report::none());
                     let text = core::iter::once(part.loaded.text());
                     match self.vacant(redirects, text, &mut report) {

@@ -16,7 +16,8 @@ use crate::{
             Module,
             ModuleRef, //
         },
-        resident::Flag, //
+        resident::Flag,
+        stop_machine, //
     },
     loader::{
         self,
@@ -27,6 +28,10 @@ use crate::{
     },
     objects::Objects,
     payload::{
+        arrange::{
+            self,
+            Universe, //
+        },
         error::{
             Error,
             Place,
@@ -84,20 +89,46 @@ pub(crate) struct Level {
     about: Arc<About>,
     /// The lowest level that may follow it.
     floor: u32,
-    /// Tasks may be inside for ever.
-    pinned: bool,
+    /// The universe in which its bodies are seen; no two levels have the same.
+    universe: u64,
+    /// Old and new calls must not run side by side.
+    all_at_once: bool,
+    /// Its text stays in memory for ever: addresses of it have gone where nobody finds them.
+    stays: bool,
+    /// The callbacks that are to be called when the transition is complete.
+    pub(crate) due: Due,
     /// The modules that the code needs, and this one.
     _needs: KVec<ModuleRef>,
     _module: ModuleRef,
 }
 
-/// The body that `former` has for the function with a fentry site at an address.
-fn body_in(former: Option<&Level>) -> impl Fn(u64) -> Option<u64> + '_ {
-    move |site| Some(former?.find(site)?.new)
+/// Callbacks that are due.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// None.
+    Nothing,
+    /// [`Kind::PostPatch`], as replacing the level of this universe.
+    PostPatch(u64),
+    /// [`Kind::PostUnpatch`].
+    PostUnpatch,
+}
+
+impl Universe for Level {
+    fn universe(&self) -> u64 {
+        self.universe
+    }
+
+    fn places(&self) -> impl Iterator<Item = arrange::Place> {
+        self.functions().map(Function::place)
+    }
+
+    fn at(&self, site: u64) -> Option<arrange::Place> {
+        self.find(site).map(Function::place)
+    }
 }
 
 impl Level {
-    /// Loads what a payload does to vmlinux. `former` is the level that it is to replace.
+    /// Loads what a payload does to vmlinux.
     ///
     /// # Errors
     ///
@@ -105,7 +136,7 @@ impl Level {
     pub(crate) fn load(
         payload: Verified,
         objects: Objects,
-        former: Option<&Level>,
+        universe: u64,
         (ksyms, module): (Ksyms, &'static ThisModule),
         report: &mut Report,
     ) -> Result<Self, Error> {
@@ -114,7 +145,6 @@ impl Level {
         let around = Around {
             ksyms,
             objects: &objects,
-            previous: &body_in(former),
         };
         let base = loader::load(&outer, &around, report)?;
         let states = outer.states().map(|state| (state.id, state.version));
@@ -126,7 +156,9 @@ impl Level {
             modules.push(name, GFP_KERNEL).map_err(out_of_memory)?;
         }
         let about = About::new(&outer)?;
-        let floor = outer.manifest().floor;
+        let manifest = outer.manifest();
+        let (floor, all_at_once) = (manifest.floor, manifest.all_at_once());
+        let stays = manifest.text_escapes();
         Ok(Self {
             parts: KVec::new(),
             base,
@@ -136,7 +168,10 @@ impl Level {
             modules,
             about,
             floor,
-            pinned: false,
+            universe,
+            all_at_once,
+            stays,
+            due: Due::Nothing,
             _needs: objects.needs,
             _module: ModuleRef::new(module),
         })
@@ -150,7 +185,6 @@ impl Level {
     pub(crate) fn complete(
         &mut self,
         coming: Option<Module>,
-        former: Option<&Level>,
         ksyms: Ksyms,
         report: &mut Report,
     ) -> Result<(), Error> {
@@ -169,36 +203,43 @@ impl Level {
             if self.parts.iter().any(|part| part.module == module) {
                 continue;
             }
-            let previous = body_in(former);
             let base = &self.base;
             let part = report.about_part(name, |report| {
-                load_part(&payload, module, &previous, base, ksyms, report)
+                load_part(&payload, module, base, ksyms, report)
             })?;
+            self.stays |= payload.manifest().text_escapes();
             // INVARIANT: There is none for the module yet, as just seen.
             self.parts.push(part, GFP_KERNEL).map_err(out_of_memory)?;
         }
         Ok(())
     }
 
-    /// Keeps its memory for ever: a switch was forced, and tasks may be inside.
-    pub(crate) fn pin(&mut self) {
-        self.pinned = true;
-    }
-
-    /// Frees it, unless tasks may be inside.
+    /// Frees it, behind the functions that are still to be called by RCU; its memory stays if addresses of its text are
+    /// somewhere.
     pub(crate) fn free(self) {
-        if self.pinned {
-            pr_warn!(
-                "the memory of patch level {} is kept until reboot, because a switch was forced\n",
+        stop_machine::rcu_barrier();
+        if self.stays {
+            pr_info!(
+                "the memory of patch level {} is kept until reboot, because addresses of its code have been handed on\n",
                 self.number()
             );
             core::mem::forget(self);
         }
     }
 
-    /// Whether tasks may be inside.
-    pub(crate) fn is_pinned(&self) -> bool {
-        self.pinned
+    /// The universe in which its bodies are seen.
+    pub(crate) fn universe(&self) -> u64 {
+        self.universe
+    }
+
+    /// Whether its text stays in memory when it has gone.
+    pub(crate) fn text_stays(&self) -> bool {
+        self.stays
+    }
+
+    /// Whether old and new calls must not run side by side.
+    pub(crate) fn is_all_at_once(&self) -> bool {
+        self.all_at_once
     }
 
     /// Its number.
@@ -232,7 +273,7 @@ impl Level {
     }
 
     /// Its function with a fentry site at an address.
-    fn find(&self, site: u64) -> Option<&Function> {
+    pub(crate) fn find(&self, site: u64) -> Option<&Function> {
         self.pieces().find_map(|piece| {
             let functions = &piece.functions;
             let at = functions.binary_search_by_key(&site, |f| f.site).ok()?;
@@ -263,6 +304,11 @@ impl Level {
     /// The symbol of its own that `address` lies in, and the offset in it.
     pub(crate) fn name_of(&self, address: u64) -> Option<(&str, u64)> {
         self.pieces().find_map(|p| p.resident.name_of(address))
+    }
+
+    /// Names of the modules that it patches, loaded or not.
+    pub(crate) fn modules(&self) -> impl Iterator<Item = &CStr> {
+        self.modules.iter().map(|name| &**name)
     }
 
     /// Whether it patches modules of this name.
@@ -361,6 +407,43 @@ impl Level {
         }
     }
 
+    /// The universe of the level that its post-patch callbacks will see as the one before it, if there are any to be called.
+    pub(crate) fn waits_for(&self) -> Option<u64> {
+        let Due::PostPatch(universe) = self.due else {
+            return None;
+        };
+        let mut callbacks = self.pieces().flat_map(|piece| &piece.callbacks);
+        callbacks
+            .any(|callback| callback.kind() == Kind::PostPatch)
+            .then_some(universe)
+    }
+
+    /// Whether post-unpatch callbacks of its are still to be called.
+    pub(crate) fn takes_back(&self) -> bool {
+        let mut callbacks = self.pieces().flat_map(|piece| &piece.callbacks);
+        self.due == Due::PostUnpatch
+            && callbacks.any(|callback| callback.kind() == Kind::PostUnpatch)
+    }
+
+    /// Which callbacks are to be called for a part whose module goes, before and after: those of the level that is live,
+    /// or that has been until a moment ago.
+    pub(crate) fn going(&self, live: bool) -> (Option<Kind>, Option<Kind>) {
+        match self.due {
+            Due::Nothing if live => (Some(Kind::PreUnpatch), Some(Kind::PostUnpatch)),
+            Due::PostPatch(_) if live => (None, Some(Kind::PostUnpatch)),
+            Due::PostUnpatch => (None, Some(Kind::PostUnpatch)),
+            Due::Nothing | Due::PostPatch(_) => (None, None),
+        }
+    }
+
+    /// Calls the post-unpatch callbacks that were due.
+    pub(crate) fn unpatch_at_last(&mut self) {
+        if self.due == Due::PostUnpatch {
+            self.due = Due::Nothing;
+            self.unpatch(Kind::PostUnpatch);
+        }
+    }
+
     /// Calls the callbacks of one kind for a part.
     ///
     /// # Errors
@@ -401,7 +484,6 @@ impl Level {
 fn load_part(
     payload: &Trusted<'_>,
     module: Module,
-    previous: &dyn Fn(u64) -> Option<u64>,
     base: &Base,
     ksyms: Ksyms,
     report: &mut Report,
@@ -411,7 +493,6 @@ fn load_part(
     let around = Around {
         ksyms,
         objects: &objects,
-        previous,
     };
     let loaded = loader::load_part(payload, module.name(), &around, base, report)?;
     Ok(Part {
@@ -440,7 +521,12 @@ fn refused(
     )
 }
 
-fn collect<T>(items: impl Iterator<Item = T>) -> Result<KVec<T>, Error> {
+/// All of them.
+///
+/// # Errors
+///
+/// [`Reason::OutOfMemory`].
+pub(crate) fn collect<T>(items: impl Iterator<Item = T>) -> Result<KVec<T>, Error> {
     let mut all = KVec::new();
     for item in items {
         all.push(item, GFP_KERNEL).map_err(out_of_memory)?;

@@ -17,9 +17,11 @@ use crate::{
             Symbol,
             Tables, //
         },
+        stragglers, //
     },
     objects::Objects,
     payload::{
+        arrange,
         elf::{
             Home,
             SymbolKind, //
@@ -76,6 +78,17 @@ pub(crate) struct Function {
     pub(crate) name: CString,
 }
 
+impl Function {
+    /// What is to be known of it to arrange who sees what.
+    pub(crate) fn place(&self) -> arrange::Place {
+        arrange::Place {
+            site: self.site,
+            body: self.new,
+            trampoline: self.trampoline,
+        }
+    }
+}
+
 /// The code of a payload, or of one of its parts, in memory.
 ///
 /// Fields are dropped in this order: callbacks lie in `resident`.
@@ -105,7 +118,7 @@ impl Loaded {
 ///
 /// Fields are dropped in this order: the flag points into the memory of `loaded`.
 pub(crate) struct Base {
-    /// The flag that the trampolines of all parts test; the old bodies run while it is 0.
+    /// The flag that the trampolines of all parts test; the original bodies run while it is 0.
     pub(crate) flag: Flag,
     /// The code.
     pub(crate) loaded: Loaded,
@@ -117,8 +130,6 @@ pub(crate) struct Around<'a> {
     pub(crate) ksyms: Ksyms,
     /// What the payload's symbols are in.
     pub(crate) objects: &'a Objects,
-    /// The new body of the function with a fentry site at an address, in the level that is replaced.
-    pub(crate) previous: &'a dyn Fn(u64) -> Option<u64>,
 }
 
 /// Where everything of a payload goes.
@@ -129,8 +140,7 @@ struct Plan {
     flag: usize,
 }
 
-/// Loads what a payload does to vmlinux. The memory of the level that is replaced must stay for as long as the new
-/// one may lead back to it.
+/// Loads what a payload does to vmlinux.
 ///
 /// # Errors
 ///
@@ -194,7 +204,6 @@ fn load_named(
         objects: around.objects,
         flag: flag.address(),
         values: &values,
-        previous: around.previous,
     };
     let functions = write_trampolines(payload, &ways, &mut resident, report)?;
     relocate(payload, &plan, &values, &mut resident, report)?;
@@ -392,8 +401,6 @@ struct Ways<'a> {
     flag: u64,
     /// Addresses of the payload's symbols.
     values: &'a [u64],
-    /// As [`Around::previous`].
-    previous: &'a dyn Fn(u64) -> Option<u64>,
 }
 
 fn write_trampolines(
@@ -429,7 +436,7 @@ fn write_trampolines(
         let leads = trampoline::Ways {
             original: resume,
             new: *new,
-            previous: (ways.previous)(site).unwrap_or(resume),
+            ask: stragglers::ask_address(),
         };
         let far = Error::entry(Reason::RelocationOverflow, Table::Funcs, index);
         let jump = trampoline::encode(at, ways.flag, &leads).ok_or(far)?;

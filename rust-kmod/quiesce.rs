@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The switch: with the machine stopped and no task inside the code that goes out of use, flags
-//! change, and every function of a level with them.
+//! The switch: with the machine stopped, flags change, and every function of a level with them.
 //!
 //! Stacks are scanned conservatively first: every word in use, whatever it means. That cannot miss a frame. (The one
 //! place without any is the detour of an optimized kprobe: a task that is interrupted there counts, whatever the probe.)
@@ -13,8 +12,11 @@
 //! All sleeping threads are looked at while the machine runs, and whatever runs from then on is noted. That takes the
 //! longer the more threads there are, so the noted ones are looked at in turn, and so on: what runs during the last
 //! look is little. In the stop only those threads and the idle tasks are left to look at, so that its length does
-//! not depend on how many threads sleep. A blocker that sleeps is found without any stop. If it is a user task and
-//! stays, it is woken, and waits for the switch on its way out of the kernel.
+//! not depend on how many threads sleep.
+//!
+//! Who is inside code that goes out of use when the effort is at its end becomes a straggler: it goes on seeing the bodies
+//! that it saw, in every function, until it has left (`shim/stragglers.c`). So nobody keeps a level from going live. Only
+//! a level whose author has asked for it goes live all at once, or is refused with the names of those who were inside.
 
 use crate::{
     kapi::{
@@ -25,6 +27,10 @@ use crate::{
             self,
             Stopped, //
         },
+        stragglers::{
+            Asks,
+            Former, //
+        },
         system,
         tasks::{
             self,
@@ -34,6 +40,7 @@ use crate::{
         },
     },
     payload::{
+        arrange::Row,
         error::{
             Error,
             Place,
@@ -42,10 +49,13 @@ use crate::{
         ranges::Ranges,
         trampoline::Bodies, //
     },
-    report::Report,
+    report::{
+        out_of_memory,
+        Report, //
+    },
 };
 use kernel::{
-    current,
+    current, fmt,
     prelude::*,
     time::{
         delay::fsleep,
@@ -59,12 +69,31 @@ const MAX_BLOCKERS: usize = 8;
 const MAX_ENTRIES: usize = 64;
 /// How often the noted threads are looked at before a stop.
 const NARROWINGS: u32 = 2;
-/// Stops, and looks that made a stop needless, in a row before all sleeping threads are looked at anew.
+/// Stops, and looks that made a stop needless, in a row before all sleeping threads are looked at anew, if all have to be
+/// outside.
 const MAX_STOPS: u32 = 50;
-/// Pause between two of them, in milliseconds.
+/// Stops of a switch that may leave stragglers: the last of them switches in any case.
+const MAX_TRIES: u32 = 4;
+/// Pause between two stops, in milliseconds, or more: [`PAUSE_SHARE`].
 const STOP_PAUSE_MS: i64 = 2;
+/// A pause is at least this many times the stop before it.
+const PAUSE_SHARE: u64 = 50;
 /// Longest pause between two looks, in milliseconds.
 const MAX_PAUSE_MS: i64 = 100;
+/// For how many tasks each CPU has room to note them between two turns; after each time that it did not suffice four times
+/// as many, up to [`MAX_NOTES`].
+const NOTES: usize = 2048;
+/// As above.
+const MAX_NOTES: usize = 1 << 15;
+/// For how many new stragglers there is room; after each time that it did not suffice four times as many, up to
+/// [`MAX_ROOM`].
+const ROOM: usize = 256;
+/// As above; more threads than a kernel has.
+const MAX_ROOM: usize = 1 << 22;
+/// The shortest time that a grace period of RCU-tasks is given, in milliseconds.
+const MIN_GRACE_MS: u32 = 10_000;
+/// How long woken tasks are kept waiting outside, and how long they are left alone then, in nanoseconds.
+const PARKING_NS: u64 = 500_000_000;
 
 /// A task inside code that goes out of use.
 #[derive(Clone, Copy, Default)]
@@ -83,6 +112,8 @@ struct Blockers {
     first: [Blocker; MAX_BLOCKERS],
     /// All of them, also those that `first` has no room for.
     count: usize,
+    /// How many of them no signal leads out.
+    stuck: usize,
 }
 
 impl Blockers {
@@ -101,6 +132,9 @@ impl Blockers {
             };
         }
         self.count = self.count.saturating_add(1);
+        if !task.wakeable() {
+            self.stuck = self.stuck.saturating_add(1);
+        }
     }
 }
 
@@ -111,33 +145,58 @@ pub(crate) struct Switched {
     pub(crate) stop_ns: u64,
     /// Length of the longest stop, those in vain included.
     pub(crate) longest_ns: u64,
+    /// Sum of the lengths of all stops, in nanoseconds.
+    pub(crate) sum_ns: u64,
     /// Looks in vain before it.
     pub(crate) retries: u32,
-    /// Tasks were inside code that went out of use.
-    pub(crate) forced: bool,
+    /// Tasks that see former bodies now, those of former switches included.
+    pub(crate) stragglers: usize,
 }
 
 /// Prints where an address is.
 pub(crate) type Name<'a> = &'a dyn Fn(u64, &mut Report);
 
+/// How tasks that are inside are left behind.
+pub(crate) struct Aside<'a> {
+    /// What each trampoline leads to in each universe, ascending.
+    pub(crate) rows: &'a [Row],
+    /// Who is in none of these is no straggler any more.
+    pub(crate) old: Ranges<'a>,
+    /// What everybody sees before the switch, and behind it.
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    /// The flags ask already, and are to do so until somebody closes the transition.
+    pub(crate) open: bool,
+    /// How long to try without stragglers, in milliseconds.
+    pub(crate) effort_ms: u32,
+}
+
 /// One request to switch.
 pub(crate) struct Switch<'a> {
     /// Proof that the idle tasks can be found.
     pub(crate) ksyms: Ksyms,
-    /// The levels' flags, and what they become.
+    /// The levels' flags, and what they become. With stragglers all of them are to ask.
     pub(crate) flags: &'a [(&'a Flag, Bodies)],
     /// The code that goes out of use.
     pub(crate) leaving: Ranges<'a>,
-    /// How long to try, in milliseconds.
+    /// How long to try if all have to be outside, in milliseconds.
     pub(crate) limit_ms: u32,
-    /// After how long sleeping tasks are led out, in milliseconds; 0 for never.
+    /// After how long sleeping tasks are led out then, in milliseconds; 0 for never.
     pub(crate) nudge_ms: u32,
-    /// Switch in the end, whoever is inside.
-    pub(crate) force: bool,
     /// A signal to the caller ends it.
     pub(crate) interruptible: bool,
     /// Prints where an address of `leaving` is.
     pub(crate) name: Name<'a>,
+}
+
+/// How an attempt with stragglers ended.
+enum Tried {
+    /// Switched; the table of before, if there are stragglers.
+    Done(Option<Former>),
+    /// There was no room for a straggler.
+    NoRoom,
+    /// There was no room for a note.
+    NoNotes,
 }
 
 /// From here on every task that runs is noted.
@@ -145,8 +204,27 @@ pub(crate) struct Switch<'a> {
 /// # Errors
 ///
 /// [`Reason::OutOfMemory`]; [`Reason::StopFailed`] if the kernel has nothing to note them by.
-fn watch(report: &mut Report) -> Result<Switches, Error> {
-    Switches::watch().map_err(|e| report.failed(Reason::StopFailed, "noting which tasks run", e))
+fn watch(notes: usize, limit_ms: u32, report: &mut Report) -> Result<Switches, Error> {
+    let notes = u32::try_from(notes).map_err(out_of_memory)?;
+    Switches::watch(notes, limit_ms.max(MIN_GRACE_MS))
+        .map_err(|e| report.failed(Reason::StopFailed, "noting which tasks run", e))
+}
+
+/// Where a task is inside `ranges`, if it is; `but` as for [`Task::find_word`].
+pub(crate) fn inside(task: &Task<'_>, but: Option<&Caller<'_>>, ranges: Ranges<'_>) -> Option<u64> {
+    let word = task
+        .find_word(but, |word| ranges.find(word).map(|_| word))
+        .or_else(|| in_detour(task))?;
+    let mut entries = [0; MAX_ENTRIES];
+    let Some(trace) = task.trace(&mut entries) else {
+        return Some(word);
+    };
+    let inside = trace.iter().find(|e| ranges.find(**e).is_some());
+    // There the word may be where the task is about to be led.
+    let beside = |e: &u64| tasks::in_ftrace(*e) || tasks::in_detour(*e) || tasks::in_ask(*e);
+    inside
+        .copied()
+        .or_else(|| trace.iter().any(beside).then_some(word))
 }
 
 /// Where a task is in the detour of an optimized kprobe, if it may be: nothing sleeps there.
@@ -171,36 +249,45 @@ impl Switch<'_> {
         let deadline = start.saturating_add(limit_ns);
         let nudge_ns = u64::from(self.nudge_ms).saturating_mul(1_000_000);
         // Those who wait in it go on when this ends, whichever way.
-        let mut parking = None;
+        let mut parking: Option<Parking> = None;
+        let mut turn_ns = start.saturating_add(nudge_ns);
         let mut pause_ms = 1;
         let mut switched = Switched::default();
-        let mut switches = watch(report)?;
+        let mut notes = NOTES;
+        let mut switches = watch(notes, self.limit_ms, report)?;
         loop {
             if switches.overflowed() {
                 drop(switches);
-                switches = watch(report)?;
+                notes = more(notes, MAX_NOTES, report)?;
+                switches = watch(notes, self.limit_ms, report)?;
             }
-            let blockers = self.attempt(&switches, deadline, &mut switched, report)?;
+            let attempt = self.attempt(&switches, deadline, &mut switched, report)?;
+            let now = system::boot_ns();
+            let Some(blockers) = attempt else {
+                if now >= deadline {
+                    return Err(too_much_runs(report));
+                }
+                continue;
+            };
             if blockers.count == 0 {
                 return Ok(switched);
             }
-            if system::boot_ns() >= deadline {
-                if !self.force {
-                    return Err(self.blocked(&blockers, report));
-                }
-                self.switch_anyway(&blockers, &mut switched, report)?;
-                return Ok(switched);
+            if now >= deadline {
+                return Err(self.blocked(&blockers, report));
             }
             if self.interrupted() {
                 return Err(Reason::Interrupted.into());
             }
-            if nudge_ns != 0 && system::boot_ns().saturating_sub(start) >= nudge_ns {
-                if parking.is_none() {
-                    parking = Parking::new().ok();
-                }
-                if let Some(parking) = &parking {
-                    self.nudge(parking);
-                }
+            // Nobody is kept waiting for long, nor while somebody is inside who cannot be led out.
+            if nudge_ns != 0 && now >= turn_ns {
+                turn_ns = now.saturating_add(PARKING_NS);
+                parking = match parking {
+                    None if blockers.stuck == 0 => Parking::new().ok(),
+                    _ => None,
+                };
+            }
+            if let Some(parking) = &parking {
+                self.nudge(parking);
             }
             switched.retries = switched.retries.saturating_add(1);
             fsleep(Delta::from_millis(pause_ms));
@@ -208,36 +295,42 @@ impl Switch<'_> {
         }
     }
 
-    /// Switches with tasks inside.
-    fn switch_anyway(
+    /// Switches in any case, if possible at a moment when no task is inside; who is inside else is a straggler then.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::StopFailed`], [`Reason::OutOfMemory`]. The flags are unchanged.
+    pub(crate) fn run_aside(
         &self,
-        blockers: &Blockers,
-        switched: &mut Switched,
+        aside: &Aside<'_>,
         report: &mut Report,
-    ) -> Result<(), Error> {
-        let before = system::boot_ns();
-        stop_machine::stop(self.ksyms, |stopped| self.set_flags(stopped))
-            .map_err(|e| report.failed(Reason::StopFailed, "stopping the machine", e))?;
-        switched.stop_ns = system::boot_ns().saturating_sub(before);
-        switched.longest_ns = switched.longest_ns.max(switched.stop_ns);
-        switched.forced = true;
-        system::taint_forced();
-        let count = blockers.count;
-        report.add(format_args!(
-            "forced, with {count} task(s) inside code that goes out of use:"
-        ));
-        self.name_blockers(blockers, report);
-        pr_alert!("{}\n", report.as_str());
-        Ok(())
+    ) -> Result<(Switched, Option<Former>), Error> {
+        let effort_ns = u64::from(aside.effort_ms).saturating_mul(1_000_000);
+        let mut switched = Switched::default();
+        let (mut notes, mut room) = (NOTES, ROOM);
+        loop {
+            let switches = watch(notes, self.limit_ms, report)?;
+            let deadline = system::boot_ns().saturating_add(effort_ns);
+            match self.attempt_aside(aside, &switches, room, deadline, &mut switched, report)? {
+                Tried::Done(former) => return Ok((switched, former)),
+                Tried::NoRoom => {
+                    room = more(room, MAX_ROOM, report)?;
+                }
+                Tried::NoNotes => {
+                    notes = more(notes, MAX_NOTES, report)?;
+                }
+            }
+            switched.retries = switched.retries.saturating_add(1);
+        }
     }
 
     fn interrupted(&self) -> bool {
         self.interruptible && current!().signal_pending()
     }
 
-    fn set_flags(&self, stopped: &Stopped) {
+    fn set_flags(&self, stopped: &Stopped, ask: bool) {
         for (flag, bodies) in self.flags {
-            stopped.set_flag(flag, *bodies);
+            stopped.set_flag(flag, if ask { Bodies::Ask } else { *bodies });
         }
     }
 
@@ -245,7 +338,11 @@ impl Switch<'_> {
     fn nudge(&self, parking: &Parking) {
         let mut woken = 0u32;
         tasks::for_each_sleeping(|task| {
-            if !task.runnable() && self.inside(task, None).is_some() && parking.invite(task) {
+            if !task.runnable()
+                && self.inside(task, None).is_some()
+                && task.wakeable()
+                && parking.invite(task)
+            {
                 woken = woken.saturating_add(1);
             }
         });
@@ -272,14 +369,15 @@ impl Switch<'_> {
     /// One look at all tasks, and the switch as soon as none is inside.
     ///
     /// A thread that sleeps inside is a blocker without any stop. One that only waits for a CPU moves on: it is
-    /// noted, and a few stops in a row have a good chance to find it, and all others like it, outside.
+    /// noted, and a few stops in a row have a good chance to find it, and all others like it, outside. `None` if there
+    /// was no room for a note, so that all threads have to be looked at anew.
     fn attempt(
         &self,
         switches: &Switches,
         deadline: u64,
         switched: &mut Switched,
         report: &mut Report,
-    ) -> Result<Blockers, Error> {
+    ) -> Result<Option<Blockers>, Error> {
         // Of those that have run since the last look, one that exits may be in no list any more.
         let mut blockers = Blockers::default();
         switches.narrow(|task| {
@@ -291,7 +389,7 @@ impl Switch<'_> {
             }
         });
         if blockers.count > 0 {
-            return Ok(blockers);
+            return Ok(Some(blockers));
         }
         // Numbers left over in the frames up to here would have the unwinder asked in each stop.
         let variable = 0;
@@ -302,21 +400,21 @@ impl Switch<'_> {
         loop {
             let mut blockers = self.narrow(switches);
             if blockers.count == 0 {
-                let before = system::boot_ns();
-                blockers = stop_machine::stop(self.ksyms, |stopped| {
+                let tried = switched.stop(self.ksyms, report, |stopped| {
                     self.attempt_stopped(stopped, switches, caller)
-                })
-                .map_err(|e| report.failed(Reason::StopFailed, "stopping the machine", e))?;
-                switched.stop_ns = system::boot_ns().saturating_sub(before);
-                switched.longest_ns = switched.longest_ns.max(switched.stop_ns);
+                })?;
+                blockers = match tried {
+                    Some(blockers) => blockers,
+                    None => return Ok(None),
+                };
             }
             stops = stops.saturating_add(1);
             let again = stops < MAX_STOPS && system::boot_ns() < deadline && !self.interrupted();
             if blockers.count == 0 || !again {
-                return Ok(blockers);
+                return Ok(Some(blockers));
             }
             switched.retries = switched.retries.saturating_add(1);
-            fsleep(Delta::from_millis(STOP_PAUSE_MS));
+            switched.pause();
         }
     }
 
@@ -341,37 +439,139 @@ impl Switch<'_> {
         stopped: &Stopped,
         switches: &Switches,
         caller: Option<&Caller<'_>>,
-    ) -> Blockers {
+    ) -> Option<Blockers> {
         let mut blockers = Blockers::default();
-        stopped.for_each_noted(switches, |task| self.look(task, caller, &mut blockers));
         if switches.overflowed() {
-            stopped.for_each_thread(|task| self.look(task, caller, &mut blockers));
+            return None;
         }
-        stopped.for_each_idle(|task| self.look(task, caller, &mut blockers));
-        // Each CPU's stopper is on the same way as the one that runs this, and in no note.
-        let variable = 0;
-        Caller::new(&variable).visit(|task| self.look(task, None, &mut blockers));
+        visit_stopped(stopped, switches, caller, |task, but| {
+            self.look(task, but, &mut blockers);
+        });
+        visit_stopper(|task| self.look(task, None, &mut blockers));
         if blockers.count == 0 {
-            self.set_flags(stopped);
+            self.set_flags(stopped, false);
         }
-        blockers
+        Some(blockers)
     }
 
-    /// Where this task is inside the code that goes out of use, if it is; `but` as for [`Task::find_word`].
-    fn inside(&self, task: &Task<'_>, but: Option<&Caller<'_>>) -> Option<u64> {
-        let word = task
-            .find_word(but, |word| self.leaving.find(word).map(|_| word))
-            .or_else(|| in_detour(task))?;
-        let mut entries = [0; MAX_ENTRIES];
-        let Some(trace) = task.trace(&mut entries) else {
-            return Some(word);
+    /// One look at all tasks; then stops until one finds nobody inside but who sleeps there, or until it has been tried
+    /// often enough, and switches.
+    fn attempt_aside(
+        &self,
+        aside: &Aside<'_>,
+        switches: &Switches,
+        room: usize,
+        deadline: u64,
+        switched: &mut Switched,
+        report: &mut Report,
+    ) -> Result<Tried, Error> {
+        let asks = Asks::new(aside.rows, aside.old, room).map_err(out_of_memory)?;
+        let mut found = Found {
+            asks: Some(asks),
+            from: aside.from,
+            full: false,
+            moving: 0,
+            stopper: None,
         };
-        let inside = trace.iter().find(|e| self.leaving.find(**e).is_some());
-        // In ftrace's text the word may be where the task is about to be led.
-        let beside = |e: &u64| tasks::in_ftrace(*e) || tasks::in_detour(*e);
-        inside
-            .copied()
-            .or_else(|| trace.iter().any(beside).then_some(word))
+        if let Some(asks) = &mut found.asks {
+            asks.inherit(aside.to);
+        }
+        // Who sleeps inside gets a moment to leave by itself.
+        let mut pause_ms = 1;
+        loop {
+            found.moving = 0;
+            switches.narrow(|task| self.consider(task, switches, &mut found));
+            tasks::for_each_sleeping(|task| self.consider(task, switches, &mut found));
+            if found.full {
+                return Ok(Tried::NoRoom);
+            }
+            let asleep = found.count().saturating_sub(found.moving);
+            if aside.open || asleep == 0 || system::boot_ns() >= deadline {
+                break;
+            }
+            fsleep(Delta::from_millis(pause_ms));
+            pause_ms = pause_ms.saturating_mul(2).min(MAX_PAUSE_MS);
+        }
+        let variable = 0;
+        let caller = Caller::new(&variable);
+        let outside = caller.visit(|task| self.inside(task, None)).is_none();
+        let caller = outside.then_some(&caller);
+        for tries in 1..=MAX_TRIES {
+            for _ in 0..NARROWINGS {
+                found.moving = 0;
+                switches.narrow(|task| self.consider(task, switches, &mut found));
+            }
+            if found.full {
+                return Ok(Tried::NoRoom);
+            }
+            if switches.overflowed() {
+                break;
+            }
+            let last = tries == MAX_TRIES || system::boot_ns() >= deadline;
+            let tried = switched.stop(self.ksyms, report, |stopped| {
+                self.switch_stopped(stopped, aside, switches, caller, &mut found, last)
+            })?;
+            if let Some((former, stragglers)) = tried {
+                switched.stragglers = stragglers;
+                return Ok(Tried::Done(former));
+            }
+            if found.full {
+                return Ok(Tried::NoRoom);
+            }
+            if let Some(word) = found.stopper {
+                report.add(format_args!(
+                    "the threads that stop the machine are always in "
+                ));
+                name_word(word, self.name, report);
+                return Err(Reason::Blocked.into());
+            }
+            switched.retries = switched.retries.saturating_add(1);
+            switched.pause();
+        }
+        Ok(Tried::NoNotes)
+    }
+
+    /// Runs on one CPU while all others spin: looks at whoever has run since its last look, and switches if nobody is inside
+    /// but who sleeps, or if it is the `last` try. Gives how many stragglers there are. Without any, nobody is in a trampoline
+    /// either, so that nobody asks, and no table is needed.
+    fn switch_stopped(
+        &self,
+        stopped: &Stopped,
+        aside: &Aside<'_>,
+        switches: &Switches,
+        caller: Option<&Caller<'_>>,
+        found: &mut Found,
+        last: bool,
+    ) -> Option<(Option<Former>, usize)> {
+        if switches.overflowed() {
+            return None;
+        }
+        found.moving = 0;
+        visit_stopped(stopped, switches, caller, |task, but| {
+            found.note(task, inside(task, but, self.leaving));
+        });
+        visit_stopper(|task| found.stopper = self.inside(task, None));
+        if found.stopper.is_some() {
+            return None;
+        }
+        if found.full || (found.moving > 0 && !last) {
+            return None;
+        }
+        let stragglers = found.count();
+        let asks = stragglers > 0 || aside.open;
+        if !asks {
+            self.set_flags(stopped, false);
+            return Some((None, 0));
+        }
+        // First: an NMI may come in between.
+        let former = found.asks.take()?.publish_stopped(stopped, aside.to);
+        self.set_flags(stopped, true);
+        Some((Some(former), stragglers))
+    }
+
+    /// Where this task is inside the code that goes out of use, if it is.
+    fn inside(&self, task: &Task<'_>, but: Option<&Caller<'_>>) -> Option<u64> {
+        inside(task, but, self.leaving)
     }
 
     /// Adds a task that is inside to the blockers.
@@ -389,6 +589,16 @@ impl Switch<'_> {
         (!task.runnable()).then_some(word)
     }
 
+    /// Looks at a task while the machine runs: who is inside may become a straggler, and if it runs on until then, the stop
+    /// looks at it again.
+    fn consider(&self, task: &Task<'_>, switches: &Switches, found: &mut Found) {
+        let word = self.inside(task, None);
+        if word.is_some() && task.runnable() {
+            switches.note(task);
+        }
+        found.note(task, word);
+    }
+
     fn blocked(&self, blockers: &Blockers, report: &mut Report) -> Error {
         let limit = self.limit_ms;
         let count = blockers.count;
@@ -401,16 +611,10 @@ impl Switch<'_> {
 
     fn name_blockers(&self, blockers: &Blockers, report: &mut Report) {
         for blocker in blockers.first.iter().take(blockers.count) {
-            let end = blocker.comm.iter().position(|b| *b == 0).unwrap_or(16);
-            let comm = blocker.comm.get(..end).unwrap_or_default();
-            let comm = core::str::from_utf8(comm).unwrap_or("?");
+            let comm = name_of(&blocker.comm);
             let pid = blocker.pid;
             report.add(format_args!(" task {pid} ({comm}) in "));
-            if tasks::in_detour(blocker.word) {
-                report.add(format_args!("the detour of a kprobe"));
-            } else {
-                (self.name)(blocker.word, report);
-            }
+            name_word(blocker.word, self.name, report);
             if blocker.asleep_ns != 0 {
                 let ms = blocker.asleep_ns / 1_000_000;
                 report.add(format_args!(
@@ -421,5 +625,129 @@ impl Switch<'_> {
             }
             report.add(format_args!(";"));
         }
+    }
+}
+
+/// Prints where a task was found.
+pub(crate) fn name_word(word: u64, name: Name<'_>, report: &mut Report) {
+    if tasks::in_detour(word) {
+        report.add(format_args!("the detour of a kprobe"));
+    } else {
+        name(word, report);
+    }
+}
+
+/// A task's name, NUL-padded, as text.
+pub(crate) fn name_of(comm: &[u8; 16]) -> &str {
+    let end = comm.iter().position(|b| *b == 0).unwrap_or(comm.len());
+    core::str::from_utf8(comm.get(..end).unwrap_or_default()).unwrap_or("?")
+}
+
+/// Visits whoever has run since its last look, with the machine stopped, and the idle tasks, which are in no note.
+fn visit_stopped(
+    stopped: &Stopped,
+    switches: &Switches,
+    caller: Option<&Caller<'_>>,
+    mut visit: impl FnMut(&Task<'_>, Option<&Caller<'_>>),
+) {
+    stopped.for_each_noted(switches, |task| visit(task, caller));
+    stopped.for_each_idle(|task| visit(task, caller));
+}
+
+/// Visits this CPU's stopper, with the machine stopped. Those of the others are on the same way, and in no note.
+fn visit_stopper(visit: impl FnOnce(&Task<'_>)) {
+    let variable = 0;
+    Caller::new(&variable).visit(visit);
+}
+
+/// Four times as many, if that is allowed.
+fn more(now: usize, most: usize, report: &mut Report) -> Result<usize, Error> {
+    if now >= most {
+        return Err(too_much_runs(report));
+    }
+    Ok(now.saturating_mul(4))
+}
+
+fn too_much_runs(report: &mut Report) -> Error {
+    report.refuse(
+        Reason::StopFailed,
+        Place::Nowhere,
+        format_args!("too many tasks run at the same time to be looked at"),
+    )
+}
+
+/// Who has been found inside so far.
+struct Found {
+    /// Them, until it counts.
+    asks: Option<Asks>,
+    /// What they see.
+    from: u64,
+    /// There was no room for one.
+    full: bool,
+    /// How many of those that were looked at last were inside and do not sleep.
+    moving: usize,
+    /// Where the threads are inside that stop the machine.
+    stopper: Option<u64>,
+}
+
+impl Found {
+    fn count(&self) -> usize {
+        self.asks.as_ref().map_or(0, Asks::count)
+    }
+
+    /// Notes where a task is inside, if it is.
+    fn note(&mut self, task: &Task<'_>, word: Option<u64>) {
+        let Some(asks) = &mut self.asks else {
+            return;
+        };
+        let Some(word) = word else {
+            asks.remove(task);
+            return;
+        };
+        if task.straggles() {
+            return;
+        }
+        if task.runnable() {
+            self.moving = self.moving.saturating_add(1);
+        }
+        if !asks.add(task, self.from, word) {
+            self.full = true;
+        }
+    }
+}
+
+impl fmt::Display for Switched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (us, retries) = (self.stop_ns / 1000, self.retries);
+        write!(f, "stopped for {us} us, {retries} retries")?;
+        match self.stragglers {
+            0 => Ok(()),
+            count => write!(f, ", {count} task(s) finish old calls"),
+        }
+    }
+}
+
+impl Switched {
+    /// Stops the machine, and keeps account of it.
+    fn stop<R>(
+        &mut self,
+        ksyms: Ksyms,
+        report: &mut Report,
+        f: impl FnOnce(&Stopped) -> R,
+    ) -> Result<R, Error> {
+        let before = system::boot_ns();
+        let result = stop_machine::stop(ksyms, f)
+            .map_err(|e| report.failed(Reason::StopFailed, "stopping the machine", e));
+        self.stop_ns = system::boot_ns().saturating_sub(before);
+        self.longest_ns = self.longest_ns.max(self.stop_ns);
+        self.sum_ns = self.sum_ns.saturating_add(self.stop_ns);
+        result
+    }
+
+    /// Lets the machine run for far longer than it has just been stopped.
+    fn pause(&self) {
+        let share = self.stop_ns.saturating_mul(PAUSE_SHARE) / 1_000_000;
+        let share = i64::try_from(share).unwrap_or(MAX_PAUSE_MS);
+        fsleep(Delta::from_millis(share.clamp(STOP_PAUSE_MS, MAX_PAUSE_MS)));
     }
 }

@@ -64,6 +64,15 @@ impl TryFrom<u32> for Choice {
     }
 }
 
+/// Where a function of a level leads.
+#[derive(Clone, Copy)]
+pub(crate) enum Target {
+    /// To the level's trampoline.
+    Trampoline,
+    /// Straight to the level's body, if it is redirected directly.
+    Body,
+}
+
 /// One function that is redirected.
 #[derive(Clone, Copy)]
 struct Entry {
@@ -283,13 +292,22 @@ impl Redirects {
     pub(crate) fn lead<'a>(
         &mut self,
         functions: impl Iterator<Item = &'a Function>,
-        target: impl Fn(&Function) -> u64,
+        to: Target,
     ) -> Result {
         let mut redirects = KVVec::new();
-        for function in functions.filter(|function| self.has(function)) {
+        for function in functions {
+            let Ok(index) = self.find(function.site) else {
+                continue;
+            };
+            let entry = self.entries.get(index);
+            let direct = entry.is_some_and(|entry| entry.strategy == Strategy::Direct);
             let redirect = Redirect {
                 site: function.site,
-                target: target(function),
+                // BPF's programs call what IPMODIFY leads to, and a body need not begin with an ENDBR.
+                target: match to {
+                    Target::Body if direct => function.new,
+                    Target::Body | Target::Trampoline => function.trampoline,
+                },
             };
             redirects.push(redirect, GFP_KERNEL)?;
         }
@@ -333,9 +351,9 @@ impl Redirects {
     pub(crate) fn lead_at_last<'a>(
         &mut self,
         functions: impl Iterator<Item = &'a Function> + Clone,
-        target: impl Fn(&Function) -> u64,
+        to: Target,
     ) -> Result {
-        self.at_last(|redirects| redirects.lead(functions.clone(), &target))
+        self.at_last(|redirects| redirects.lead(functions.clone(), to))
     }
 
     /// Ends the redirects of these functions; those that have none are passed over. If memory is short, it is tried
@@ -449,7 +467,7 @@ pub(crate) fn pause() {
 }
 
 /// Inserts into a list that is ascending by `key`. Core's own sort has ends that objtool does not know to be ends.
-fn insert<T>(list: &mut KVVec<T>, item: T, key: impl Fn(&T) -> u64) -> Result {
+pub(crate) fn insert<T, K: Ord>(list: &mut KVVec<T>, item: T, key: impl Fn(&T) -> K) -> Result {
     list.reserve(1, GFP_KERNEL)?;
     let at = list.partition_point(|other| key(other) < key(&item));
     list.insert_within_capacity(at, item).map_err(|_| ENOMEM)

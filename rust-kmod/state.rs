@@ -9,20 +9,14 @@
 //!     └──── unload ──────┴─────── unload ──────────┘   rollback              (1 is freed)
 //! ```
 //!
-//! Every way has the same steps: *arm* (the functions concerned lead to trampolines, which go on as the
-//! flags say: nothing changes), *switch* (flags change in one stop), *settle* (functions lead to their final
-//! bodies, or are released). An error before the switch takes back the arming; after it there is none.
-//!
-//! | flag of a level | functions of the level run | functions of its predecessor only run |
-//! |---|---|---|
-//! | [`Bodies::Previous`] | the predecessor's, else the original body | the predecessor's body (its own flag is New) |
-//! | [`Bodies::New`] | the level's body | the original (the predecessor's flag is Original) |
-//! | [`Bodies::Original`] | the original body | – |
+//! How a way is gone, and what happens if tasks are inside the code that goes out of use, is in [`crate::transition`].
 //!
 //! Locking: a request holds [`Core::request`], and a second one meanwhile is refused, it does not wait. Inside it
-//! [`Core::engine`] is the one coarse lock, held through a whole way, waiting for tasks included. A module that comes or
-//! goes does wait for it ([`crate::late`]), with the lock of the kernel's chain held, so that a way takes that lock
-//! first. [`Core::status`] nests inside all and is held for copying only, so that reading the state never waits.
+//! [`Core::engine`] is the one coarse lock, held through a whole way. A module that comes or
+//! goes does wait for it ([`crate::late`]) if a level patches it, with the lock of the kernel's chain held, so that a way
+//! takes that lock first. What is left for later takes both, too. [`Core::wanted`] nests inside; it tells all other modules
+//! apart, which do not wait. [`Core::status`] nests inside all and is held for copying only, so that reading the state never
+//! waits.
 
 use crate::{
     kapi::{
@@ -32,38 +26,36 @@ use crate::{
         module::ChainGuard,
         oom,
         oops,
-        resident::Flag,
+        stragglers::{
+            Former,
+            Stragglers, //
+        },
         system, //
     },
-    level::Level,
+    level::{
+        collect,
+        Due,
+        Level, //
+    },
     loader::Function,
     objects::Objects,
     payload::{
+        arrange::ORIGINAL,
         error::{
             Error,
             Place,
             Reason, //
         },
-        ranges::{
-            Range,
-            Ranges, //
-        },
-        trampoline::Bodies,
         uapi::{
             self,
             What, //
         },
     },
-    quiesce::{
-        Name,
-        Switch,
-        Switched, //
-    },
+    quiesce::Switched,
     redirect::{
-        pause,
         Choice,
         Redirects,
-        TRIES, //
+        Target, //
     },
     report::{
         out_of_memory,
@@ -72,6 +64,10 @@ use crate::{
     status::{
         Status,
         Text, //
+    },
+    transition::{
+        Open,
+        Way, //
     },
     verify::{
         self,
@@ -86,6 +82,7 @@ use core::{
 use kernel::{
     new_mutex,
     prelude::*,
+    str::CString,
     sync::{
         lock::{
             mutex::MutexBackend,
@@ -99,10 +96,12 @@ use kernel::{
 /// Module parameters.
 #[derive(Clone, Copy)]
 pub(crate) struct Options {
-    /// How long a switch waits for tasks, in milliseconds.
+    /// How long a switch that must not leave stragglers waits for tasks, in milliseconds.
     pub(crate) limit_ms: u32,
-    /// After how long a switch wakes sleeping tasks that are in its way, in milliseconds; 0 for never.
+    /// After how long such a switch wakes sleeping tasks that are in its way, in milliseconds; 0 for never.
     pub(crate) nudge_ms: u32,
+    /// How long any other switch looks for a moment when no task is inside, in milliseconds.
+    pub(crate) effort_ms: u32,
     /// How functions are redirected.
     pub(crate) choice: Choice,
     /// Modules that cannot be patched may be loaded.
@@ -119,9 +118,7 @@ pub(crate) struct Request {
     /// A lower level may replace a higher one.
     downgrade: bool,
     /// Everything short of the switch; then there is no [`Switched`].
-    dry_run: bool,
-    /// Switch at the end of the time limit, whoever is in the way.
-    force: bool,
+    pub(crate) dry_run: bool,
 }
 
 impl Request {
@@ -130,16 +127,14 @@ impl Request {
         Self {
             downgrade: flags & uapi::APPLY_DOWNGRADE != 0,
             dry_run: flags & uapi::APPLY_DRY_RUN != 0,
-            force: flags & uapi::APPLY_FORCE != 0,
         }
     }
 
-    /// `flags` are those of [`uapi::Unload`].
-    pub(crate) fn taking_back(flags: u32) -> Self {
+    /// An unload or a rollback.
+    pub(crate) fn taking_back() -> Self {
         Self {
             downgrade: false,
             dry_run: false,
-            force: flags & uapi::UNLOAD_FORCE != 0,
         }
     }
 }
@@ -150,6 +145,17 @@ pub(crate) struct Engine {
     pub(crate) live: Option<Level>,
     /// The level that `live` has replaced, for a rollback.
     pub(crate) previous: Option<Level>,
+    /// Levels that only stragglers see; none unless a transition is open.
+    pub(crate) retired: KVec<Level>,
+    /// Levels that nothing leads to, and that could not be freed yet.
+    pub(crate) lingering: KVec<Level>,
+    pub(crate) stragglers: Stragglers,
+    /// There are stragglers, or were until a moment ago.
+    pub(crate) open: Option<Open>,
+    /// Tables that somebody may still read, until [`Engine::synchronize`]. There is room: [`Engine::reserve`].
+    pub(crate) formers: KVec<Former>,
+    /// The universe of the level that was loaded last.
+    universe: u64,
     /// The highest floor of all levels that have been live: nothing below it goes live any more.
     floor: u32,
 }
@@ -157,10 +163,11 @@ pub(crate) struct Engine {
 /// The engine, and the chain through which kcare tells of its own modules. Those that come or go wait for the engine.
 ///
 /// Fields are dropped in this order, the reverse of locking.
-struct Locked<'a> {
-    engine: Guard<'a, Engine, MutexBackend>,
+pub(crate) struct Locked<'a> {
+    pub(crate) engine: Guard<'a, Engine, MutexBackend>,
     _chain: ChainGuard,
-    _request: Guard<'a, (), MutexBackend>,
+    /// What is left for later has none.
+    _request: Option<Guard<'a, (), MutexBackend>>,
 }
 
 impl Drop for Locked<'_> {
@@ -209,11 +216,15 @@ pub(crate) fn keep<T>(code: T, why: fmt::Arguments<'_>) {
 
 /// Saves the calls of functions of a live level the detour over the trampolines. That may fail without harm.
 pub(crate) fn settle<'a>(redirects: &mut Redirects, functions: impl Iterator<Item = &'a Function>) {
-    if let Err(e) = redirects.lead(functions, |f| f.new) {
+    if let Err(e) = redirects.lead(functions, Target::Body) {
         let errno = e.to_errno();
         pr_info!("calls keep going through trampolines (error {errno})\n");
     }
 }
+
+/// Names of the modules that levels in memory patch, and one that is being loaded. All other modules come and go without
+/// waiting for a request.
+pub(crate) struct Wanted(KVec<(u64, KVec<CString>)>);
 
 /// Everything that lives as long as the module.
 #[pin_data]
@@ -224,6 +235,8 @@ pub(crate) struct Core {
     engine: Mutex<Engine>,
     #[pin]
     status: Mutex<Status>,
+    #[pin]
+    wanted: Mutex<Wanted>,
     keyring: Keyring,
     pub(crate) ksyms: Ksyms,
     pub(crate) options: Options,
@@ -249,9 +262,16 @@ impl Core {
                 redirects: Redirects::new(ksyms, options.choice),
                 live: None,
                 previous: None,
+                retired: KVec::new(),
+                lingering: KVec::new(),
+                stragglers: Stragglers::new(ksyms),
+                open: None,
+                formers: KVec::new(),
+                universe: ORIGINAL,
                 floor: 0,
             }),
             status <- new_mutex!(nothing),
+            wanted <- new_mutex!(Wanted(KVec::new())),
             keyring,
             ksyms,
             options,
@@ -272,18 +292,57 @@ impl Core {
     /// The one coarse lock, for one request at a time.
     fn lock(&self) -> Result<Locked<'_>, Error> {
         let request = self.request.try_lock().ok_or(Error::from(Reason::Busy))?;
+        let mut locked = self.lock_for_later();
+        locked._request = Some(request);
+        Ok(locked)
+    }
+
+    /// The same, for what is left for later.
+    pub(crate) fn lock_for_later(&self) -> Locked<'_> {
         let chain = ChainGuard::lock();
         // A module that comes or goes holds it for a moment.
-        Ok(Locked {
+        Locked {
             engine: self.engine.lock(),
             _chain: chain,
-            _request: request,
-        })
+            _request: None,
+        }
     }
 
     /// The lock for a module that comes or goes, which waits.
     pub(crate) fn lock_in_chain(&self) -> Guard<'_, Engine, MutexBackend> {
         self.engine.lock()
+    }
+
+    /// Has modules that a level patches wait for the engine's lock from here on.
+    fn want(&self, level: &Level) -> Result<(), Error> {
+        let mut names = KVec::new();
+        for name in level.modules() {
+            let name = CString::try_from(name).map_err(out_of_memory)?;
+            names.push(name, GFP_KERNEL).map_err(out_of_memory)?;
+        }
+        let mut wanted = self.wanted.lock();
+        let entry = (level.universe(), names);
+        wanted.0.push(entry, GFP_KERNEL).map_err(out_of_memory)
+    }
+
+    /// Forgets what levels wanted that are not in memory any more.
+    fn want_no_more(&self, engine: &Engine) {
+        let there = |universe: u64| engine.levels().any(|level| level.universe() == universe);
+        self.wanted
+            .lock()
+            .0
+            .retain(|(universe, _)| there(*universe));
+    }
+
+    /// Calls `f` if no level patches a module of this name; none begins to meanwhile.
+    pub(crate) fn unless_wanted(&self, module: &str, f: impl FnOnce()) -> bool {
+        let wanted = self.wanted.lock();
+        let mut names = wanted.0.iter().flat_map(|(_, names)| names);
+        if names.any(|name| name.to_bytes() == module.as_bytes()) {
+            return false;
+        }
+        f();
+        true
     }
 
     /// Counts a failure, of what is done to a module or (empty) to the whole, and logs it with its message.
@@ -325,108 +384,162 @@ impl Core {
         let verified = payload.verify(&self.keyring, report)?;
         let mut locked = self.lock()?;
         let engine = &mut *locked.engine;
-        let mut level = self.admit(verified, engine, request, report)?;
-        level.flag().init(match engine.live {
-            Some(_) => Bodies::Previous,
-            None => Bodies::Original,
-        });
+        self.close_if_over(engine);
+        let level = self.admit(verified, engine, request, report)?;
+        let all_at_once =
+            level.is_all_at_once() || engine.live.as_ref().is_some_and(Level::is_all_at_once);
+        // What a level that has gone has still to take back comes before what this one sets up.
+        if all_at_once || engine.retired.iter().any(Level::takes_back) {
+            self.wait_for_stragglers(engine, report)?;
+            self.want(&level)?;
+        }
+        engine.reserve()?;
         let number = level.number();
-
-        let Engine {
-            redirects, live, ..
-        } = engine;
-        let live = live.as_ref();
-        let called = match request.dry_run {
-            true => Ok(()),
-            false => level.pre_patch(live, report),
-        };
-        let undo = called.is_ok() && !request.dry_run;
-        let switched =
-            called.and_then(|()| self.arm_and_replace(redirects, live, &level, request, report));
-        let switched = match switched {
-            Ok(Some(switched)) => switched,
-            unswitched => {
-                // The flag has never been New, so no task has ever been in a new body.
-                if undo {
-                    level.unpatch(Kind::PostUnpatch);
-                }
-                let Engine {
-                    redirects, live, ..
-                } = engine;
-                if let Some(live) = live {
-                    settle(redirects, live.functions());
-                }
-                self.release(redirects, level, live.as_ref());
-                unswitched?;
+        let (level, switched) = match self.replace(engine, level, false, request, report) {
+            Ok((level, Some(switched))) => (level, switched),
+            Ok((level, None)) => {
+                self.give_up(engine, level);
                 pr_info!("patch level {} tried: {}\n", number, report.as_str());
                 return Ok(());
             }
+            Err((error, level)) => {
+                // Its bodies have never been seen, so that no task has ever been in one.
+                if let Some(level) = level {
+                    self.give_up(engine, level);
+                }
+                return Err(error);
+            }
         };
-
-        oops::set_level(number);
         system::taint_live_patched();
-        if switched.forced {
-            level.pin();
-            engine.live.as_mut().map(Level::pin);
-        }
-        settle(&mut engine.redirects, level.functions());
-        level.post_patch(engine.live.as_ref());
-        let oldest = engine.previous.take();
-        let former = engine.live.take();
+        let (oldest, former) = (engine.previous.take(), engine.live.take());
         let replaced = former.as_ref().map_or(0, Level::number);
-        if let Some(former) = former {
-            match engine.redirects.remove(former.without(&level)) {
-                Ok(()) => engine.previous = Some(former),
-                Err(e) => keep(former, unreleased!(e)),
+        engine.floor = engine.floor.max(level.floor());
+        self.follow(engine, level, former, switched, report);
+        if let Some(oldest) = oldest {
+            match engine.open {
+                Some(_) => engine.retire(oldest),
+                None => self.give_up(engine, oldest),
             }
         }
+        let functions = engine
+            .live
+            .as_ref()
+            .map_or(0, |live| live.functions().count());
         let (direct, ipmodify) = engine.redirects.count();
         pr_info!(
-            "patch level {} applied: {} functions switched ({} direct, {} ipmodify), stopped for {} us, {} retries\n",
-            level.number(),
-            level.functions().count(),
-            direct,
-            ipmodify,
-            switched.stop_ns / 1000,
-            switched.retries
+            "patch level {number} applied: {functions} functions switched ({direct} direct, {ipmodify} ipmodify), {switched}\n"
         );
         if replaced != 0 {
             pr_info!("patch level {} replaced\n", replaced);
         }
-        engine.floor = engine.floor.max(level.floor());
-        engine.live = Some(level);
         self.tell(engine, switched, What::Apply);
-        if let Some(oldest) = oldest {
-            self.give_up(&engine.redirects, oldest);
-        }
+        self.close_if_over(engine);
         Ok(())
     }
 
-    /// Leads all functions concerned to trampolines, and switches from `live` to `level`; a dry run does
-    /// not switch.
-    fn arm_and_replace(
+    /// Switches from the live level to another one that is in memory, if this is no dry run; after an error, and after a dry
+    /// run, all leads to where it did. `known` says that it has been live before. Gives the level back, but for one that has to stay in memory for ever.
+    fn replace(
         &self,
-        redirects: &mut Redirects,
-        live: Option<&Level>,
-        level: &Level,
+        engine: &mut Engine,
+        level: Level,
+        known: bool,
         request: Request,
         report: &mut Report,
-    ) -> Result<Option<Switched>, Error> {
-        redirects.arm(level.functions(), report)?;
-        let Some(live) = live else {
-            let ranges = leaving(level.functions(), level.texts())?;
-            let flags = [(level.flag(), Bodies::New)];
-            return self.switch(&flags, &ranges, &[level], request, report);
+    ) -> Result<(Level, Option<Switched>), (Error, Option<Level>)> {
+        if !request.dry_run {
+            if let Err(error) = level.pre_patch(engine.live.as_ref(), report) {
+                return Err((error, Some(level)));
+            }
+        }
+        let (switched, disarmed) = self.switch_to(engine, &level, known, request, report);
+        if !request.dry_run && switched.is_err() {
+            level.unpatch(Kind::PostUnpatch);
+        }
+        match (switched, disarmed) {
+            (Ok(switched), Ok(())) => Ok((level, switched)),
+            (Err(error), Ok(())) => Err((error, Some(level))),
+            (switched, Err(e)) => {
+                keep(level, unreleased!(e));
+                let stuck = |report: &mut Report| {
+                    report.failed(Reason::RedirectFailed, "taking the redirects back", e)
+                };
+                Err((switched.err().unwrap_or_else(|| stuck(report)), None))
+            }
+        }
+    }
+
+    /// The switch itself, and how it went to take back what was done for it, if it was not done.
+    fn switch_to(
+        &self,
+        engine: &mut Engine,
+        level: &Level,
+        known: bool,
+        request: Request,
+        report: &mut Report,
+    ) -> (Result<Option<Switched>, Error>, Result) {
+        let Engine {
+            redirects,
+            live,
+            previous,
+            retired,
+            formers,
+            open,
+            ..
+        } = engine;
+        let kept = Iterator::chain(previous.iter(), &*retired);
+        let kept = Iterator::chain(live.iter(), kept);
+        let levels = match collect(Iterator::chain(core::iter::once(level), kept)) {
+            Ok(levels) => levels,
+            Err(error) => return (Err(error), Ok(())),
         };
-        redirects
-            .lead(live.without(level), |f| f.trampoline)
-            .map_err(|e| report.failed(Reason::RedirectFailed, "leading to the trampolines", e))?;
-        let ranges = leaving(
-            level.without(live),
-            Iterator::chain(level.texts(), live.texts()),
-        )?;
-        let flags = [(level.flag(), Bodies::New), (live.flag(), Bodies::Original)];
-        self.switch(&flags, &ranges, &[level, live], request, report)
+        let way = Way {
+            levels: &levels,
+            from: live.as_ref(),
+            to: Some(level),
+            open: open.is_some(),
+            known,
+        };
+        let switched = self.go(&way, redirects, formers, request, report);
+        let disarmed = match switched {
+            Ok(Some(_)) => Ok(()),
+            _ => way.disarm(redirects),
+        };
+        (switched, disarmed)
+    }
+
+    /// What comes behind a switch from `former` to `level`, which is live from here on: at once, or when the last straggler
+    /// has left. The former level is kept for a rollback.
+    fn follow(
+        &self,
+        engine: &mut Engine,
+        mut level: Level,
+        former: Option<Level>,
+        switched: Switched,
+        report: &mut Report,
+    ) {
+        oops::set_level(level.number());
+        let mut former = former.map(|mut former| {
+            // It is not live any more, so nothing comes behind its own switch.
+            former.due = Due::Nothing;
+            former
+        });
+        if switched.stragglers > 0 || engine.open.is_some() {
+            level.due = Due::PostPatch(former.as_ref().map_or(ORIGINAL, Level::universe));
+            engine.live = Some(level);
+            engine.previous = former;
+            self.open(engine, report);
+            return;
+        }
+        settle(&mut engine.redirects, level.functions());
+        level.post_patch(former.as_ref());
+        if let Some(old) = &former {
+            if let Err(e) = engine.redirects.remove(old.without(&level)) {
+                keep(former.take(), unreleased!(e));
+            }
+        }
+        engine.live = Some(level);
+        engine.previous = former;
     }
 
     /// Goes back to the level that the live one has replaced.
@@ -434,80 +547,54 @@ impl Core {
     /// # Errors
     ///
     /// [`Reason::Latched`], [`Reason::BelowFloor`], [`Reason::NothingApplied`], [`Reason::NoPrevious`], and those of
-    /// [`Switch::run`]; all is as before then.
+    /// [`Core::go`]; all is as before then.
     pub(crate) fn rollback(&self, request: Request, report: &mut Report) -> Result<(), Error> {
         self.unlatched()?;
         let mut locked = self.lock()?;
         let engine = &mut *locked.engine;
+        self.close_if_over(engine);
         if let Some(previous) = &engine.previous {
             engine.above_floor(previous.number(), report)?;
         }
-        let Engine {
-            redirects,
-            live,
-            previous,
-            ..
-        } = engine;
-        let live = live.as_ref().ok_or(Error::from(Reason::NothingApplied))?;
-        let previous = previous.as_ref().ok_or(Error::from(Reason::NoPrevious))?;
-
+        let live = engine
+            .live
+            .as_ref()
+            .ok_or(Error::from(Reason::NothingApplied))?;
+        let previous = engine
+            .previous
+            .as_ref()
+            .ok_or(Error::from(Reason::NoPrevious))?;
         previous.takes_over(live, report)?;
-        previous.pre_patch(Some(live), report)?;
-        let armed = redirects
-            .arm(previous.without(live), report)
-            .and_then(|()| {
-                redirects
-                    .lead(live.functions(), |f| f.trampoline)
-                    .map_err(|e| {
-                        report.failed(Reason::RedirectFailed, "leading to the trampolines", e)
-                    })
-            });
-        let switched = armed.and_then(|()| {
-            let ranges = leaving(
-                previous.without(live),
-                Iterator::chain(live.texts(), previous.texts()),
-            )?;
-            let flags = [
-                (live.flag(), Bodies::Previous),
-                (previous.flag(), Bodies::New),
-            ];
-            self.switch(&flags, &ranges, &[live, previous], request, report)
-        });
-        let switched = match switched {
-            Ok(switched) => switched.unwrap_or_default(),
-            Err(error) => {
-                previous.unpatch(Kind::PostUnpatch);
-                settle(redirects, live.functions());
-                if let Err(e) = redirects.remove(previous.without(live)) {
-                    if let Some(level) = engine.previous.take() {
-                        keep(level, unreleased!(e));
-                    }
-                    self.status.lock().previous = None;
-                }
+        if previous.is_all_at_once() || live.is_all_at_once() {
+            self.wait_for_stragglers(engine, report)?;
+        }
+        engine.reserve()?;
+        let Some(previous) = engine.previous.take() else {
+            return Err(Reason::NoPrevious.into());
+        };
+        let (previous, switched) = match self.replace(engine, previous, true, request, report) {
+            Ok((previous, switched)) => (previous, switched.unwrap_or_default()),
+            Err((error, previous)) => {
+                engine.previous = previous;
+                self.show(engine);
                 return Err(error);
             }
         };
-
-        oops::set_level(previous.number());
-        settle(redirects, previous.functions());
-        previous.post_patch(Some(live));
-        pr_info!(
-            "rolled back from patch level {} to {}, stopped for {} us, {} retries\n",
-            live.number(),
-            previous.number(),
-            switched.stop_ns / 1000,
-            switched.retries
-        );
-        let mut back = engine.previous.take();
-        if switched.forced {
-            engine.live.as_mut().map(Level::pin);
-            back.as_mut().map(Level::pin);
-        }
-        let level = core::mem::replace(&mut engine.live, back);
+        let number = previous.number();
+        let live = engine.live.take();
+        let replaced = live.as_ref().map_or(0, Level::number);
+        self.follow(engine, previous, live, switched, report);
+        pr_info!("rolled back from patch level {replaced} to {number}, {switched}\n");
+        // The level that was live is not kept.
+        let back = engine.previous.take();
         self.tell(engine, switched, What::Rollback);
-        if let Some(level) = level {
-            self.release(&mut engine.redirects, level, engine.live.as_ref());
+        if let Some(back) = back {
+            match engine.open {
+                Some(_) => engine.retire(back),
+                None => self.give_up(engine, back),
+            }
         }
+        self.close_if_over(engine);
         Ok(())
     }
 
@@ -515,52 +602,102 @@ impl Core {
     ///
     /// # Errors
     ///
-    /// [`Reason::Latched`], [`Reason::NothingApplied`], and those of [`Switch::run`]; the level is still live then.
+    /// [`Reason::Latched`], [`Reason::NothingApplied`], and those of [`Core::go`]; the level is still live then.
     pub(crate) fn unload(&self, request: Request, report: &mut Report) -> Result<(), Error> {
         self.unlatched()?;
         let mut locked = self.lock()?;
         let engine = &mut *locked.engine;
-        let Engine {
-            redirects, live, ..
-        } = engine;
-        let level = live.as_ref().ok_or(Error::from(Reason::NothingApplied))?;
-        level.unpatch(Kind::PreUnpatch);
-        let switched = redirects
-            .lead(level.functions(), |f| f.trampoline)
-            .map_err(|e| report.failed(Reason::RedirectFailed, "leading to the trampolines", e))
-            .and_then(|()| {
-                let flags = [(level.flag(), Bodies::Original)];
-                let ranges = leaving(core::iter::empty(), level.texts())?;
-                self.switch(&flags, &ranges, &[level], request, report)
-            })
-            .inspect_err(|_| {
-                settle(redirects, level.functions());
-                level.post_patch(None);
-            })?
-            .unwrap_or_default();
+        self.close_if_over(engine);
+        let live = engine
+            .live
+            .as_ref()
+            .ok_or(Error::from(Reason::NothingApplied))?;
+        if live.is_all_at_once() {
+            self.wait_for_stragglers(engine, report)?;
+        }
+        engine.reserve()?;
+        let switched = self.switch_off(engine, request, report)?;
         oops::set_level(0);
-        pr_info!(
-            "patch level {} unloaded: {} functions switched back, stopped for {} us, {} retries\n",
-            level.number(),
-            level.functions().count(),
-            switched.stop_ns / 1000,
-            switched.retries
-        );
-        level.unpatch(Kind::PostUnpatch);
         let (level, previous) = (engine.live.take(), engine.previous.take());
+        if switched.stragglers > 0 || engine.open.is_some() {
+            if let Some(mut level) = level {
+                level.due = Due::PostUnpatch;
+                engine.retire(level);
+            }
+            if let Some(previous) = previous {
+                engine.retire(previous);
+            }
+            self.open(engine, report);
+            self.tell(engine, switched, What::Unload);
+            self.close_if_over(engine);
+            return Ok(());
+        }
+        if let Some(level) = &level {
+            level.unpatch(Kind::PostUnpatch);
+        }
         self.tell(engine, switched, What::Unload);
         // No task was behind the trampolines in the stop, and none gets there any more; when the functions
         // are released, none is in a trampoline either.
-        if let Some(mut level) = level {
-            if switched.forced {
-                level.pin();
+        if let Some(level) = level {
+            match engine.redirects.remove(level.functions()) {
+                Ok(()) => self.give_up(engine, level),
+                Err(e) => keep(level, unreleased!(e)),
             }
-            self.release(&mut engine.redirects, level, None);
         }
         if let Some(previous) = previous {
-            self.give_up(&engine.redirects, previous);
+            self.give_up(engine, previous);
         }
         Ok(())
+    }
+
+    /// Switches from the live level to the original bodies; after an error all leads to where it did.
+    fn switch_off(
+        &self,
+        engine: &mut Engine,
+        request: Request,
+        report: &mut Report,
+    ) -> Result<Switched, Error> {
+        let Engine {
+            redirects,
+            live,
+            previous,
+            retired,
+            formers,
+            open,
+            ..
+        } = engine;
+        let level = live.as_ref().ok_or(Error::from(Reason::NothingApplied))?;
+        let kept = Iterator::chain(previous.iter(), &*retired);
+        let levels = collect(Iterator::chain(live.iter(), kept))?;
+        // Until then its post-patch callbacks have not been called.
+        let patched = level.due == Due::Nothing;
+        if patched {
+            level.unpatch(Kind::PreUnpatch);
+        }
+        let way = Way {
+            levels: &levels,
+            from: Some(level),
+            to: None,
+            open: open.is_some(),
+            known: false,
+        };
+        let switched = self
+            .go(&way, redirects, formers, request, report)
+            .inspect_err(|_| {
+                // It cannot fail without a level to release.
+                let _ = way.disarm(redirects);
+                if patched {
+                    level.post_patch(None);
+                }
+            })?
+            .unwrap_or_default();
+        pr_info!(
+            "patch level {} unloaded: {} functions switched back, {}\n",
+            level.number(),
+            level.functions().count(),
+            switched
+        );
+        Ok(switched)
     }
 
     /// Frees the level that is kept for a rollback.
@@ -571,94 +708,39 @@ impl Core {
     pub(crate) fn forget(&self, report: &mut Report) -> Result<(), Error> {
         let mut locked = self.lock()?;
         let engine = &mut *locked.engine;
+        self.close_if_over(engine);
         let previous = engine
             .previous
             .as_ref()
             .ok_or(Error::from(Reason::NoPrevious))?;
         let number = previous.number();
-        // Nothing has led to it since it was replaced.
-        engine.redirects.synchronize();
-        if !previous.is_pinned() {
-            self.vacant(&engine.redirects, previous.texts(), report)?;
-        }
-        if let Some(level) = engine.previous.take() {
-            level.free();
+        if engine.open.is_some() {
+            engine.reserve()?;
+            if let Some(level) = engine.previous.take() {
+                engine.retire(level);
+            }
+            report.add(format_args!(
+                "its memory is given back when the last task has left former code"
+            ));
+        } else {
+            // Nothing has led to it since it was replaced.
+            engine.synchronize();
+            if let Some(previous) = &engine.previous {
+                self.vacant(&engine.redirects, previous.texts(), report)?;
+            }
+            if let Some(level) = engine.previous.take() {
+                level.free();
+            }
         }
         pr_info!("patch level {number} is no longer kept for a rollback\n");
         self.publish(engine, What::Forget, "");
         Ok(())
     }
 
-    /// Frees a level that was kept for a rollback: nothing has led to it since it was replaced, and no task was inside
-    /// then.
-    pub(crate) fn give_up(&self, redirects: &Redirects, level: Level) {
-        redirects.synchronize();
-        self.free(redirects, level);
-    }
-
-    /// Releases the functions of a level that has gone, and then frees it. Those that `other` redirects, too, the live
-    /// level if there is one, may still lead to its trampolines, as [`settle`] may have failed.
-    fn release(&self, redirects: &mut Redirects, level: Level, other: Option<&Level>) {
-        let released = match other {
-            Some(other) => redirects
-                .lead_at_last(other.functions(), |f| f.new)
-                .and_then(|()| redirects.remove(level.without(other))),
-            None => redirects.remove(level.functions()),
-        };
-        match released {
-            Ok(()) => {
-                redirects.synchronize();
-                self.free(redirects, level);
-            }
-            Err(e) => keep(level, unreleased!(e)),
-        }
-    }
-
-    /// Frees a level to which nothing leads any more, behind [`Redirects::synchronize`].
-    fn free(&self, redirects: &Redirects, level: Level) {
-        let mut report = Report::new().unwrap_or(Report::none());
-        match level.is_pinned() || self.vacant(redirects, level.texts(), &mut report).is_ok() {
-            true => level.free(),
-            false => keep(level, format_args!("{}", report.as_str())),
-        }
-    }
-
-    /// Waits until no task returns to these texts any more, to which nothing leads, behind [`Redirects::synchronize`].
-    /// If memory is short, it is tried again.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Switch::run`], with the report that says why.
-    pub(crate) fn vacant(
-        &self,
-        redirects: &Redirects,
-        texts: impl Iterator<Item = Range> + Clone,
-        report: &mut Report,
-    ) -> Result<(), Error> {
-        if !redirects.is_shared() {
-            return Ok(());
-        }
-        let mut tries = 1;
-        loop {
-            let left = leaving(core::iter::empty(), texts.clone()).and_then(|ranges| {
-                let name: Name<'_> = &|_, report| report.add(format_args!("the patch"));
-                let switch = Switch {
-                    interruptible: false,
-                    ..self.to_switch(&[], &ranges, name)?
-                };
-                switch.run(report)
-            });
-            match left {
-                Ok(_) => return Ok(()),
-                Err(error) if error.reason == Reason::OutOfMemory && tries < TRIES => tries += 1,
-                Err(error) => {
-                    report.explain(&error);
-                    return Err(error);
-                }
-            }
-            report.clear();
-            pause();
-        }
+    /// Frees a level to which nothing has led since it was replaced or released, and in which no task was then.
+    pub(crate) fn give_up(&self, engine: &mut Engine, level: Level) {
+        engine.synchronize();
+        self.free(engine, level);
     }
 
     /// Publishes what is live now, after a stop.
@@ -683,7 +765,11 @@ impl Core {
             let _ = live.print_modules(&mut modules);
             (memory, functions) = (live.memory(), live.functions().count());
         }
+        let mut stragglers = Text::new();
+        let _ = engine.print_stragglers(&mut stragglers);
+        let straggling = engine.stragglers.count();
         engine.offer();
+        self.want_no_more(engine);
         let mut status = self.status.lock();
         let before = status.level();
         status.live = about(&engine.live);
@@ -692,6 +778,8 @@ impl Core {
         status.memory = memory as u64;
         status.nr_funcs = u32::try_from(functions).unwrap_or(u32::MAX);
         status.modules = modules;
+        status.stragglers = stragglers;
+        status.nr_stragglers = engine.open.map(|_| straggling);
         before
     }
 
@@ -720,7 +808,7 @@ impl Core {
     fn admit(
         &self,
         payload: Verified,
-        engine: &Engine,
+        engine: &mut Engine,
         request: Request,
         report: &mut Report,
     ) -> Result<Level, Error> {
@@ -734,53 +822,18 @@ impl Core {
         policy(engine.live.as_ref(), manifest.level, downgrade, report)?;
         verify::preimages(&outer, &objects, report)?;
         engine.redirects.check_alive(report)?;
-        let former = engine.live.as_ref();
         let context = (self.ksyms, self.module);
-        let mut level = Level::load(payload, objects, former, context, report)?;
-        if let Some(live) = former {
+        // OVERFLOW: a number for each payload that is loaded lasts for ever.
+        engine.universe = engine.universe.wrapping_add(1);
+        let mut level = Level::load(payload, objects, engine.universe, context, report)?;
+        if let Some(live) = &engine.live {
             level.takes_over(live, report)?;
         }
-        level.complete(None, former, self.ksyms, report)?;
+        self.want_no_more(engine);
+        // Before modules are looked for: one that comes from here on waits, and is patched then.
+        self.want(&level)?;
+        level.complete(None, self.ksyms, report)?;
         Ok(level)
-    }
-
-    /// A switch that a signal ends, and that is not forced.
-    fn to_switch<'a>(
-        &self,
-        flags: &'a [(&'a Flag, Bodies)],
-        ranges: &'a [Range],
-        name: Name<'a>,
-    ) -> Result<Switch<'a>, Error> {
-        Ok(Switch {
-            ksyms: self.ksyms,
-            flags,
-            leaving: Ranges::new(ranges).ok_or(Error::from(Reason::Internal))?,
-            limit_ms: self.options.limit_ms,
-            nudge_ms: self.options.nudge_ms,
-            force: false,
-            interruptible: true,
-            name,
-        })
-    }
-
-    fn switch(
-        &self,
-        flags: &[(&Flag, Bodies)],
-        ranges: &[Range],
-        levels: &[&Level],
-        request: Request,
-        report: &mut Report,
-    ) -> Result<Option<Switched>, Error> {
-        let name: Name<'_> = &|word, report| name_address(levels, word, report);
-        let switch = Switch {
-            force: request.force,
-            ..self.to_switch(flags, ranges, name)?
-        };
-        if request.dry_run {
-            switch.probe(report);
-            return Ok(None);
-        }
-        switch.run(report).map(Some)
     }
 }
 
@@ -815,42 +868,4 @@ fn policy(
         Place::Nowhere,
         format_args!("patch level {wanted} cannot be applied over level {live}: {text}"),
     ))
-}
-
-/// The code that goes out of use: the original bodies of these functions, and these texts. Sorted.
-fn leaving<'a>(
-    functions: impl Iterator<Item = &'a Function> + Clone,
-    texts: impl Iterator<Item = Range> + Clone,
-) -> Result<KVVec<Range>, Error> {
-    let bodies = functions.flat_map(|f| [f.inside, f.cold]);
-    let all = Iterator::chain(bodies, texts).filter(|range| range.start < range.end);
-    let count = all.clone().count();
-    let mut ranges = KVVec::with_capacity(count, GFP_KERNEL).map_err(out_of_memory)?;
-    for range in all {
-        let at = ranges.partition_point(|r: &Range| r.start < range.start);
-        ranges
-            .insert_within_capacity(at, range)
-            .map_err(|_| Error::from(Reason::Internal))?;
-    }
-    Ok(ranges)
-}
-
-/// `function+0x12`, for an address in an original body or in a level's own text.
-fn name_address(levels: &[&Level], word: u64, report: &mut Report) {
-    for level in levels {
-        for function in level.functions() {
-            for (part, range) in [("", function.body), (".cold", function.cold)] {
-                if (range.start..range.end).contains(&word) {
-                    let name = function.name.to_str().unwrap_or("?");
-                    let offset = word.saturating_sub(range.start);
-                    report.add(format_args!("{name}{part}+{offset:#x}"));
-                    return;
-                }
-            }
-        }
-    }
-    match levels.iter().find_map(|level| level.name_of(word)) {
-        Some((name, offset)) => report.add(format_args!("{name}+{offset:#x} of the patch")),
-        None => report.add(format_args!("the patch")),
-    }
 }

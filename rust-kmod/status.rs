@@ -119,8 +119,14 @@ pub(crate) struct Status {
     pub(crate) nr_funcs: u32,
     /// [`crate::level::Level::print_modules`] of the live level.
     pub(crate) modules: Text,
+    /// While a transition is open, how many tasks see former bodies.
+    pub(crate) nr_stragglers: Option<usize>,
+    /// One line for each of them.
+    pub(crate) stragglers: Text,
     stop_last: u64,
     stop_max: u64,
+    /// Sum of the stops of the last request that switched.
+    stop_sum: u64,
     failures: u64,
     /// The newest events, the oldest first; has room for [`MAX_EVENTS`] from the beginning.
     events: KVVec<Event>,
@@ -140,8 +146,11 @@ impl Status {
             memory: 0,
             nr_funcs: 0,
             modules: Text::new(),
+            nr_stragglers: None,
+            stragglers: Text::new(),
             stop_last: 0,
             stop_max: 0,
+            stop_sum: 0,
             failures: 0,
         })
     }
@@ -150,6 +159,7 @@ impl Status {
     pub(crate) fn stopped(&mut self, switched: Switched) {
         self.stop_last = switched.stop_ns;
         self.stop_max = self.stop_max.max(switched.longest_ns);
+        self.stop_sum = switched.sum_ns;
     }
 
     /// Counts a failure.
@@ -235,8 +245,14 @@ impl Status {
         if let Some(previous) = &self.previous {
             writeln!(out, "previous-level: {}", previous.level)?;
         }
+        if let Some(count) = self.nr_stragglers {
+            writeln!(out, "transition: open")?;
+            writeln!(out, "stragglers: {count}")?;
+            out.write_str(self.stragglers.as_str())?;
+        }
         writeln!(out, "stop-last-ns: {}", self.stop_last)?;
         writeln!(out, "stop-max-ns: {}", self.stop_max)?;
+        writeln!(out, "stop-sum-ns: {}", self.stop_sum)?;
         writeln!(out, "failures: {}", self.failures)?;
         writeln!(out, "oopses: {}", oops::count())?;
         let fixes = live.map_or(&[][..], |about| &about.fixes);
@@ -273,10 +289,11 @@ enum View {
     StopLast,
     StopMax,
     Certificates,
+    Stragglers,
 }
 
 impl View {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::State,
         Self::Level,
         Self::PreviousLevel,
@@ -287,6 +304,7 @@ impl View {
         Self::StopLast,
         Self::StopMax,
         Self::Certificates,
+        Self::Stragglers,
     ];
 }
 
@@ -311,6 +329,7 @@ impl Status {
             View::StopLast => writeln!(out, "{}", self.stop_last),
             View::StopMax => writeln!(out, "{}", self.stop_max),
             View::Certificates => out.write_str(keyring::certificates()),
+            View::Stragglers => writeln!(out, "{}", self.nr_stragglers.unwrap_or(0)),
         }
     }
 }

@@ -1,14 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Tasks inside the code that goes out of use: nothing is switched until they have left.
+# A level that goes live all at once, and tasks inside the code that goes out of use: nothing is switched until they have left.
 #
 # - a task asleep in the old function: apply fails in the limit, names both, changes nothing; later it succeeds
 # - a task asleep in the new function: the same for unload
 # - both again with the return address hidden by a kretprobe, and by the function-graph tracer
 # - a task asleep in a function without fentry, of which only the callers are redirected
 # - tasks that sleep on are woken, and their system calls start anew in the other function
-# - a switch that is forced: the memory stays for ever
 # - more tasks than one message names; a task that leaves in time; a caller that gets a signal
 
 #@ timeout: 600
@@ -20,7 +19,7 @@ readonly LIMIT=1500
 # eventfd_read() sleeps in this function; its return address is what tracers hide.
 readonly CALLEE=do_wait_intr_irq
 
-need_payloads blocked-eventfd getcwd
+need_payloads blocked-eventfd getcwd stopper
 load_kcare timeout_ms=$LIMIT
 state=$(state)
 
@@ -205,6 +204,10 @@ retry waiting
 # While it waits, the state can be asked for.
 is "state meanwhile" "$(kpush info | grep ^state)" "state 0"
 is "value meanwhile" "$(evfd value)" 1
+# A module that no level patches comes and goes, too.
+succeeds modprobe dummy numdummies=0
+succeeds modprobe -r dummy
+is "it still waits" "$(kill -0 "$pusher" && echo yes)" yes
 leaves 1
 wait "$pusher"
 is "answer" "$(cut -f2,3 "$WORK/answer")" $'ok\tok'
@@ -255,24 +258,12 @@ check_result "registered device with node 10:N
 $(applied_log 1 1 1 0 | sed '$d')
 patch refused (interrupted): the request was interrupted by a signal"
 
-# The last one: what is forced leaves traces until the next boot.
-start_test "a task in the way, and the switch forced"
-reload_kcare timeout_ms=$LIMIT nudge_ms=0
-sleeper
-fails 7 kcare-push "$(payload blocked-eventfd)"
-succeeds kcare-push --force "$(payload blocked-eventfd)"
-is "value" "$(evfd value)" 1001
-unlike "stack" "$(grep eventfd_read "/proc/$pid/stack")" 'kcare'
-# Its read was in the old function, and starts anew in the new one after the signal.
-leaves 1001
-sleeper kcare_1
-fails 7 kcarectl --unload
-succeeds kcarectl --unload --force
-is "value" "$(evfd value)" 1
-leaves 1
-is "the memory stays" "$(in_module_list kcare_1 && echo yes)" yes
-is "tainted F" $(($(</proc/sys/kernel/tainted) >> 1 & 1)) 1
-is "forced, in the log" "$(log | grep -c 'kcare: forced, with 1 task(s) inside code that goes out of use: task')" 2
-like "kept, in the log" "$(kcare_log | tail -n 1)" '^the memory of patch level 1 is kept until reboot, because a switch was forced$'
-fails 1 rmmod kcare
+start_test "the threads that stop the machine are in it"
+reload_kcare
+answer=$(kpush apply "$(payload stopper)")
+is "answer" "$(cut -f2-4 <<<"$answer")" $'ETIMEDOUT\tblocked\t-'
+like "message" "$(cut -f5 <<<"$answer")" '^the threads that stop the machine are always in multi_cpu_stop\+0x[0-9a-f]+$'
+is "state" "$(state)" "$state"
 check_result
+
+nothing_is_left "$state"

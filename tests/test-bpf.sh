@@ -6,7 +6,7 @@
 # - a program that holds a level's code keeps its memory, and no longer than that
 # - a function that a second level adds is redirected although a program has it (fexit)
 # - a task that sleeps in a program in front of a redirected function goes on in memory that is still there, whether it
-#   leaves in time or not
+#   leaves in time or not, and that is freed when it has left
 
 #@ append: slab_debug=FZPU,kmalloc-*
 #@ timeout: 600
@@ -120,6 +120,10 @@ refused() {
 	retry eval "! shared"
 }
 
+not_in_list() {
+	! in_module_list "$1"
+}
+
 declare -A pids ends
 if ! grep -q " __do_sys_getcwd$" /proc/kallsyms; then
 	start_test "a task that sleeps in front of a function"
@@ -142,10 +146,14 @@ else
 	refused "a task that sleeps in front of a function, and does not"
 	wait "$applying"
 	is "answer" "$(<"$WORK/answer")" $'ETIMEDOUT\tblocked'
-	like "log" "$(kcare_log)" "the memory of a patch is kept until reboot: after $LIMIT ms 1 task\(s\) .* task ${pids[new]} \(faulter\) in the patch"
+	like "log" "$(kcare_log)" "patch level 1 cannot be freed yet: after 1000 ms 1 task\(s\) .* task ${pids[new]} \(faulter\) in the patch"
+	is "in the list" "$(in_module_list kcare_1 && echo yes)" yes
 	wake new
 	unbpf
 	wake old
-	is "level" "$(<"$VIEWS/level")" 0
+	# It is looked at again, and freed then.
+	retry not_in_list kcare_1
+	is "state" "$(state)" "$state"
+	is "lost" "$(remains)" ""
 	check_result
 fi

@@ -5,7 +5,8 @@
 #
 # - before: what the patch's command prints
 # - live: what it prints now; the log
-# - unloaded: as before, no function is redirected, and nothing of the patch is left in the log
+# - unloaded: as before, no function is redirected, and nothing of the patch is left in the log; but for the memory of one
+#   whose code somebody may still have an address of
 
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"
@@ -34,6 +35,11 @@ for patch in "$kinds"/*.patch; do
 	like "unload" "$(kpush unload)" $'\tok\tok\t'
 	is "unloaded" "$(bash -c "$command")" "$(setting "$kind" before)"
 	is "redirected" "$(redirected)" ""
+	kept=''
+	if [[ $(setting "$kind" says) == *' taken'* ]]; then
+		kept=$'\nthe memory of patch level 1 is kept until reboot, because addresses of its code have been handed on'
+		is "in memory" "$(in_module_list kcare_1 && echo yes)" yes
+	fi
 	check_result "$(applied_log 1 "$count" "$count" 0)
-$(unloaded_log 1 "$count")"
+$(unloaded_log 1 "$count")$kept"
 done

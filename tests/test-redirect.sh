@@ -229,7 +229,7 @@ $(unloaded_log 1 1)"
 		bpf $probe
 		result "patched" "$patched"
 		if [[ $strategy -eq 1 ]]; then
-			# bpftrace has been told that the function is busy.
+			# bpftrace has been told that there is a direct caller already (EINVAL).
 			retry gone "$tracer"
 			is "hits" "$(lines "$WORK/bpf" '^hit')" 0
 		else
@@ -319,6 +319,8 @@ $(applied)
 $(unloaded_log 1 1)"
 }
 
+readonly PROBES=$KCARE_TARGET/tests/$RELEASE/probes/kcare_test_probes.ko
+
 remove_livepatch() {
 	retry grep -q 0 /sys/kernel/livepatch/kcare_test_livepatch/transition
 	echo 0 >/sys/kernel/livepatch/kcare_test_livepatch/enabled
@@ -329,6 +331,20 @@ on_exit sysctl_set kernel.ftrace_enabled 1
 same_tests 1 direct
 reload_kcare redirect=2
 same_tests 2 ipmodify
+
+start_test "direct: kprobes that came without asking keep no change from being made"
+reload_kcare redirect=1
+apply
+succeeds insmod "$PROBES"
+result "patched" "$patched"
+unload
+result "original" "$original"
+is "conflict" "$(kpush apply "$(payload cmdline)" | cut -f2,3)" $'EBUSY\tredirect-conflict'
+result "original" "$original"
+succeeds rmmod kcare_test_probes
+apply
+unload
+check_result
 
 start_test "auto: direct, and ipmodify beside a BPF program"
 reload_kcare

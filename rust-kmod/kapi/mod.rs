@@ -16,5 +16,6 @@ pub(crate) mod parking;
 pub(crate) mod proc;
 pub(crate) mod resident;
 pub(crate) mod stop_machine;
+pub(crate) mod stragglers;
 pub(crate) mod system;
 pub(crate) mod tasks;

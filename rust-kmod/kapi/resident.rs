@@ -110,7 +110,7 @@ unsafe impl Send for Resident {}
 /// Points to an aligned `u32` of a [`Resident`] that outlives it: a level keeps both.
 pub(crate) struct Flag(*mut u32);
 
-// SAFETY: Written only with the machine stopped.
+// SAFETY: One word, written as a whole, under the engine's lock.
 unsafe impl Send for Flag {}
 // SAFETY: As above.
 unsafe impl Sync for Flag {}
@@ -120,9 +120,10 @@ impl Flag {
         self.0
     }
 
-    /// Sets it while nothing leads to the level's trampolines yet.
-    pub(crate) fn init(&self, bodies: Bodies) {
-        // SAFETY: By the type's invariant; no trampoline that tests it is reachable, says the caller.
+    /// Sets it with the machine running: while nothing leads to the level's trampolines, or where every task sees the
+    /// same bodies with both values.
+    pub(crate) fn set(&self, bodies: Bodies) {
+        // SAFETY: By the type's invariant.
         // CAST: the enum is `repr(u32)`.
         unsafe { ffi::kcare_flag_set(self.0, bodies as u32) };
     }

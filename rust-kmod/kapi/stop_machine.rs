@@ -73,3 +73,9 @@ pub(crate) fn synchronize_text() {
     // SAFETY: Process context.
     unsafe { ffi::kcare_synchronize_text() };
 }
+
+/// Waits until all functions that were handed to `call_rcu()` have been called. Sleeps.
+pub(crate) fn rcu_barrier() {
+    // SAFETY: Process context.
+    unsafe { ffi::kcare_rcu_barrier() };
+}

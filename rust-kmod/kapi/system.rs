@@ -64,17 +64,6 @@ pub(crate) fn hide_fixes() {
     unsafe { ffi::kcare_hide_fixes() };
 }
 
-/// Marks the kernel as one in which something was forced (`TAINT_FORCED_MODULE`, the letter F).
-pub(crate) fn taint_forced() {
-    // SAFETY: Callable in any context.
-    unsafe {
-        bindings::add_taint(
-            bindings::TAINT_FORCED_MODULE,
-            bindings::lockdep_ok_LOCKDEP_STILL_OK,
-        )
-    };
-}
-
 /// Marks the kernel as live-patched (`TAINT_LIVEPATCH`, the letter K), as upstream livepatch does, so
 /// that reports of faults say so.
 pub(crate) fn taint_live_patched() {

@@ -81,14 +81,15 @@ unsafe fn visit<V: FnMut(&Task<'_>)>(find: Finder, hold: bool, visit: V) -> Resu
 pub(crate) struct Switches(());
 
 impl Switches {
-    /// Starts to note.
+    /// Starts to note; each CPU has room for `tasks` between two turns.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; `ENOENT` if the kernel has no `sched_switch` tracepoint.
-    pub(crate) fn watch() -> Result<Self> {
+    /// `ENOMEM`; `ENOENT` if the kernel has no `sched_switch` tracepoint; `ETIMEDOUT` if a grace period of RCU-tasks takes
+    /// longer than `limit_ms`.
+    pub(crate) fn watch(tasks: u32, limit_ms: u32) -> Result<Self> {
         // SAFETY: Process context; nobody else watches.
-        to_result(unsafe { ffi::kcare_switches_start() })?;
+        to_result(unsafe { ffi::kcare_switches_start(tasks, limit_ms) })?;
         // INVARIANT: Just registered.
         Ok(Self(()))
     }
@@ -124,12 +125,6 @@ impl Drop for Switches {
 }
 
 impl super::stop_machine::Stopped {
-    /// Visits every thread.
-    pub(crate) fn for_each_thread(&self, f: impl FnMut(&Task<'_>)) {
-        // SAFETY: The machine is stopped.
-        let _ = unsafe { visit(ffi::kcare_threads_visit_stopped, false, f) };
-    }
-
     /// Visits every online CPU's idle task.
     pub(crate) fn for_each_idle(&self, f: impl FnMut(&Task<'_>)) {
         // SAFETY: The machine is stopped.
@@ -239,6 +234,39 @@ impl Task<'_> {
         self.raw
     }
 
+    /// The task at an address.
+    ///
+    /// # Safety
+    ///
+    /// It must stay valid, and its stack, for as long as the result is used.
+    pub(super) unsafe fn from_raw(raw: *mut ffi::task_struct) -> Self {
+        // INVARIANT: By this function's contract.
+        Self {
+            raw,
+            _visit: PhantomData,
+        }
+    }
+
+    /// Whether it is in a page fault of the kernel's own.
+    pub(crate) fn in_page_fault(&self) -> bool {
+        // SAFETY: The shim compares addresses only.
+        let in_fault = |word| unsafe { ffi::kcare_in_page_fault(word) };
+        self.find_word(None, |word| in_fault(word).then_some(()))
+            .is_some()
+    }
+
+    /// Whether a signal leads it out of where it is.
+    pub(crate) fn wakeable(&self) -> bool {
+        // SAFETY: The task is valid by the type's invariant.
+        unsafe { ffi::kcare_task_wakeable(self.raw, self.in_page_fault()) }
+    }
+
+    /// Whether it is a straggler of a former switch. The caller has the engine's lock, so that tables stay.
+    pub(crate) fn straggles(&self) -> bool {
+        // SAFETY: The task is valid by the type's invariant; tables are published under the engine's lock.
+        unsafe { ffi::kcare_asks_straggles(self.raw) }
+    }
+
     /// Whether it waits for a CPU only, and will soon be somewhere else.
     pub(crate) fn runnable(&self) -> bool {
         // SAFETY: The task is valid by the type's invariant.
@@ -285,6 +313,12 @@ pub(crate) fn for_each_sleeping(f: impl FnMut(&Task<'_>)) {
 pub(crate) fn in_ftrace(address: u64) -> bool {
     // SAFETY: The shim compares addresses only; the module's init has found its variables.
     unsafe { ffi::kcare_in_ftrace(address) }
+}
+
+/// Whether an address is in what trampolines call to ask which body the task sees: it has been told, or will be soon.
+pub(crate) fn in_ask(address: u64) -> bool {
+    // SAFETY: The shim compares addresses only.
+    unsafe { ffi::kcare_in_ask(address) }
 }
 
 /// Whether there are detours of optimized kprobes, in which a task may be of which no word tells ([`in_detour`]).

@@ -9,10 +9,12 @@
 //! code relies on; [`bundle::Bundle::parse`] does so for the parts for modules too. [`special`] lists the names that
 //! sections may have. [`place`] lays sections
 //! out in memory, [`reloc`] is the relocation arithmetic, [`preimage`] the masked code comparison,
-//! [`description`] what scanners are told, [`ranges`] the search for stack words and [`uapi`] the border with user space.
+//! [`arrange`] decides which body each task sees while some are
+//! in old code, [`description`] what scanners are told, [`ranges`] the search for stack words and [`uapi`] the border with user space.
 //!
 //! Rules of this tree: `core` only, no `unsafe`, no allocation, no panic on any input.
 
+pub mod arrange;
 pub mod bundle;
 pub mod check;
 pub mod cms;

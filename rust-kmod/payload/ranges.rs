@@ -4,6 +4,7 @@
 
 /// Addresses from `start` up to, but not including, `end`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C)]
 pub struct Range {
     /// First address.
     pub start: u64,

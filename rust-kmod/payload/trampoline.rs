@@ -3,7 +3,7 @@
 //! Machine code of the trampolines: one test of the level's flag decides which body runs.
 //!
 //! A trampoline is entered with the registers and the stack of a function's first instruction, so it
-//! may clobber the flags register and nothing else.
+//! may clobber the flags register and nothing else. BPF's programs enter it by an indirect call.
 
 use super::layout::{TRAMPOLINE_FILL, TRAMPOLINE_SIZE};
 
@@ -18,8 +18,8 @@ pub enum Bodies {
     Original = 0,
     /// The level's own.
     New = 1,
-    /// Those of the level that it replaces, and the original ones of functions that only it has.
-    Previous = 2,
+    /// Those that the task sees ([`super::arrange`]).
+    Ask = 2,
 }
 
 /// Where a trampoline may lead.
@@ -29,27 +29,32 @@ pub struct Ways {
     pub original: u64,
     /// For [`Bodies::New`].
     pub new: u64,
-    /// For [`Bodies::Previous`].
-    pub previous: u64,
+    /// For [`Bodies::Ask`]: what is called then. It finds the original body's address in the jump in front of the call.
+    pub ask: u64,
 }
+
+/// The end of the code: what is called for [`Bodies::Ask`] has this offset in the trampoline as its return address.
+pub const CODE_SIZE: u64 = 29;
 
 /// The code of a trampoline at address `at` that tests the 32-bit word at `flag`, a [`Bodies`]. `None` if
 /// one of the addresses is more than 2 GiB away.
 ///
 /// ```text
+/// f3 0f 1e fa       endbr64
 /// 83 3d disp32 01   cmpl $1, flag(%rip)
 /// 0f 84 rel32       je   new
-/// 0f 87 rel32       ja   previous
+/// 77 05             ja   1f
 /// e9 rel32          jmp  original
+/// e8 rel32          1: call ask
 /// ```
 pub fn encode(at: u64, flag: u64, ways: &Ways) -> Option<[u8; TRAMPOLINE_SIZE]> {
-    let [f0, f1, f2, f3] = displacement(at, 7, flag)?;
-    let [n0, n1, n2, n3] = displacement(at, 13, ways.new)?;
-    let [p0, p1, p2, p3] = displacement(at, 19, ways.previous)?;
+    let [f0, f1, f2, f3] = displacement(at, 11, flag)?;
+    let [n0, n1, n2, n3] = displacement(at, 17, ways.new)?;
     let [o0, o1, o2, o3] = displacement(at, 24, ways.original)?;
+    let [a0, a1, a2, a3] = displacement(at, CODE_SIZE, ways.ask)?;
     let code = [
-        0x83, 0x3d, f0, f1, f2, f3, 0x01, 0x0f, 0x84, n0, n1, n2, n3, 0x0f, 0x87, p0, p1, p2, p3,
-        0xe9, o0, o1, o2, o3,
+        0xf3, 0x0f, 0x1e, 0xfa, 0x83, 0x3d, f0, f1, f2, f3, 0x01, 0x0f, 0x84, n0, n1, n2, n3, 0x77,
+        0x05, 0xe9, o0, o1, o2, o3, 0xe8, a0, a1, a2, a3,
     ];
     let mut out = [TRAMPOLINE_FILL; TRAMPOLINE_SIZE];
     for (byte, value) in out.iter_mut().zip(code) {

@@ -21,7 +21,7 @@ pub const IOCTL_APPLY: u32 = iowr(0, Apply::SIZE);
 pub const IOCTL_UNLOAD: u32 = iowr(1, Unload::SIZE);
 /// Goes back to the level that the live one has replaced; the argument is an [`Unload`].
 pub const IOCTL_ROLLBACK: u32 = iowr(3, Unload::SIZE);
-/// Frees the level that is kept for a rollback: [`Unload`], without flags.
+/// Frees the level that is kept for a rollback: [`Unload`].
 pub const IOCTL_FORGET: u32 = iowr(5, Unload::SIZE);
 /// Tells what is live; the argument is an [`Info`].
 pub const IOCTL_INFO: u32 = iowr(2, Info::SIZE);
@@ -31,16 +31,8 @@ pub const APPLY_DOWNGRADE: u32 = 1 << 0;
 /// Flag of [`Apply`]: do everything short of the switch, say whether it would be possible now, and take
 /// everything back.
 pub const APPLY_DRY_RUN: u32 = 1 << 1;
-/// Flag of [`Apply`]: switch at the end of the time limit though tasks are inside code that goes out of use. The memory
-/// of the levels concerned is then never freed.
-pub const APPLY_FORCE: u32 = 1 << 2;
 /// All flags of [`Apply`].
-pub const APPLY_FLAGS: u32 = APPLY_DOWNGRADE | APPLY_DRY_RUN | APPLY_FORCE;
-
-/// Flag of [`Unload`]: as [`APPLY_FORCE`].
-pub const UNLOAD_FORCE: u32 = 1 << 0;
-/// All flags of [`Unload`].
-pub const UNLOAD_FLAGS: u32 = UNLOAD_FORCE;
+pub const APPLY_FLAGS: u32 = APPLY_DOWNGRADE | APPLY_DRY_RUN;
 
 /// Nothing is applied.
 pub const STATE_NONE: u32 = 0;
@@ -72,7 +64,7 @@ record! {
 record! {
     /// Argument of [`IOCTL_UNLOAD`]; fields as in [`Apply`].
     pub struct Unload, 32 {
-        /// In: `UNLOAD_…`.
+        /// In: zero.
         0 flags: u32,
         /// Out.
         4 reason: u32,
@@ -104,17 +96,20 @@ pub enum What {
     Forget = 5,
     /// A module that the live level has patched went.
     ModuleWent = 6,
+    /// The last task left the code that a switch had put out of use.
+    Complete = 7,
 }
 
 impl What {
     /// All of them, ascending.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Apply,
         Self::Unload,
         Self::Rollback,
         Self::ModuleCame,
         Self::Forget,
         Self::ModuleWent,
+        Self::Complete,
     ];
 
     /// One word, for programs and people.
@@ -126,6 +121,7 @@ impl What {
             Self::ModuleCame => "module-came",
             Self::Forget => "forget",
             Self::ModuleWent => "module-went",
+            Self::Complete => "complete",
         }
     }
 }

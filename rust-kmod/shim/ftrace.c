@@ -69,8 +69,29 @@ static int unless_dead(int err)
 
 /* ---- direct ---- */
 
+/* New direct redirects are being added. Under ftrace's direct_mutex, as kcare changes them one at a time. */
+static bool direct_adds;
+
+/*
+ * Whether a function may have both a direct redirect of kcare's and an ops with IPMODIFY of others'. None is added where
+ * there is the other, be that a livepatch; but a kprobe with a post_handler gets there without asking if there has been
+ * one elsewhere before (__arm_kprobe_ftrace()), and then kcare's own changes must not be refused. Direct wins over what the
+ * probe sets, which is the function itself (ftrace_regs_caller).
+ */
+static int share_direct(struct ftrace_ops *ops, unsigned long ip, enum ftrace_ops_cmd cmd)
+{
+	switch (cmd) {
+	case FTRACE_OPS_CMD_ENABLE_SHARE_IPMODIFY_SELF:
+		return direct_adds ? -EBUSY : 0;
+	case FTRACE_OPS_CMD_ENABLE_SHARE_IPMODIFY_PEER:
+		return -EBUSY;
+	default:
+		return 0;
+	}
+}
+
 /* Without PERMANENT, sysctl kernel.ftrace_enabled=0 would silently undo the redirects. */
-static struct ftrace_ops direct_ops = { .flags = FTRACE_OPS_FL_PERMANENT };
+static struct ftrace_ops direct_ops = { .flags = FTRACE_OPS_FL_PERMANENT, .ops_func = share_direct };
 
 /* The redirects as ftrace's hash; NULL if memory is short. */
 static struct ftrace_hash *direct_hash(const struct kcare_redirect *redirects, size_t count)
@@ -99,7 +120,9 @@ int kcare_direct_update(enum kcare_direct how, const struct kcare_redirect *redi
 		return -ENOMEM;
 	switch (how) {
 	case KCARE_DIRECT_ADD:
+		direct_adds = true;
 		err = ksym(update_ftrace_direct_add)(&direct_ops, hash);
+		direct_adds = false;
 		break;
 	case KCARE_DIRECT_RETARGET:
 		err = ksym(update_ftrace_direct_mod)(&direct_ops, hash, true);
@@ -159,7 +182,7 @@ static void notrace ipmodify_handler(unsigned long ip, unsigned long parent_ip,
 struct batch {
 	struct list_head list;
 	struct ftrace_ops ops;
-	/* Ascending. Those that are not in the table any more run as if ftrace did not know them. */
+	/* Ascending; all of them are in the table. */
 	size_t count;
 	unsigned long sites[];
 };
@@ -355,14 +378,23 @@ int kcare_ipmodify_grow(const struct kcare_redirect *redirects, size_t count)
 int kcare_ipmodify_shrink(const struct kcare_redirect *redirects, size_t count)
 {
 	struct table *table = NULL;
+	int err;
 
 	if (count) {
 		table = new_table(redirects, count);
 		if (!table)
 			return -ENOMEM;
 	}
-	ipmodify_publish(table);
-	return unless_dead(thin_batches(table));
+	/*
+	 * A function leaves the table behind ftrace's calls of the handler. Without an entry that would go on behind the fentry
+	 * site, where a BPF program's call (BPF_TRAMP_F_ORIG_STACK) finds no ENDBR.
+	 */
+	err = unless_dead(thin_batches(table));
+	if (err)
+		kvfree(table);
+	else
+		ipmodify_publish(table);
+	return err;
 }
 
 int kcare_ipmodify_retarget(const struct kcare_redirect *redirects, size_t count)

@@ -19,6 +19,8 @@
 #include <linux/sched/task_stack.h>
 #include <linux/stacktrace.h>
 #include <linux/static_call.h>
+#include <linux/task_work.h>
+#include <linux/wait.h>
 
 /* Without lockdep there is nothing to call (include/linux/lockdep.h). */
 #ifdef CONFIG_LOCKDEP
@@ -54,6 +56,7 @@
 	X(ftrace_release_mod)			\
 	X(idle_task)				\
 	X(is_ftrace_trampoline)			\
+	X(kallsyms_lookup_size_offset)		\
 	X(mod_tree_insert)			\
 	X(mod_tree_remove)			\
 	X(module_arch_cleanup)			\
@@ -68,9 +71,12 @@
 	X(put_task_stack)			\
 	X(sort_extable)				\
 	X(stack_trace_save_tsk_reliable)	\
+	X(task_call_func)			\
+	X(task_work_cancel)			\
 	X(update_ftrace_direct_add)		\
 	X(update_ftrace_direct_del)		\
-	X(update_ftrace_direct_mod)
+	X(update_ftrace_direct_mod)		\
+	X(wake_up_state)
 
 /* struct module_use (kernel/module/internal.h), which no header exports. */
 struct kcare_module_use {
@@ -95,6 +101,7 @@ struct kcare_mod_tree_root {
 	X(int, modules_disabled)			\
 	X(char, ftrace_stub)				\
 	X(char, ftrace_stub_direct_tramp)		\
+	X(char, exc_page_fault)				\
 	X(struct list_head, modules)			\
 	X(struct mutex, module_mutex)			\
 	X(struct mutex, ftrace_lock)			\

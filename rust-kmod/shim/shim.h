@@ -184,8 +184,6 @@ void kcare_redirects_exit(void);
  * between; a thread that runs meanwhile may be missed.
  */
 int kcare_threads_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx);
-/* The same, for use with the machine stopped: does not sleep, and misses none. */
-int kcare_threads_visit_stopped(int (*visit)(void *ctx, struct task_struct *task), void *ctx);
 /* The same for every online CPU's idle task; for use with the machine stopped. */
 int kcare_idle_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx);
 /* Keeps a task's stack from being freed; false if it has none or is on a CPU. */
@@ -214,6 +212,8 @@ bool kcare_in_ftrace(u64 address);
  */
 bool kcare_has_detours(void);
 bool kcare_in_detour(u64 address);
+/* Whether this is in the kernel's handler of page faults. */
+bool kcare_in_page_fault(u64 address);
 /* For how long it has slept, by the clock of the scheduler; 0 if it does not, or if that is not known. */
 u64 kcare_task_asleep_ns(struct task_struct *task);
 int kcare_task_pid(struct task_struct *task);
@@ -222,8 +222,11 @@ void kcare_task_comm(struct task_struct *task, char *comm);
 
 /* ---- switches.c: which tasks have run since? ---- */
 
-/* From here on every task that leaves a CPU is noted; one user at a time. */
-int kcare_switches_start(void);
+/*
+ * From here on every task that leaves a CPU is noted; one user at a time. @tasks, a power of two, is for how many each CPU has
+ * room. -ETIMEDOUT if a grace period of RCU-tasks takes longer than @limit_ms.
+ */
+int kcare_switches_start(unsigned int tasks, unsigned int limit_ms);
 void kcare_switches_stop(void);
 /* Notes a task that is being visited as if it had left a CPU. */
 void kcare_switches_note(struct task_struct *task);
@@ -235,6 +238,77 @@ int kcare_switches_visit_before(int (*visit)(void *ctx, struct task_struct *task
 int kcare_switches_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx);
 /* Whether there ever were too many to note. */
 bool kcare_switches_overflowed(void);
+
+/* ---- stragglers.c, ask.S: tasks that were inside code when it went out of use ---- */
+
+/* In universe @universe the trampoline that calls with return address @trampoline leads to @body; else to the original. */
+struct kcare_row {
+	u64 trampoline;
+	u64 universe;
+	u64 body;
+};
+
+struct kcare_range {
+	u64 start;
+	u64 end;
+};
+
+/* What is told of a straggler: where it was, @since when, in seconds since 1970. */
+struct kcare_straggler {
+	u64 universe;
+	u64 word;
+	u64 since;
+	int pid;
+	unsigned int uid;
+	char comm[16];
+};
+
+struct kcare_asks;
+
+/* What trampolines call, with any registers; its end. */
+void kcare_ask(void);
+extern const u8 kcare_ask_end[];
+u64 kcare_body_of(u64 at);
+u64 kcare_ask_address(void);
+bool kcare_in_ask(u64 address);
+/*
+ * A table with room for @room more stragglers than are published; NULL if memory is short. @rows are ascending by
+ * trampoline, then universe; @old are ascending: who is in none of them is no straggler any more.
+ */
+struct kcare_asks *kcare_asks_new(const struct kcare_row *rows, size_t nr_rows, const struct kcare_range *old,
+				  size_t nr_old, size_t room);
+/* Not of what is published, nor, before kcare_synchronize_text(), of what has been. */
+void kcare_asks_free(struct kcare_asks *asks);
+/* Takes over those that are published, but for those of universe @but; once, before all others. */
+void kcare_asks_inherit(struct kcare_asks *asks, u64 but);
+/* Adds a task, unless it is published; false if there is no room. @fault: it is in a page fault. In any context. */
+bool kcare_asks_add(struct kcare_asks *asks, struct task_struct *task, u64 universe, u64 word, bool fault);
+/* Takes a task out, unless it is published. Others hold it. In any context. */
+void kcare_asks_drop(struct kcare_asks *asks, const struct task_struct *task);
+size_t kcare_asks_count(const struct kcare_asks *asks);
+/* From here on it counts; those of universe @now are no stragglers any more. Gives the former one. In any context. */
+struct kcare_asks *kcare_asks_publish(struct kcare_asks *asks, u64 now);
+/* From here on none counts; gives the former one, or NULL. Nobody asks any more. */
+struct kcare_asks *kcare_asks_retract(void);
+/* Of what is published: how many are left, whether a task is one of them, and all of them. */
+size_t kcare_asks_left(void);
+bool kcare_asks_straggles(struct task_struct *task);
+void kcare_asks_visit(void (*visit)(void *ctx, const struct kcare_straggler *info), void *ctx);
+/* Shows those that are new the way out, once each; gives how many were woken. */
+size_t kcare_asks_lead_out(void);
+/* Looks where each of them is; gives how many are left. Sleeps. */
+size_t kcare_asks_look(void);
+/* Whether a signal leads a task out of where it is; @fault as above. */
+bool kcare_task_wakeable(struct task_struct *task, bool fault);
+
+/* From now on until kcare_later_unwatch(), @fn is called in a work item when kcare_later() says so. */
+void kcare_later_watch(void *ctx, void (*fn)(void *ctx),
+		       bool (*outside)(struct task_struct *task, const struct kcare_range *ranges, size_t count));
+void kcare_later_unwatch(void);
+/* In @ms milliseconds from now, or earlier if that was said before. */
+void kcare_later(unsigned int ms);
+/* For the module's end: no task is in stragglers.c after this. */
+void kcare_stragglers_exit(void);
 
 /* ---- parking.c: help for tasks that sleep where they must not ---- */
 
@@ -274,7 +348,9 @@ unsigned int kcare_oops_count(void);
 int kcare_stop_machine(int (*fn)(void *ctx), void *ctx);
 /* Waits until every task has left the text that an unregistered redirect led to. */
 void kcare_synchronize_text(void);
-/* Flag that the trampolines test; written only with the machine stopped. */
+/* Waits until every function that was handed to call_rcu() has been called. */
+void kcare_rcu_barrier(void);
+/* Flag that the trampolines test. */
 void kcare_flag_set(u32 *flag, u32 value);
 /* Copies kernel memory that may not be mapped; -ERANGE or -EFAULT then. */
 int kcare_copy_text(void *out, u64 from, size_t size);
@@ -315,7 +391,7 @@ int kcare_keyring_verify(struct key *keyring, const void *data, size_t size,
 /* The files, in the order of status::View. */
 #define KCARE_VIEWS(X)                                                                                                 \
 	X(state) X(level) X(previous_level) X(description) X(cves) X(failures) X(oopses) X(stop_last_ns) X(stop_max_ns) \
-	X(certificates)
+	X(certificates) X(stragglers)
 
 #define KCARE_VIEW_ENUM(name) KCARE_VIEW_##name,
 enum kcare_view { KCARE_VIEWS(KCARE_VIEW_ENUM) KCARE_NR_VIEWS };

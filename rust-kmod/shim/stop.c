@@ -23,6 +23,11 @@ void kcare_synchronize_text(void)
 	synchronize_rcu_tasks_rude();
 }
 
+void kcare_rcu_barrier(void)
+{
+	rcu_barrier();
+}
+
 void kcare_flag_set(u32 *flag, u32 value)
 {
 	WRITE_ONCE(*flag, value);

@@ -7,8 +7,12 @@
  * complete.
  */
 
+#include <linux/completion.h>
 #include <linux/cpu.h>
 #include <linux/hash.h>
+#include <linux/log2.h>
+#include <linux/rcupdate.h>
+#include <linux/refcount.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
@@ -18,17 +22,15 @@
 #include "ksyms.h"
 #include "shim.h"
 
-/* Different tasks that a CPU may run between two turns; the first look at all threads takes milliseconds. */
-#define NOTES 2048
-#define INDEX_BITS 12
 /* Places of the index that are tried for a task; a task that has no place there is noted again. */
 #define TRIES 8
 
 struct notes {
 	unsigned int count;
-	/* By the task's hash: its number in @tasks plus one, or 0. */
-	u16 index[1 << INDEX_BITS];
-	struct task_struct *tasks[NOTES];
+	/* By the task's hash: its number in @tasks plus one, or 0; @places of them, a power of two. */
+	u32 *index;
+	/* @room of them. */
+	struct task_struct *tasks[];
 };
 
 /*
@@ -38,6 +40,9 @@ struct notes {
 static struct {
 	struct notes *now, *before;
 } *notes_of_cpu;
+
+/* Different tasks that a CPU may run between two turns. */
+static unsigned int room, places;
 
 /* There were tasks without room for a note; set by any CPU. */
 static bool overflow;
@@ -54,21 +59,21 @@ static void find_sched_switch(struct tracepoint *tp, void *unused)
 static void notrace note(struct task_struct *task)
 {
 	struct notes *notes = notes_of_cpu[smp_processor_id()].now;
-	unsigned int slot = hash_ptr(task, INDEX_BITS);
+	unsigned int slot = hash_ptr(task, 32);
 	unsigned int i;
-	u16 *number;
+	u32 *number;
 
 	/* The CPUs' own idle tasks are looked at in any case; those of idle injection (play_idle_precise()) are not. */
 	if (!task->pid)
 		return;
 	for (i = 0; i < TRIES; i++) {
-		number = &notes->index[(slot + i) % ARRAY_SIZE(notes->index)];
+		number = &notes->index[(slot + i) & (places - 1)];
 		if (!*number)
 			break;
 		if (notes->tasks[*number - 1] == task)
 			return;
 	}
-	if (notes->count == NOTES) {
+	if (notes->count == room) {
 		WRITE_ONCE(overflow, true);
 		return;
 	}
@@ -80,6 +85,9 @@ static void notrace note(struct task_struct *task)
 static void notrace note_switch(void *unused, bool preempt, struct task_struct *prev,
 				struct task_struct *next, unsigned int prev_state)
 {
+	/* Its last switch: it runs no more. */
+	if (!preempt && prev_state == TASK_DEAD)
+		return;
 	note(prev);
 }
 
@@ -100,21 +108,81 @@ static void forget(struct notes *notes)
 		put_task_struct(notes->tasks[i]);
 }
 
+static struct notes *new_notes(void)
+{
+	struct notes *notes = kvzalloc(struct_size(notes, tasks, room), GFP_KERNEL);
+
+	if (!notes)
+		return NULL;
+	notes->index = kvcalloc(places, sizeof(*notes->index), GFP_KERNEL);
+	if (!notes->index) {
+		kvfree(notes);
+		return NULL;
+	}
+	return notes;
+}
+
+static void end_notes(struct notes *notes)
+{
+	if (!notes)
+		return;
+	forget(notes);
+	kvfree(notes->index);
+	kvfree(notes);
+}
+
 static void free_notes(void)
 {
 	unsigned int cpu;
 
 	for_each_possible_cpu(cpu) {
-		forget(notes_of_cpu[cpu].now);
-		kvfree(notes_of_cpu[cpu].now);
-		forget(notes_of_cpu[cpu].before);
-		kvfree(notes_of_cpu[cpu].before);
+		end_notes(notes_of_cpu[cpu].now);
+		end_notes(notes_of_cpu[cpu].before);
 	}
 	kvfree(notes_of_cpu);
 	notes_of_cpu = NULL;
 }
 
-int kcare_switches_start(void)
+/* A grace period that somebody waits for, but not for ever. */
+struct wait {
+	struct rcu_head head;
+	struct completion over;
+	/* Of the one that waits, and of RCU. */
+	refcount_t ref;
+};
+
+static void put_wait(struct wait *wait)
+{
+	if (refcount_dec_and_test(&wait->ref))
+		kfree(wait);
+}
+
+static void grace_is_over(struct rcu_head *head)
+{
+	struct wait *wait = container_of(head, struct wait, head);
+
+	complete(&wait->over);
+	put_wait(wait);
+}
+
+/* As synchronize_rcu_tasks(), which a task that never sleeps holds up for as long as it likes. */
+static int synchronize_tasks(unsigned int limit_ms)
+{
+	struct wait *wait = kzalloc(sizeof(*wait), GFP_KERNEL);
+	int err = 0;
+
+	if (!wait)
+		return -ENOMEM;
+	init_completion(&wait->over);
+	refcount_set(&wait->ref, 2);
+	call_rcu_tasks(&wait->head, grace_is_over);
+	if (!wait_for_completion_timeout(&wait->over, msecs_to_jiffies(limit_ms)))
+		err = -ETIMEDOUT;
+	put_wait(wait);
+	return err;
+}
+
+int kcare_switches_start(unsigned int tasks, unsigned int limit_ms)
 {
 	unsigned int cpu;
 	int err = -ENOMEM;
@@ -123,13 +191,15 @@ int kcare_switches_start(void)
 	if (!sched_switch)
 		return -ENOENT;
 
+	room = tasks;
+	places = roundup_pow_of_two(2 * tasks);
 	notes_of_cpu = kvcalloc(nr_cpu_ids, sizeof(*notes_of_cpu), GFP_KERNEL);
 	if (!notes_of_cpu)
 		return -ENOMEM;
 	overflow = false;
 	for_each_possible_cpu(cpu) {
-		notes_of_cpu[cpu].now = kvzalloc(sizeof(struct notes), GFP_KERNEL);
-		notes_of_cpu[cpu].before = kvzalloc(sizeof(struct notes), GFP_KERNEL);
+		notes_of_cpu[cpu].now = new_notes();
+		notes_of_cpu[cpu].before = new_notes();
 		if (!notes_of_cpu[cpu].now || !notes_of_cpu[cpu].before)
 			goto out;
 	}
@@ -141,8 +211,10 @@ int kcare_switches_start(void)
 	 * task that is in no list any more (rcu_tasks_postscan()), and which only a note could tell of; but for one that
 	 * sleeps between the two, in proc_flush_pid(), which nothing in the kernel waits for.
 	 */
-	synchronize_rcu_tasks();
-	return 0;
+	err = synchronize_tasks(limit_ms);
+	if (err)
+		kcare_switches_stop();
+	return err;
 out:
 	free_notes();
 	return err;
@@ -176,7 +248,8 @@ void kcare_switches_turn(void)
 
 	for_each_possible_cpu(cpu) {
 		forget(notes_of_cpu[cpu].before);
-		memset(notes_of_cpu[cpu].before, 0, offsetof(struct notes, tasks));
+		notes_of_cpu[cpu].before->count = 0;
+		memset(notes_of_cpu[cpu].before->index, 0, array_size(places, sizeof(u32)));
 	}
 	cpus_read_lock();
 	for_each_possible_cpu(cpu)

@@ -48,23 +48,6 @@ int kcare_threads_visit(int (*visit)(void *ctx, struct task_struct *task), void 
 	return pid ? ret : 0;
 }
 
-int kcare_threads_visit_stopped(int (*visit)(void *ctx, struct task_struct *task), void *ctx)
-{
-	struct task_struct *process, *thread;
-	int ret;
-
-	rcu_read_lock();
-	for_each_process_thread(process, thread) {
-		ret = visit(ctx, thread);
-		if (ret) {
-			rcu_read_unlock();
-			return ret;
-		}
-	}
-	rcu_read_unlock();
-	return 0;
-}
-
 int kcare_idle_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx)
 {
 	int cpu, ret;
@@ -154,6 +137,21 @@ bool kcare_in_ftrace(u64 address)
 	    address < (unsigned long)kcare_ksym_vars.ftrace_stub_direct_tramp)
 		return true;
 	return ksym(is_ftrace_trampoline)(address);
+}
+
+bool kcare_in_page_fault(u64 address)
+{
+	/* Written by whoever is first, with the same value. */
+	static unsigned long size;
+	unsigned long start = (unsigned long)kcare_ksym_vars.exc_page_fault;
+	unsigned long length = READ_ONCE(size), offset;
+
+	if (!length) {
+		if (!ksym(kallsyms_lookup_size_offset)(start, &length, &offset))
+			return false;
+		WRITE_ONCE(size, length);
+	}
+	return address >= start && address - start < length;
 }
 
 bool kcare_has_detours(void)

@@ -4,6 +4,7 @@
 import os
 import sys
 
+import blocker
 import calls
 import functions
 import latency
@@ -15,6 +16,6 @@ sys.stdout.reconfigure(line_buffering=True)
 run("dmesg", "--console-level", "emerg")
 print(f"kernel {os.uname().release}, {os.cpu_count()} CPUs")
 print()
-for part in [calls, threads, functions, latency]:
+for part in [calls, threads, functions, blocker, latency]:
     if part.__name__ in sys.argv[2:] or not sys.argv[2:]:
         part.measure()

@@ -24,9 +24,13 @@ when nothing is applied, or has `level`, `previous_level` (that a rollback goes 
 there is none), `release`, `description`, `build_time` and `applied_time` (seconds since 1970), \
 `functions`, `memory` (bytes) and `fixes`, each with `id` (null if it has none) and `title`; and, if \
 it patches modules, `modules`, each with `name` and `loaded`. `module` is null when the kcare module is not loaded, or has `stop_last` and `stop_max` \
-(nanoseconds for which the machine was stopped) and `failures`. With --history it has `history`, \
-the oldest first, each with `time` (seconds since 1970), `what` (apply, unload, rollback or \
-module), `level` and `before` (what was applied behind it and before it, 0 for none) and \
+(nanoseconds for which the machine was stopped), `stop_sum` (all stops of the last switch together) and `failures`. \
+While tasks finish old calls in former code there is `transition`, with `count`, `stragglers` (each with `pid`, `uid`, \
+`since` in seconds since 1970, `level` (whose code it sees, 0 for the original one), `function` and `name`), and \
+`unreadable`, lines that this program does not know. A command that changes what is applied, and kcare-push --dry-run, \
+has `note` if the kernel had more to say. With --history it has `history`, \
+the oldest first, each with `time` (seconds since 1970), `what` (apply, unload, rollback, forget, \
+module-came, module-went, or complete: the last task has left former code), `level` and `before` (what was applied behind it and before it, 0 for none) and \
 `refused` (null, or the name of the kernel's reason). With --status it has `service`, and \
 with --doctor if the settings can be understood: `auto_update` (null if they may not be read), `channel`, `newest` (the \
 highest level that the server had), `allowed` (the highest that may be applied), `sticky` and \

@@ -20,7 +20,7 @@ use crate::{journal, System};
 /// Root's folder, below the root of the system; its lock is that of everything that changes what is live.
 pub const STATE: &str = "var/lib/kcare";
 
-/// Gives a payload to the kernel; the level is on trial from before that on.
+/// Gives a payload to the kernel, and returns what that has to say; the level is on trial from before that on.
 ///
 /// # Errors
 ///
@@ -31,7 +31,7 @@ pub fn push(
     payload: &[u8],
     guard: &mut Guard,
     before: &State,
-) -> Result<()> {
+) -> Result<String> {
     let device = Device::open(&system.device)?;
     guard.begin(
         system,
@@ -39,16 +39,19 @@ pub fn push(
         level.level,
         Time::now().unix_seconds(),
     )?;
-    if let Err(refusal) = device.apply(payload, 0) {
-        let live = before.level();
-        journal::note(system, "apply", live, live, Some(&refusal.name));
-        // Nothing was pushed: the level is not to blame for what comes.
-        guard.clear(system)?;
-        let name = PathBuf::from(payload_name(level.level));
-        return Err(explain_apply(&refusal, &name, payload, before));
-    }
+    let said = match device.apply(payload, 0) {
+        Ok(said) => said,
+        Err(refusal) => {
+            let live = before.level();
+            journal::note(system, "apply", live, live, Some(&refusal.name));
+            // Nothing was pushed: the level is not to blame for what comes.
+            guard.clear(system)?;
+            let name = PathBuf::from(payload_name(level.level));
+            return Err(explain_apply(&refusal, &name, payload, before));
+        }
+    };
     journal::note(system, "apply", before.level(), level.level, None);
-    Ok(())
+    Ok(said)
 }
 
 /// Remembers that a level was taken back: it is on trial no more. What is live does not depend on this, so that a disk

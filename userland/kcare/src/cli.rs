@@ -5,7 +5,6 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser};
-use kcare_payload::uapi::UNLOAD_FORCE;
 
 use crate::commands::{
     doctor, fetch, forget, history, info, patch_info, push, register, rollback, settle, status,
@@ -81,6 +80,9 @@ impl Common {
 ///
 /// The patch level that was replaced last stays in memory for --rollback, until --unload or
 /// --forget, or until the kernel would have to end a process for lack of memory.
+///
+/// A task that is inside a function that changes finishes its call in the former code, while all others see the new one
+/// at once; --status and --info name such tasks.
 #[derive(Parser)]
 #[command(
     name = Self::NAME,
@@ -119,10 +121,8 @@ pub struct Kcarectl {
     #[command(flatten)]
     register: register::Register,
 
-    /// With --unload and --rollback: switch in the end though tasks are inside functions that change
-    ///
-    /// This may crash them or the kernel, and the memory of the patch level is never freed. With --update: apply a
-    /// patch level that was live when the machine went down, also where kcare.mode= forbids it.
+    /// With --update and --apply-cached: apply a patch level that was live when the machine went down, also where
+    /// kcare.mode= forbids it
     #[arg(long, requires = "forcible")]
     force: bool,
 
@@ -156,7 +156,6 @@ impl Program for Kcarectl {
 impl Kcarectl {
     fn answer(&self) -> Result<Answer> {
         let system = &self.common.system();
-        let flags = if self.force { UNLOAD_FORCE } else { 0 };
         match () {
             () if self.update.asked() => update::run(system, &self.update, self.force),
             () if self.fetch.fetch => {
@@ -172,8 +171,8 @@ impl Kcarectl {
             () if self.patch_info.patch_info => patch_info::run(system),
             () if self.status.status => status::run(system),
             () if self.uname.uname => uname::run(system),
-            () if self.unload.unload => unload::run(system, flags),
-            () if self.rollback.rollback => rollback::run(system, flags),
+            () if self.unload.unload => unload::run(system),
+            () if self.rollback.rollback => rollback::run(system),
             () if self.forget.forget => forget::run(system),
             () if self.history.history => history::run(system),
             () if self.doctor.doctor => doctor::run(system),
@@ -280,6 +279,8 @@ mod tests {
             "--fetch --force",
             "--check --force",
             "--info --force",
+            "--unload --force",
+            "--rollback --force",
             "--check --level 2",
         ] {
             let words = ["kcarectl"].into_iter().chain(words.split(' '));
@@ -295,7 +296,6 @@ mod tests {
             "--fetch --auto --prefix slow",
             "--apply-cached --auto",
             "--apply-cached --force",
-            "--unload --force",
             "--update --force",
         ] {
             let words = ["kcarectl"].into_iter().chain(words.split(' '));
@@ -305,6 +305,7 @@ mod tests {
 
     #[test]
     fn commands_exclude_each_other() {
+        assert!(KcarePush::try_parse_from(["kcare-push", "--force", "fix.kpatch"]).is_err());
         assert!(Kcarectl::try_parse_from(["kcarectl"]).is_err());
         assert!(Kcarectl::try_parse_from(["kcarectl", "--info", "--unload"]).is_err());
         assert!(Kcarectl::try_parse_from(["kcarectl", "--unload", "--rollback"]).is_err());

@@ -122,7 +122,7 @@ impl Device {
         }
     }
 
-    /// Applies a payload; `flags` are `kcare_payload::uapi::APPLY_…`.
+    /// Applies a payload; `flags` are `kcare_payload::uapi::APPLY_…`. Gives what the kernel has to say.
     pub fn apply(&self, payload: &[u8], flags: u32) -> std::result::Result<String, Refusal> {
         let mut text = [0; TEXT_SIZE];
         let mut record = Apply {
@@ -144,24 +144,22 @@ impl Device {
         }
     }
 
-    /// Takes the live level back.
-    ///
-    /// `flags` are `kcare_payload::uapi::UNLOAD_…`, here and for [`Device::rollback`].
-    pub fn unload(&self, flags: u32) -> std::result::Result<(), Refusal> {
+    /// Takes the live level back; gives what the kernel has to say, here and below.
+    pub fn unload(&self) -> std::result::Result<String, Refusal> {
         // SAFETY: the argument of this number is an `Unload`.
-        unsafe { self.take_back::<IOCTL_UNLOAD>(flags) }
+        unsafe { self.take_back::<IOCTL_UNLOAD>() }
     }
 
     /// Goes back to the level that the live one has replaced.
-    pub fn rollback(&self, flags: u32) -> std::result::Result<(), Refusal> {
+    pub fn rollback(&self) -> std::result::Result<String, Refusal> {
         // SAFETY: the argument of this number is an `Unload`.
-        unsafe { self.take_back::<IOCTL_ROLLBACK>(flags) }
+        unsafe { self.take_back::<IOCTL_ROLLBACK>() }
     }
 
     /// Frees the level that is kept for a rollback.
-    pub fn forget(&self) -> std::result::Result<(), Refusal> {
+    pub fn forget(&self) -> std::result::Result<String, Refusal> {
         // SAFETY: the argument of this number is an `Unload`.
-        unsafe { self.take_back::<IOCTL_FORGET>(0) }
+        unsafe { self.take_back::<IOCTL_FORGET>() }
     }
 
     /// Makes a request that has no payload.
@@ -169,13 +167,9 @@ impl Device {
     /// # Safety
     ///
     /// The argument of `NUMBER` must be an [`Unload`].
-    unsafe fn take_back<const NUMBER: Opcode>(
-        &self,
-        flags: u32,
-    ) -> std::result::Result<(), Refusal> {
+    unsafe fn take_back<const NUMBER: Opcode>(&self) -> std::result::Result<String, Refusal> {
         let mut text = [0; TEXT_SIZE];
         let mut record = Unload {
-            flags,
             text: text.as_mut_ptr().expose_provenance() as u64,
             text_size: TEXT_SIZE as u32,
             ..Unload::default()
@@ -185,7 +179,10 @@ impl Device {
         // the call, and the kernel writes at most `text_size` bytes of it.
         let result = unsafe { update::<NUMBER, { Unload::SIZE }>(&self.file, &mut record) };
         let out = Unload::decode(&record);
-        result.map_err(|e| refusal(e, out.reason, out.place, &text, out.text_len))
+        match result {
+            Ok(()) => Ok(message(&text, out.text_len)),
+            Err(e) => Err(refusal(e, out.reason, out.place, &text, out.text_len)),
+        }
     }
 
     /// The error for a device that does not speak this interface.
@@ -280,8 +277,9 @@ mod tests {
             text: String::new(),
         };
         assert_eq!(device.apply(b"payload", 0), Err(expected.clone()));
-        assert_eq!(device.unload(0), Err(expected.clone()));
-        assert_eq!(device.rollback(0), Err(expected));
+        assert_eq!(device.unload(), Err(expected.clone()));
+        assert_eq!(device.forget(), Err(expected.clone()));
+        assert_eq!(device.rollback(), Err(expected));
     }
 
     #[test]

@@ -19,6 +19,8 @@ use crate::{kernel, signer, text};
 
 /// What the kernel's message about the part for a module starts with.
 const PART: &str = "part ";
+/// What it starts with if no moment is good for a switch.
+const STOPPERS: &str = "the threads that stop the machine ";
 
 /// Explains why a payload was not applied; `before` is the state in which the kernel refused it.
 pub fn explain_apply(refusal: &Refusal, path: &Path, file: &[u8], before: &State) -> Error {
@@ -52,7 +54,12 @@ pub fn explain_apply(refusal: &Refusal, path: &Path, file: &[u8], before: &State
         _ => error,
     };
     error
-        .hint(hint(reason, &before.kernel.release, name.as_deref()))
+        .hint(next_step(
+            refusal,
+            reason,
+            &before.kernel.release,
+            name.as_deref(),
+        ))
         .refused(refusal.clone())
 }
 
@@ -65,7 +72,7 @@ pub fn explain_take_back(cannot: &str, refusal: &Refusal, before: &State) -> Err
     };
     let error = Error::new(kind(reason), format!("{cannot}: {}.", reason.explain()));
     facts(error, refusal, None)
-        .hint(hint(reason, &before.kernel.release, None))
+        .hint(next_step(refusal, reason, &before.kernel.release, None))
         .refused(refusal.clone())
 }
 
@@ -217,6 +224,17 @@ fn kind(reason: Reason) -> Kind {
     }
 }
 
+/// [`hint`], or what the kernel's message suggests.
+fn next_step(refusal: &Refusal, reason: Reason, release: &str, name: Option<&str>) -> String {
+    match reason {
+        Reason::Blocked if refusal.text.starts_with(STOPPERS) => {
+            "ask who built it to leave this function alone, which no kernel can be without; nothing has changed."
+                .to_owned()
+        }
+        _ => hint(reason, release, name),
+    }
+}
+
 /// The next step; `release` is that of the running kernel, `name` what the refusal is about.
 fn hint(reason: Reason, release: &str, name: Option<&str>) -> String {
     use Reason as R;
@@ -309,7 +327,10 @@ fn hint(reason: Reason, release: &str, name: Option<&str>) -> String {
             "see `dmesg` for what the payload's callback says; nothing has changed."
         }
         R::StopFailed => "try again; if that does not help, see `dmesg`; nothing has changed.",
-        R::Blocked => "try again when these tasks are idle, or end them; nothing has changed.",
+        R::Blocked => {
+            "the author of the patch level has asked for a switch of all tasks at once: restart the services that \
+             these tasks belong to (`systemctl status PID` names them), and try again; nothing has changed."
+        }
         R::ShuttingDown => "load the module again with `modprobe kcare` when it has gone.",
         _ if reason.number() < FIRST_OF_THE_REQUEST => {
             "fetch it again; if that does not help, report this to who built it."
@@ -408,8 +429,20 @@ mod tests {
             format!(
                 "kcare-push: kernel: cannot apply fix.kpatch: tasks stayed inside functions that change.\n\
                  \x20 {tasks}\n\
-                 Hint: try again when these tasks are idle, or end them; nothing has changed.\n"
+                 Hint: the author of the patch level has asked for a switch of all tasks at once: restart the services that \
+                 these tasks belong to (`systemctl status PID` names them), and try again; nothing has changed.\n"
             )
+        );
+    }
+
+    #[test]
+    fn what_stops_the_machine_is_nobody_s_to_restart() {
+        let text = "the threads that stop the machine are always in multi_cpu_stop+0x3f";
+        let failure = push(&refusal(Reason::Blocked, Place::Nowhere, text), b"");
+        assert_eq!(failure.details, [text]);
+        assert!(
+            failure.hints[0].starts_with("ask who built it"),
+            "{failure:?}"
         );
     }
 

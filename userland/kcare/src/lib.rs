@@ -34,6 +34,7 @@ pub mod server;
 pub mod service;
 pub mod signer;
 pub mod state;
+pub mod stragglers;
 pub mod text;
 
 use std::io::{self, Write};
@@ -95,6 +96,15 @@ impl Answer {
         let mut state = state::State::gather(system)?;
         state.history = None;
         Ok(Self::new(state, text, exit_code))
+    }
+
+    /// With what the kernel has said besides, if anything: a line for people, and a field of the state.
+    pub fn with_note(mut self, said: &str) -> Self {
+        self.state.note = stragglers::note(said);
+        if let Some(note) = &self.state.note {
+            self.text += &format!("Note: {note}\n");
+        }
+        self
     }
 
     /// `--json` prints this.
@@ -195,4 +205,24 @@ fn print(output: &str) -> io::Result<()> {
 /// Writes to standard error; when that fails there is nobody left to tell.
 fn complain(message: &str) {
     let _ = io::stderr().write_all(message.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_has_said_is_a_line_and_a_field() {
+        let answer = || Answer::new(state::fixtures::applied(), "done\n".to_owned(), 0);
+        let said = "1 task(s) finish old calls: task 431 (evfd) of uid 1000 in eventfd_read+0x17a;";
+        let noted = answer().with_note(said);
+        let note = "1 task finishes an old call, and sees the former code until then: \
+                    task 431 (evfd) of uid 1000 in eventfd_read+0x17a";
+        assert_eq!(noted.text, format!("done\nNote: {note}\n"));
+        let document: serde_json::Value = serde_json::from_str(&json(&noted.state)).unwrap();
+        assert_eq!(document["note"], note);
+        let silent = answer().with_note("");
+        assert_eq!(silent.text, "done\n");
+        assert_eq!(silent.state, state::fixtures::applied());
+    }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::kernel::{self, Kernel};
 use crate::service::Service;
+use crate::stragglers::Transition;
 use crate::{text, System};
 
 /// The state of this machine; `--json` prints it as it stands here.
@@ -24,6 +25,12 @@ pub struct State {
     pub patch: Option<Patch>,
     /// The kcare module, if it is loaded.
     pub module: Option<Module>,
+    /// Tasks that still see former code, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transition: Option<Transition>,
+    /// What the kernel said besides when it did what was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// What has happened since that was loaded, the oldest first, if it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<Event>>,
@@ -38,7 +45,8 @@ pub struct State {
 pub struct Event {
     /// When, in seconds since 1970.
     pub time: u64,
-    /// `apply`, `unload`, `rollback`, `forget`, or `module-came` and `module-went`.
+    /// `apply`, `unload`, `rollback`, `forget`, `complete` (the last task has left former code), or `module-came` and
+    /// `module-went`.
     pub what: String,
     /// The module that came or went.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -144,6 +152,9 @@ pub struct Module {
     pub stop_last: u64,
     /// Longest stop in nanoseconds.
     pub stop_max: u64,
+    /// All stops of the last switch together, in nanoseconds; a module of before this was told does not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_sum: Option<u64>,
     /// Applies, rollbacks and unloads that failed.
     pub failures: u64,
 }
@@ -183,6 +194,8 @@ impl State {
                 kernel: running,
                 patch: None,
                 module: None,
+                transition: None,
+                note: None,
                 history: None,
                 service: None,
             }),
@@ -231,8 +244,11 @@ impl State {
             module: Some(Module {
                 stop_last: number("stop-last-ns")?,
                 stop_max: number("stop-max-ns")?,
+                stop_sum: number("stop-sum-ns"),
                 failures: number("failures")?,
             }),
+            transition: Transition::parse(text),
+            note: None,
             history: Some(all("event").filter_map(Event::parse).collect()),
             service: None,
         })
@@ -264,6 +280,11 @@ pub(crate) mod fixtures {
     /// Level 9 is live, and has replaced level 8.
     pub(crate) fn applied() -> State {
         parse(include_str!("../tests/fixtures/applied.json"))
+    }
+
+    /// The same, and two tasks still see former code.
+    pub(crate) fn straggling() -> State {
+        parse(include_str!("../tests/fixtures/straggling.json"))
     }
 
     /// Level 8 is live again, and level 9 is gone.
@@ -323,6 +344,30 @@ mod tests {
     }
 
     #[test]
+    fn tasks_in_former_code_become_a_transition() {
+        let expected = fixtures::straggling();
+        let text = include_str!("../tests/fixtures/straggling.proc");
+        assert_eq!(parse(&expected, text), Some(expected));
+    }
+
+    #[test]
+    fn a_transition_can_be_open_without_a_live_level() {
+        let text = "state: none\nlevel: 0\ntransition: open\nstragglers: 1\n\
+                    straggler: 431 1000 1795515125 9 eventfd_read+0x17a evfd\n\
+                    stop-last-ns: 1\nstop-max-ns: 1\nstop-sum-ns: 1\nfailures: 0\n";
+        let state = State::parse(kernel(&fixtures::nothing()), text).unwrap();
+        assert!(!state.protected);
+        assert_eq!(state.transition.unwrap().stragglers[0].level, 9);
+    }
+
+    #[test]
+    fn a_module_of_before_tells_no_sum() {
+        let text = TEXT.replace("stop-sum-ns: 106249\n", "");
+        let state = State::parse(kernel(&fixtures::applied()), &text).unwrap();
+        assert_eq!(state.module.unwrap().stop_sum, None);
+    }
+
+    #[test]
     fn a_title_cannot_pass_for_another_line() {
         let text = TEXT.replace("fix: - x86: keep", "fix: - level: 3 state: none keep");
         let state = State::parse(kernel(&fixtures::applied()), &text).unwrap();
@@ -341,7 +386,7 @@ mod tests {
         let expected = fixtures::nothing();
         let text =
             "kernel-build-id: 90ab000102030405060708090a0b0c0d0e0f1011\nstate: none\nlevel: 0\n\
-                    stop-last-ns: 0\nstop-max-ns: 0\nfailures: 2\noopses: 0\n";
+                    stop-last-ns: 0\nstop-max-ns: 0\nstop-sum-ns: 0\nfailures: 2\noopses: 0\n";
         assert_eq!(parse(&expected, text), Some(expected.clone()));
     }
 
@@ -393,6 +438,10 @@ mod tests {
             (
                 fixtures::applied(),
                 include_str!("../tests/fixtures/applied.json"),
+            ),
+            (
+                fixtures::straggling(),
+                include_str!("../tests/fixtures/straggling.json"),
             ),
             (
                 fixtures::nothing(),

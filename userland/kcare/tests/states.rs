@@ -73,7 +73,7 @@ impl Machine {
         let applied = include_str!("fixtures/applied.proc");
         let text = match level {
             0 => "kernel-build-id: 90ab000102030405060708090a0b0c0d0e0f1011\nstate: none\nlevel: 0\nstop-last-ns: 0\n\
-                  stop-max-ns: 0\nfailures: 0\noopses: 0\n"
+                  stop-max-ns: 0\nstop-sum-ns: 0\nfailures: 0\noopses: 0\n"
                 .to_owned(),
             _ => applied
                 .replace("level: 9\n", &format!("level: {level}\n"))
@@ -83,6 +83,16 @@ impl Machine {
         // No module is behind it: what would change something is told so.
         self.write("dev/kcare", "");
         self
+    }
+
+    /// Level 9 has replaced level 8, and two tasks are still in former code.
+    fn straggling(self) -> Self {
+        let machine = self.module(9);
+        machine.write(
+            "proc/kcare/status",
+            include_str!("fixtures/straggling.proc"),
+        );
+        machine
     }
 
     /// The settings, besides the server.
@@ -292,6 +302,11 @@ fn nothing_is_applied() {
 #[test]
 fn the_newest_level_is_applied() {
     golden("applied", &Machine::new().module(9).offered(&[8, 9]));
+}
+
+#[test]
+fn tasks_are_in_former_code() {
+    golden("straggling", &Machine::new().straggling().offered(&[8, 9]));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 use clap::Args;
 use kcare_payload::cms::DEVELOPMENT;
+use kcare_tuf::time::Time;
 use serde::Serialize;
 
 use crate::boot::Mode;
@@ -17,6 +18,7 @@ use crate::offer::{Offer, Place};
 use crate::server::Server;
 use crate::service::Service;
 use crate::state::State;
+use crate::stragglers::Straggler;
 use crate::{apply, text, Answer, System};
 
 /// The command's option.
@@ -104,6 +106,8 @@ pub fn run(system: &System) -> Result<Answer> {
     findings.push(folder(system));
     findings.push(timer(system));
     findings.extend(level(system, &state));
+    let now = u64::try_from(Time::now().unix_seconds()).unwrap_or_default();
+    findings.extend(old_calls(&state, now));
     state.service = Service::gather(system, &state).ok();
     let is_wrong = findings.iter().any(|f| f.health == Health::Wrong);
     let text = findings.iter().map(render).collect();
@@ -318,6 +322,39 @@ fn level(system: &System, state: &State) -> Vec<Finding> {
     findings
 }
 
+/// After how long a task in former code is worth a word, in seconds.
+const LONG: u64 = 3600;
+/// So many of these tasks are named.
+const NAMED: usize = 8;
+
+/// Tasks that have been in former code for long; `now` is in seconds since 1970.
+fn old_calls(state: &State, now: u64) -> Option<Finding> {
+    let stragglers = &state.transition.as_ref()?.stragglers;
+    let hours = |straggler: &Straggler| now.saturating_sub(straggler.since) / LONG;
+    let old: Vec<&Straggler> = stragglers.iter().filter(|s| hours(s) > 0).collect();
+    let first = old.first()?;
+    let name = |straggler: &&Straggler| format!("{} for {} h", straggler.whose(), hours(straggler));
+    let mut names: Vec<String> = old.iter().take(NAMED).map(name).collect();
+    if let more @ 1.. = old.len() - names.len() {
+        names.push(format!("{more} more"));
+    }
+    let others = match state.protected {
+        true => "the machine is protected meanwhile, as all other tasks run the patched code",
+        false => "all other tasks run the original code",
+    };
+    Some(note(
+        "tasks",
+        format!(
+            "in former code: {}; {others}, and the memory of the former patch level is kept until they leave",
+            names.join("; ")
+        ),
+        &format!(
+            "restart the service of each (`systemctl status {}` names that of the first).",
+            first.pid
+        ),
+    ))
+}
+
 fn render(finding: &Finding) -> String {
     let health = match finding.health {
         Health::Fine => "ok",
@@ -358,6 +395,42 @@ mod tests {
         let (health, text) = told("CN=kcare development key,O=kcare, sha256 00\n");
         assert_eq!(health, Health::Note);
         assert!(text.ends_with(": a development key"), "{text}");
+    }
+
+    #[test]
+    fn tasks_that_stay_in_former_code_are_told_after_an_hour() {
+        use crate::state::fixtures;
+        let mut state = fixtures::straggling();
+        let since = state.transition.as_ref().unwrap().stragglers[1].since;
+        assert!(old_calls(&fixtures::applied(), u64::MAX).is_none());
+        // The clock may be set back, too.
+        for now in [0, since, since + 3599] {
+            assert!(old_calls(&state, now).is_none(), "{now}");
+        }
+        let finding = old_calls(&state, since + 7200).unwrap();
+        assert_eq!(finding.health, Health::Note);
+        let known =
+            "in former code: task 977 (my worker) of uid 33 in pipe_read+0x2c4 for 2 h; the ";
+        assert!(finding.text.starts_with(known), "{}", finding.text);
+        assert!(
+            finding.text.contains("the machine is protected"),
+            "{}",
+            finding.text
+        );
+        assert_eq!(
+            finding.hint.unwrap(),
+            "restart the service of each (`systemctl status 977` names that of the first)."
+        );
+        state.protected = false;
+        let text = old_calls(&state, since + 7200).unwrap().text;
+        assert!(
+            text.contains("all other tasks run the original code"),
+            "{text}"
+        );
+        let stragglers = &mut state.transition.as_mut().unwrap().stragglers;
+        *stragglers = vec![stragglers[1].clone(); 20];
+        let text = old_calls(&state, since + 7200).unwrap().text;
+        assert!(text.contains("; 12 more; "), "{text}");
     }
 
     #[test]

@@ -151,11 +151,12 @@ pub fn apply_cached(
         };
         cache.write(level.level, &payload)?;
         match apply::push(system, level, &payload, &mut guard, &state) {
-            Ok(()) => {
+            Ok(said) => {
                 let level = level.level;
                 cache.prune(config.keep, level);
                 let text = format!("Patch Level {level} applied\n{}", wanted.verdict(level));
-                return end(system, text, 0, refused.or(complaint));
+                let answer = Answer::now(system, text, 0)?.with_note(&said);
+                return Ok(end(answer, refused.or(complaint)));
             }
             // With nothing live an older level is better than none.
             Err(error) if live == 0 => refused = refused.or(Some(error)),
@@ -174,18 +175,18 @@ pub fn apply_cached(
         0 => ("The cache has no patch level to apply\n".to_owned(), 1),
         live => (format!("Patch Level {live} is applied already\n"), 0),
     };
-    end(system, held_text(live, &held) + &text, exit_code, complaint)
+    let answer = Answer::now(system, held_text(live, &held) + &text, exit_code)?;
+    Ok(end(answer, complaint))
 }
 
 /// The answer, with what was wrong besides: it decides the exit status.
-fn end(system: &System, text: String, exit_code: u8, wrong: Option<Error>) -> Result<Answer> {
-    match wrong {
-        None => Answer::now(system, text, exit_code),
-        Some(error) => {
-            let failure = Failure::from(&error);
-            Answer::now(system, text + &failure.text("kcarectl"), failure.exit_code)
-        }
+fn end(mut answer: Answer, wrong: Option<Error>) -> Answer {
+    if let Some(error) = wrong {
+        let failure = Failure::from(&error);
+        answer.text += &failure.text("kcarectl");
+        answer.exit_code = failure.exit_code;
     }
+    answer
 }
 
 fn nothing(system: &System, why: Error) -> Result<Answer> {

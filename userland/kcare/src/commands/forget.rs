@@ -23,12 +23,12 @@ pub struct Forget {
 pub fn run(system: &System) -> Result<Answer> {
     let device = Device::open(&system.device)?;
     let before = State::gather(system)?;
-    device
+    let said = device
         .forget()
         .map_err(|refusal| explain_take_back("cannot forget", &refusal, &before))?;
     let state = State::gather(system)?;
     let text = render(&before);
-    Ok(Answer::new(state, text, 0))
+    Ok(Answer::new(state, text, 0).with_note(&said))
 }
 
 fn render(before: &State) -> String {

@@ -3,6 +3,7 @@
 //! `kcarectl --history`.
 
 use clap::Args;
+use kcare_payload::uapi::What;
 
 use crate::error::Result;
 use crate::state::{not_loaded, Event, State};
@@ -50,6 +51,10 @@ fn render(events: &[Event]) -> String {
                 Some((what, became)) => (what, format!("  {module} {became}")),
                 None => (event.what.as_str(), format!("  {module}")),
             },
+            None if event.what == What::Complete.name() => (
+                event.what.as_str(),
+                "  the last task has left former code".to_owned(),
+            ),
             None => (event.what.as_str(), String::new()),
         };
         format!("{time} UTC  {what:<8}  {levels:<14}  {result}{module}\n")
@@ -93,6 +98,15 @@ mod tests {
             "Tue Nov 24 10:12:00 2026 UTC  module    1 -> 1          ok  zram came\n\
              Tue Nov 24 10:12:00 2026 UTC  module    1 -> 1          ok  zram went\n\
              Tue Nov 24 10:12:00 2026 UTC  module    1 -> 1          preimage-mismatch  zram came\n"
+        );
+    }
+
+    #[test]
+    fn the_end_of_a_transition() {
+        assert_eq!(
+            render(&[event("complete", 9, 9, None), event("complete", 0, 0, None)]),
+            "Tue Nov 24 10:12:00 2026 UTC  complete  9 -> 9          ok  the last task has left former code\n\
+             Tue Nov 24 10:12:00 2026 UTC  complete  none -> none    ok  the last task has left former code\n"
         );
     }
 

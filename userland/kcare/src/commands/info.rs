@@ -7,6 +7,7 @@ use clap::Args;
 use crate::error::Result;
 use crate::guard::Guard;
 use crate::state::State;
+use crate::stragglers::Transition;
 use crate::{text, Answer, System};
 
 /// The command's option.
@@ -43,8 +44,24 @@ fn held_line(level: u32) -> String {
     format!("kpatch-held: level {level} was live when this machine went down, and is not applied by itself\n")
 }
 
-/// The trade's four lines.
+/// The trade's four lines, and behind them what the trade does not know.
 pub(super) fn render(state: &State) -> String {
+    let mut text = trade(state);
+    if let Some(transition) = &state.transition {
+        text += &stragglers_line(transition);
+        for line in transition.lines() {
+            text += &format!("kpatch-straggler: {line}\n");
+        }
+    }
+    text
+}
+
+/// How many tasks see former code.
+pub(super) fn stragglers_line(transition: &Transition) -> String {
+    format!("kpatch-stragglers: {}\n", transition.count)
+}
+
+fn trade(state: &State) -> String {
     match (&state.patch, &state.module) {
         (Some(patch), _) => format!(
             "kpatch-state: patch is applied\n\
@@ -80,6 +97,22 @@ mod tests {
         assert_eq!(lines[2], "kpatch-build-time: Mon Nov 23 10:12:00 2026");
         assert_eq!(lines[3], "kpatch-description: 9;7.2.12-1");
         assert_eq!(lines.len(), 4);
+    }
+
+    #[test]
+    fn tasks_in_former_code() {
+        let (text, usual) = (
+            render(&fixtures::straggling()),
+            render(&fixtures::applied()),
+        );
+        let lines: Vec<_> = text.strip_prefix(&usual).unwrap().lines().collect();
+        assert_eq!(lines[0], "kpatch-stragglers: 2");
+        assert!(lines[1].starts_with("kpatch-straggler: task 431 (evfd) of uid 1000 in "));
+        assert!(
+            lines[2].ends_with(", sees the kernel's original code"),
+            "{text}"
+        );
+        assert_eq!(lines.len(), 3);
     }
 
     #[test]

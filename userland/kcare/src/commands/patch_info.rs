@@ -39,6 +39,9 @@ fn render(state: &State, os: &str) -> String {
     let base = state.kernel.package_version();
     let base = base.unwrap_or(&state.kernel.release);
     let mut text = info_head(os, base, &text::date_time(patch.applied_time), effective);
+    if let Some(transition) = &state.transition {
+        text += &info::stragglers_line(transition);
+    }
     for fix in &patch.fixes {
         text += &info_fix(fix.id.as_deref(), &fix.title, effective);
     }
@@ -55,6 +58,19 @@ mod tests {
         assert_eq!(
             render(&fixtures::applied(), "debian13"),
             include_str!("../../tests/fixtures/applied.patch-info")
+        );
+    }
+
+    #[test]
+    fn tasks_in_former_code_are_one_line_of_the_head() {
+        let text = render(&fixtures::straggling(), "debian13");
+        assert_eq!(
+            text.replace("kpatch-stragglers: 2\n", ""),
+            include_str!("../../tests/fixtures/applied.patch-info")
+        );
+        assert!(
+            text.contains("uname: 7.2.12-1\nkpatch-stragglers: 2\n\n"),
+            "{text}"
         );
     }
 

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use kcare_payload::uapi::{APPLY_DOWNGRADE, APPLY_DRY_RUN, APPLY_FORCE};
+use kcare_payload::uapi::{APPLY_DOWNGRADE, APPLY_DRY_RUN};
 
 use crate::device::Device;
 use crate::error::Result;
@@ -25,15 +25,9 @@ pub struct Push {
     #[arg(long)]
     pub downgrade: bool,
 
-    /// Do everything short of the switch, tell what would stand in its way now, and change nothing
+    /// Do everything short of the switch, tell which tasks are inside functions that change, and change nothing
     #[arg(long)]
     pub dry_run: bool,
-
-    /// Switch in the end though tasks are inside functions that change
-    ///
-    /// This may crash them or the kernel, and the memory of the patch level is never freed.
-    #[arg(long, conflicts_with = "dry_run")]
-    pub force: bool,
 }
 
 /// Gives a payload to the kernel, which decides.
@@ -43,19 +37,19 @@ pub fn run(system: &System, push: &Push) -> Result<Answer> {
     let device = Device::open(&system.device)?;
     let before = State::gather(system)?;
     let flag = |wanted, flag| if wanted { flag } else { 0 };
-    let flags = flag(push.downgrade, APPLY_DOWNGRADE)
-        | flag(push.dry_run, APPLY_DRY_RUN)
-        | flag(push.force, APPLY_FORCE);
+    let flags = flag(push.downgrade, APPLY_DOWNGRADE) | flag(push.dry_run, APPLY_DRY_RUN);
     let said = device
         .apply(&payload, flags)
         .map_err(|refusal| explain_apply(&refusal, path, &payload, &before))?;
     let state = State::gather(system)?;
-    let text = if push.dry_run {
-        format!("The patch can be applied; nothing has changed\n{said}\n")
-    } else {
-        render(&before, &state)
-    };
-    Ok(Answer::new(state, text, 0))
+    if push.dry_run {
+        let text = format!("The patch can be applied; nothing has changed\n{said}\n");
+        let mut answer = Answer::new(state, text, 0);
+        answer.state.note = Some(said);
+        return Ok(answer);
+    }
+    let text = render(&before, &state);
+    Ok(Answer::new(state, text, 0).with_note(&said))
 }
 
 /// Not a word of safety behind a downgrade: the level that was left may have closed a hole.

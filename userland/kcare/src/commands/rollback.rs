@@ -15,21 +15,21 @@ use crate::{apply, Answer, System};
 #[group(skip)]
 pub struct Rollback {
     /// Go back to the patch level that the applied one has replaced
-    #[arg(long, groups = ["command", "forcible"])]
+    #[arg(long, group = "command")]
     pub rollback: bool,
 }
 
-/// Tells the kernel to go back to the previous level; `flags` are `UNLOAD_…`.
-pub fn run(system: &System, flags: u32) -> Result<Answer> {
+/// Tells the kernel to go back to the previous level.
+pub fn run(system: &System) -> Result<Answer> {
     let device = Device::open(&system.device)?;
     let before = State::gather(system)?;
-    device
-        .rollback(flags)
+    let said = device
+        .rollback()
         .map_err(|refusal| explain_take_back("cannot roll back", &refusal, &before))?;
     let state = State::gather(system)?;
     apply::taken_back(system, "rollback", before.level(), state.level());
     let text = render(&before, &state);
-    Ok(Answer::new(state, text, 0))
+    Ok(Answer::new(state, text, 0).with_note(&said))
 }
 
 /// Not a word of safety: the level that was left may have closed a hole that this one does not.

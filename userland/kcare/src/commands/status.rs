@@ -105,13 +105,26 @@ fn render(state: &State) -> String {
         ));
         lines.push(format!("  memory     {} KiB", patch.memory.div_ceil(1024)));
     }
+    if let Some(transition) = &state.transition {
+        let head = transition.head();
+        lines.push(format!("  old calls  {head}, which no other task runs"));
+        let tasks = transition.lines().into_iter();
+        lines.extend(tasks.map(|line| format!("             {line}")));
+    }
     if let Some(module) = &state.module {
         if module.stop_last > 0 {
             let (last, longest) = (
                 text::micros(module.stop_last),
                 text::micros(module.stop_max),
             );
-            lines.push(format!("  last stop  {last}, longest {longest}"));
+            // One switch may take several stops.
+            let all = match module.stop_sum {
+                Some(sum) if sum > module.stop_last => {
+                    format!(", last switch {} in all", text::micros(sum))
+                }
+                _ => String::new(),
+            };
+            lines.push(format!("  last stop  {last}, longest {longest}{all}"));
         }
         if module.failures > 0 {
             lines.push(format!("  failures   {}, see `dmesg`", module.failures));
@@ -221,6 +234,25 @@ mod tests {
         assert_eq!(
             render(&state),
             include_str!("../../tests/fixtures/applied.status")
+        );
+        assert_eq!(exit_code(&state), 0);
+    }
+
+    #[test]
+    fn tasks_in_former_code_are_a_note() {
+        let state = fixtures::straggling();
+        let text = render(&state);
+        assert!(
+            text.starts_with("Protected: patch level 9 is applied\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains(
+                "\n  old calls  2 tasks are in former code, which no other task runs\n\
+                 \x20            task 431 (evfd) of uid 1000 in eventfd_read+0x17a since \
+                 Tue Nov 24 10:12:05 2026 UTC, sees patch level 8\n"
+            ),
+            "{text}"
         );
         assert_eq!(exit_code(&state), 0);
     }

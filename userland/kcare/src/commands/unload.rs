@@ -15,19 +15,19 @@ use crate::{apply, Answer, System};
 #[group(skip)]
 pub struct Unload {
     /// Take the applied patch back; the kernel then runs its original code
-    #[arg(long, groups = ["command", "forcible"])]
+    #[arg(long, group = "command")]
     pub unload: bool,
 }
 
-/// Tells the kernel to take the live level back; `flags` are `UNLOAD_…`.
-pub fn run(system: &System, flags: u32) -> Result<Answer> {
+/// Tells the kernel to take the live level back.
+pub fn run(system: &System) -> Result<Answer> {
     let device = Device::open(&system.device)?;
     let before = State::gather(system)?;
-    device
-        .unload(flags)
+    let said = device
+        .unload()
         .map_err(|refusal| explain_take_back("cannot unload", &refusal, &before))?;
     let state = State::gather(system)?;
     apply::taken_back(system, "unload", before.level(), state.level());
     let text = "KernelCare protection disabled, kernel might not be safe\n".to_owned();
-    Ok(Answer::new(state, text, 0))
+    Ok(Answer::new(state, text, 0).with_note(&said))
 }

@@ -168,11 +168,11 @@ pub fn run(system: &System, update: &Update, force: bool) -> Result<Answer> {
         return Answer::now(system, wanted.nothing_new(state.level()), 0);
     };
     cache.write(best.level, &payload)?;
-    apply::push(system, best, &payload, &mut guard, &state)?;
+    let said = apply::push(system, best, &payload, &mut guard, &state)?;
     let level = best.level;
     cache.prune(config.keep, level);
     text += &format!("Patch Level {level} applied\n{}", wanted.verdict(level));
-    Answer::now(system, text, 0)
+    Ok(Answer::now(system, text, 0)?.with_note(&said))
 }
 
 /// Why the timer's command does nothing, if it should not.

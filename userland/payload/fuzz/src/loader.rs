@@ -490,11 +490,10 @@ fn object_base(payload: &Payload<'_>, external: &Extern) -> u64 {
 
 /// The code of a trampoline, whose form is the business of tests/trampoline.rs.
 fn trampoline(at: u64, flag: u64, original: u64, new: u64) -> Option<[u8; TRAMPOLINE_SIZE]> {
-    let previous = original;
     let ways = trampoline::Ways {
         original,
         new,
-        previous,
+        ask: original,
     };
     trampoline::encode(at, flag, &ways)
 }

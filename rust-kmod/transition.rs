@@ -1,0 +1,733 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From one level to another, while tasks may be inside the code that goes out of use.
+//!
+//! Every way has the same steps: *arm* (the functions concerned lead to trampolines, behind which everybody still sees the
+//! same), *switch* (flags change in one stop), *settle* (functions lead to their final bodies, or are released). If tasks
+//! are inside at the switch, the transition is *open*: these stragglers go on seeing the bodies that they saw, all others
+//! see the new ones ([`crate::payload::arrange`]). It is *closed* when the last one has left; settling, the callbacks that
+//! come behind, and freeing wait for that. Other levels may come and go meanwhile.
+//!
+//! While a transition is open the flags of all levels that something leads to ask, each function that one of them redirects
+//! leads to a trampoline, and no level is freed. Else the flag of the live level is [`Bodies::New`], that of each other level
+//! [`Bodies::Original`], and only functions of the live level are redirected. In both cases a function of the live level
+//! leads to its own body or to its own trampoline.
+
+use crate::{
+    kapi::{
+        resident::Flag,
+        stragglers::{
+            self,
+            Asks,
+            Former,
+            Later, //
+        },
+        system,
+        tasks::Task, //
+    },
+    level::{
+        collect,
+        Due,
+        Level, //
+    },
+    loader::Function,
+    payload::{
+        arrange::{
+            self,
+            Row,
+            ORIGINAL, //
+        },
+        error::{
+            Error,
+            Place,
+            Reason, //
+        },
+        ranges::{
+            Range,
+            Ranges, //
+        },
+        trampoline::Bodies,
+        uapi::What, //
+    },
+    quiesce::{
+        self,
+        inside,
+        Aside,
+        Name,
+        Switch,
+        Switched, //
+    },
+    redirect::{
+        insert,
+        pause,
+        Redirects,
+        Target, //
+    },
+    report::{
+        out_of_memory,
+        Report, //
+    },
+    state::{
+        keep,
+        settle,
+        unreleased,
+        Core,
+        Engine,
+        Request, //
+    }, //
+};
+use core::fmt::Write;
+use kernel::{
+    current,
+    prelude::*, //
+};
+
+/// Stragglers that one answer names.
+const MAX_NAMED: usize = 8;
+/// The first look at stragglers comes so much later than the switch, in milliseconds.
+const FIRST_LOOK_MS: u32 = 10;
+/// The longest time between two looks, in milliseconds.
+const LAST_LOOK_MS: u64 = 10_000;
+/// How long one look for tasks that return to the text of a level may take, in milliseconds.
+const VACANT_MS: u32 = 1_000;
+/// After how long a level that could not be freed is looked at again, in milliseconds.
+const LINGER_MS: u32 = 10_000;
+/// Looks come this much more rarely than the transition has been open for.
+const LOOK_SHARE: u64 = 8;
+
+/// A transition that waits for stragglers.
+#[derive(Clone, Copy)]
+pub(crate) struct Open {
+    /// When it began, by the machine's clock since boot, in nanoseconds.
+    since_ns: u64,
+}
+
+/// What all trampolines of these levels lead to in each universe, ascending.
+fn rows(levels: &[&Level]) -> Result<KVVec<Row>, Error> {
+    let mut all = KVVec::new();
+    for row in arrange::rows(levels) {
+        insert(&mut all, row, |row| *row).map_err(out_of_memory)?;
+    }
+    Ok(all)
+}
+
+/// Code that only stragglers are in while `now` is what everybody sees, and all trampolines.
+fn old(levels: &[&Level], now: Option<&Level>) -> Result<KVVec<Range>, Error> {
+    let mut ranges = KVVec::new();
+    for level in levels {
+        add_texts(&mut ranges, level)?;
+    }
+    for function in now.into_iter().flat_map(Level::functions) {
+        add_body(&mut ranges, function)?;
+    }
+    Ok(ranges)
+}
+
+/// Adds a range to those that are in order, unless it is empty.
+fn add(ranges: &mut KVVec<Range>, range: Range) -> Result<(), Error> {
+    if range.start >= range.end {
+        return Ok(());
+    }
+    insert(ranges, range, |range| range.start).map_err(out_of_memory)
+}
+
+/// Adds all code of a level, trampolines included.
+fn add_texts(ranges: &mut KVVec<Range>, level: &Level) -> Result<(), Error> {
+    level.texts().try_for_each(|text| add(ranges, text))
+}
+
+/// Adds the original body of a function.
+fn add_body(ranges: &mut KVVec<Range>, function: &Function) -> Result<(), Error> {
+    add(ranges, function.inside)?;
+    add(ranges, function.cold)
+}
+
+fn in_order(ranges: &[Range]) -> Result<Ranges<'_>, Error> {
+    Ranges::new(ranges).ok_or(Error::from(Reason::Internal))
+}
+
+/// The universe that is seen while a level is live.
+fn universe_of(live: Option<&Level>) -> u64 {
+    live.map_or(ORIGINAL, Level::universe)
+}
+
+/// `function+0x12`, for an address in an original body or in a level's own text.
+fn name_address(levels: &[&Level], word: u64, report: &mut Report) {
+    for level in levels {
+        for function in level.functions() {
+            for (part, range) in [("", function.body), (".cold", function.cold)] {
+                if (range.start..range.end).contains(&word) {
+                    let name = function.name.to_str().unwrap_or("?");
+                    let offset = word.saturating_sub(range.start);
+                    report.add(format_args!("{name}{part}+{offset:#x}"));
+                    return;
+                }
+            }
+        }
+    }
+    match levels.iter().find_map(|level| level.name_of(word)) {
+        Some((name, offset)) => report.add(format_args!("{name}+{offset:#x} of the patch")),
+        None => report.add(format_args!("the patch")),
+    }
+}
+
+/// What [`name_address`] and [`quiesce::name_word`] print, without blanks: a function, and what it is of.
+fn one_word(place: &str) -> (&str, &str) {
+    match place.split_once(' ') {
+        None => (place, ""),
+        Some((function, "of the patch")) => (function, "[patch]"),
+        Some(("the", "patch")) => ("", "[patch]"),
+        Some(_) => ("", "[kprobe]"),
+    }
+}
+
+/// One way from what is live to something else.
+pub(crate) struct Way<'a> {
+    /// All levels in memory.
+    pub(crate) levels: &'a [&'a Level],
+    /// What is live before, and behind it.
+    pub(crate) from: Option<&'a Level>,
+    pub(crate) to: Option<&'a Level>,
+    /// A transition is open.
+    pub(crate) open: bool,
+    /// `to` has been live before, and stragglers may see it.
+    pub(crate) known: bool,
+}
+
+impl Way<'_> {
+    fn all_at_once(&self) -> bool {
+        let both = [self.from, self.to];
+        both.iter().flatten().any(|level| level.is_all_at_once())
+    }
+
+    /// Leads all functions concerned to trampolines, behind which everybody sees the same as before.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Redirects::arm`]. [`Way::disarm`] is the way back.
+    fn arm(
+        &self,
+        redirects: &mut Redirects,
+        formers: &mut KVec<Former>,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        if let Some(to) = self.to {
+            let asks = self.open || self.from.is_some();
+            if asks {
+                let former = publish(self.levels, self.from, self.from)?;
+                formers.push(former, GFP_KERNEL).map_err(out_of_memory)?;
+            }
+            to.flag()
+                .set(if asks { Bodies::Ask } else { Bodies::Original });
+            redirects.arm(to.functions(), report)?;
+        }
+        let Some(from) = self.from else {
+            return Ok(());
+        };
+        let only_here = |f: &&Function| self.to.is_none_or(|to| to.find(f.site).is_none());
+        redirects
+            .lead(from.functions().filter(only_here), Target::Trampoline)
+            .map_err(|e| report.failed(Reason::RedirectFailed, "leading to the trampolines", e))
+    }
+
+    /// The code that goes out of use.
+    fn leaving(&self) -> Result<KVVec<Range>, Error> {
+        let mut ranges = KVVec::new();
+        for level in [self.from, self.to].into_iter().flatten() {
+            add_texts(&mut ranges, level)?;
+        }
+        for function in self.to.into_iter().flat_map(Level::functions) {
+            if self
+                .from
+                .is_none_or(|from| from.find(function.site).is_none())
+            {
+                add_body(&mut ranges, function)?;
+            }
+        }
+        Ok(ranges)
+    }
+
+    /// Takes [`Way::arm`] back, and releases the functions that nobody else redirects.
+    ///
+    /// # Errors
+    ///
+    /// Those of ftrace: `to` must stay in memory then.
+    pub(crate) fn disarm(&self, redirects: &mut Redirects) -> Result {
+        let Some(to) = self.to else {
+            if let (Some(from), false) = (self.from, self.open) {
+                settle(redirects, from.functions());
+            }
+            return Ok(());
+        };
+        let others = |level: &&&Level| !core::ptr::eq(**level, to);
+        if self.open {
+            // All trampolines know all universes; those of the live level last, which they have to lead to.
+            for level in self.levels.iter().rev().filter(others) {
+                redirects.lead_at_last(level.functions(), Target::Trampoline)?;
+            }
+            if self.known {
+                // What leads to its trampolines has to.
+                return Ok(());
+            }
+            let alone = |f: &&Function| {
+                let mut others = self.levels.iter().filter(others);
+                others.all(|level| level.find(f.site).is_none())
+            };
+            return redirects.remove(to.functions().filter(alone));
+        }
+        match self.from {
+            Some(from) => {
+                redirects.lead_at_last(from.functions(), Target::Body)?;
+                redirects.remove(to.without(from))
+            }
+            None => redirects.remove(to.functions()),
+        }
+    }
+}
+
+/// From here on trampolines that ask lead to what these levels say, and who is no straggler sees `now`; `then` will be seen
+/// if not that.
+fn publish(levels: &[&Level], now: Option<&Level>, then: Option<&Level>) -> Result<Former, Error> {
+    let (rows, old) = (rows(levels)?, old(levels, then)?);
+    let mut asks = Asks::new(&rows, in_order(&old)?, 0).map_err(out_of_memory)?;
+    let now = universe_of(now);
+    asks.inherit(now);
+    Ok(asks.publish(now))
+}
+
+impl Engine {
+    /// All levels in memory, the live one first.
+    pub(crate) fn levels(&self) -> impl Iterator<Item = &Level> + Clone {
+        let kept = Iterator::chain(self.previous.iter(), &self.retired);
+        Iterator::chain(self.live.iter(), kept)
+    }
+
+    /// Them, as a list.
+    pub(crate) fn all_levels(&self) -> Result<KVec<&Level>, Error> {
+        collect(self.levels())
+    }
+
+    /// Takes memory for what must not fail behind a switch.
+    pub(crate) fn reserve(&mut self) -> Result<(), Error> {
+        self.retired.reserve(2, GFP_KERNEL).map_err(out_of_memory)?;
+        self.formers.reserve(2, GFP_KERNEL).map_err(out_of_memory)
+    }
+
+    /// Has the trampolines of parts that have come be known to who asks.
+    pub(crate) fn tell_parts(&mut self) -> Result<(), Error> {
+        self.formers.reserve(1, GFP_KERNEL).map_err(out_of_memory)?;
+        let live = self.live.as_ref();
+        let former = publish(&self.all_levels()?, live, live)?;
+        self.formers.push(former, GFP_KERNEL).map_err(out_of_memory)
+    }
+
+    /// A level that no straggler sees, and that the callbacks of the live one do not wait for: where it is in the list of
+    /// those that are not kept for anything else.
+    fn unseen(&self) -> Option<usize> {
+        let due = self.live.as_ref().and_then(Level::waits_for);
+        self.retired.iter().position(|level| {
+            let mut seen = due == Some(level.universe());
+            self.stragglers
+                .for_each(|straggler| seen |= straggler.universe == level.universe());
+            !seen
+        })
+    }
+
+    /// Keeps a level in memory until the transition is closed, or until no straggler sees it. There is room: [`Engine::reserve`].
+    pub(crate) fn retire(&mut self, level: Level) {
+        // Its trampolines may be led to from now on.
+        level.flag().set(Bodies::Ask);
+        if let Err(e) = self.retired.push_within_capacity(level) {
+            keep(e, format_args!("there is no room to remember it"));
+        }
+    }
+
+    /// Waits until no task is in text that a redirect led to which has ended, nor reads a former table. While no transition is
+    /// open nobody asks, and the last table goes, too.
+    pub(crate) fn synchronize(&mut self) {
+        // Who has read a flag before goes on with the last table until then.
+        Self::synchronize_with(&self.redirects, &mut self.formers);
+        if self.open.is_none() && self.retract() {
+            Self::synchronize_with(&self.redirects, &mut self.formers);
+        }
+    }
+
+    /// The same without the last table.
+    pub(crate) fn synchronize_with(redirects: &Redirects, formers: &mut KVec<Former>) {
+        redirects.synchronize();
+        while let Some(former) = formers.pop() {
+            former.free();
+        }
+    }
+
+    /// Has the last table count no more, if there is one; it goes with the next [`Engine::synchronize_with`].
+    fn retract(&mut self) -> bool {
+        if self.formers.reserve(1, GFP_KERNEL).is_err() {
+            return false;
+        }
+        let Some(former) = self.stragglers.retract() else {
+            return false;
+        };
+        if let Err(former) = self.formers.push_within_capacity(former) {
+            keep(former, format_args!("there is no room to remember it"));
+        }
+        true
+    }
+
+    /// One line for each straggler: `straggler: PID UID SINCE LEVEL WHERE NAME`.
+    pub(crate) fn print_stragglers(&self, out: &mut dyn Write) -> Result<(), Error> {
+        let levels = self.all_levels()?;
+        let mut report = Report::new().map_err(out_of_memory)?;
+        self.stragglers.for_each(|straggler| {
+            report.clear();
+            let mut seen = levels.iter();
+            let seen = seen.find(|level| level.universe() == straggler.universe);
+            let seen = seen.map_or(0, |level| level.number());
+            let name: Name<'_> = &|word, report| name_address(&levels, word, report);
+            quiesce::name_word(straggler.word, name, &mut report);
+            let (function, of) = one_word(report.as_str());
+            // Memory is short if this fails, and the lines are cut.
+            let _ = writeln!(
+                out,
+                "straggler: {} {} {} {} {function}{of} {}",
+                straggler.pid,
+                straggler.uid,
+                straggler.since,
+                seen,
+                quiesce::name_of(&straggler.comm)
+            );
+        });
+        Ok(())
+    }
+
+    /// Says in an answer who finishes old calls.
+    fn name_stragglers(&self, report: &mut Report) {
+        let Ok(levels) = self.all_levels() else {
+            return;
+        };
+        let count = self.stragglers.count();
+        report.add(format_args!("{count} task(s) finish old calls:"));
+        let mut named = 0usize;
+        self.stragglers.for_each(|straggler| {
+            named = named.saturating_add(1);
+            if named > MAX_NAMED {
+                return;
+            }
+            let (pid, uid) = (straggler.pid, straggler.uid);
+            let comm = quiesce::name_of(&straggler.comm);
+            report.add(format_args!(" task {pid} ({comm}) of uid {uid} in "));
+            let name: Name<'_> = &|word, report| name_address(&levels, word, report);
+            quiesce::name_word(straggler.word, name, report);
+            report.add(format_args!(";"));
+        });
+        if let more @ 1.. = named.saturating_sub(MAX_NAMED) {
+            report.add(format_args!(" and {more} more"));
+        }
+    }
+}
+
+impl Core {
+    /// Goes a way, but for a dry run.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Redirects::arm`], [`Switch::run`] and [`Switch::run_aside`]; [`Way::disarm`] is the way back.
+    pub(crate) fn go(
+        &self,
+        way: &Way<'_>,
+        redirects: &mut Redirects,
+        formers: &mut KVec<Former>,
+        request: Request,
+        report: &mut Report,
+    ) -> Result<Option<Switched>, Error> {
+        way.arm(redirects, formers, report)?;
+        let ranges = way.leaving()?;
+        let name: Name<'_> = &|word, report| name_address(way.levels, word, report);
+        let from = way.from.map(|level| (level.flag(), Bodies::Original));
+        let to = way.to.map(|level| (level.flag(), Bodies::New));
+        let first = to.or(from).ok_or(Error::from(Reason::Internal))?;
+        let flags = [first, from.unwrap_or(first)];
+        let switch = self.to_switch(&flags, &ranges, name)?;
+        if request.dry_run {
+            switch.probe(report);
+            return Ok(None);
+        }
+        if way.all_at_once() {
+            return switch.run(report).map(Some);
+        }
+        let (rows, old) = (rows(way.levels)?, old(way.levels, way.to)?);
+        let aside = Aside {
+            rows: &rows,
+            old: in_order(&old)?,
+            from: universe_of(way.from),
+            to: universe_of(way.to),
+            open: way.open,
+            effort_ms: self.options.effort_ms,
+        };
+        let (switched, former) = switch.run_aside(&aside, report)?;
+        if let Some(former) = former {
+            if let Err(former) = formers.push_within_capacity(former) {
+                keep(former, format_args!("there is no room to remember it"));
+            }
+        }
+        Ok(Some(switched))
+    }
+
+    /// A switch that a signal ends.
+    fn to_switch<'a>(
+        &self,
+        flags: &'a [(&'a Flag, Bodies)],
+        ranges: &'a [Range],
+        name: Name<'a>,
+    ) -> Result<Switch<'a>, Error> {
+        Ok(Switch {
+            ksyms: self.ksyms,
+            flags,
+            leaving: in_order(ranges)?,
+            limit_ms: self.options.limit_ms,
+            nudge_ms: self.options.nudge_ms,
+            interruptible: true,
+            name,
+        })
+    }
+
+    /// Waits until no task returns to these texts any more, to which nothing leads, behind [`Redirects::synchronize`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Switch::run`], with the report that says why.
+    pub(crate) fn vacant(
+        &self,
+        redirects: &Redirects,
+        texts: impl Iterator<Item = Range>,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        if !redirects.is_shared() {
+            return Ok(());
+        }
+        let mut ranges = KVVec::new();
+        for text in texts {
+            add(&mut ranges, text)?;
+        }
+        let name: Name<'_> = &|_, report| report.add(format_args!("the patch"));
+        let switch = Switch {
+            limit_ms: self.options.limit_ms.min(VACANT_MS),
+            nudge_ms: 0,
+            ..self.to_switch(&[], &ranges, name)?
+        };
+        switch.run(report).map(|_| ())
+    }
+
+    /// Begins to wait for stragglers, and says so in the answer.
+    pub(crate) fn open(&self, engine: &mut Engine, report: &mut Report) {
+        let since_ns = system::boot_ns();
+        engine.open.get_or_insert(Open { since_ns });
+        if engine.stragglers.count() > 0 {
+            engine.name_stragglers(report);
+            pr_info!("{}\n", report.as_str());
+        }
+        let woken = engine.stragglers.lead_out();
+        if woken > 0 {
+            pr_info!("{woken} sleeping task(s) woken\n");
+        }
+        stragglers::in_ms(FIRST_LOOK_MS);
+    }
+
+    /// Closes the transition if its last straggler has left; frees levels that no straggler sees any more.
+    pub(crate) fn close_if_over(&self, engine: &mut Engine) {
+        if engine.open.is_none() {
+            return;
+        }
+        if engine.stragglers.look() == 0 {
+            self.close(engine);
+            return;
+        }
+        while let Some(at) = engine.unseen() {
+            if !self.free_unseen(engine, at) {
+                break;
+            }
+        }
+    }
+
+    /// Frees a level that neither a straggler nor anybody else sees; false if memory is too short for that now.
+    fn free_unseen(&self, engine: &mut Engine, at: usize) -> bool {
+        if engine.reserve().is_err() {
+            return false;
+        }
+        let Ok(mut level) = engine.retired.remove(at) else {
+            return false;
+        };
+        let led = {
+            let Engine {
+                redirects,
+                live,
+                previous,
+                retired,
+                ..
+            } = &mut *engine;
+            // The live level last: its functions have to lead to its own trampolines.
+            let kept = Iterator::chain(retired.iter(), &*previous);
+            let others = Iterator::chain(kept, &*live);
+            let away = others.clone().try_for_each(|other| {
+                redirects.lead_at_last(other.functions(), Target::Trampoline)
+            });
+            let alone = |f: &&Function| others.clone().all(|other| other.find(f.site).is_none());
+            away.and_then(|()| redirects.remove(level.functions().filter(alone)))
+        };
+        if let Err(e) = led {
+            keep(level, unreleased!(e));
+            return true;
+        }
+        level.unpatch_at_last();
+        // Without it the table knows trampolines that are none any more, which nobody calls.
+        let _ = engine.tell_parts();
+        Engine::synchronize_with(&engine.redirects, &mut engine.formers);
+        self.free(engine, level);
+        true
+    }
+
+    /// Waits for the last straggler, for a way that must not have any.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::Blocked`] with the tasks' names, [`Reason::Interrupted`].
+    pub(crate) fn wait_for_stragglers(
+        &self,
+        engine: &mut Engine,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let limit_ns = u64::from(self.options.limit_ms).saturating_mul(1_000_000);
+        let deadline = system::boot_ns().saturating_add(limit_ns);
+        loop {
+            self.close_if_over(engine);
+            if engine.open.is_none() {
+                return Ok(());
+            }
+            if system::boot_ns() >= deadline {
+                engine.name_stragglers(report);
+                return Err(Error::new(Reason::Blocked, Place::Nowhere));
+            }
+            if current!().signal_pending() {
+                return Err(Reason::Interrupted.into());
+            }
+            pause();
+        }
+    }
+
+    /// Everybody sees the same: settles, calls the callbacks that were due, and frees the levels that only stragglers saw.
+    fn close(&self, engine: &mut Engine) {
+        let Some(open) = engine.open.take() else {
+            return;
+        };
+        let Engine {
+            redirects,
+            live,
+            previous,
+            retired,
+            ..
+        } = engine;
+        let mut released = Ok(());
+        if let Some(live) = live.as_ref() {
+            // They do already, but for what has failed on the way.
+            released = redirects.lead_at_last(live.functions(), Target::Trampoline);
+        }
+        for level in Iterator::chain(previous.iter(), &*retired) {
+            level.flag().set(match released {
+                Ok(()) => Bodies::Original,
+                Err(_) => Bodies::Ask,
+            });
+        }
+        if let Some(live) = live.as_ref() {
+            live.flag().set(Bodies::New);
+            settle(redirects, live.functions());
+        }
+        for level in Iterator::chain(previous.iter(), &*retired) {
+            let result = match live.as_ref() {
+                Some(live) => redirects.remove(level.without(live)),
+                None => redirects.remove(level.functions()),
+            };
+            released = released.and(result);
+        }
+        for level in retired.iter_mut() {
+            level.unpatch_at_last();
+        }
+        if let Some(live) = live.as_mut() {
+            if let Due::PostPatch(universe) = live.due {
+                let mut kept = Iterator::chain(previous.iter(), &*retired);
+                live.post_patch(kept.find(|level| level.universe() == universe));
+                live.due = Due::Nothing;
+            }
+        }
+        match released {
+            Ok(()) => {
+                engine.synchronize();
+                while let Some(level) = engine.retired.pop() {
+                    self.free(engine, level);
+                }
+            }
+            // Whose trampolines the functions lead to is not known any more.
+            Err(e) => {
+                keep(core::mem::take(retired), unreleased!(e));
+                keep(previous.take(), unreleased!(e));
+            }
+        }
+        let ms = system::boot_ns().saturating_sub(open.since_ns) / 1_000_000;
+        pr_info!("no task is left in former code: the transition is complete, after {ms} ms\n");
+        self.publish(engine, What::Complete, "");
+    }
+
+    /// Frees a level to which nothing leads any more, behind [`Redirects::synchronize`]; later if a task returns to it.
+    pub(crate) fn free(&self, engine: &mut Engine, level: Level) {
+        let mut report = Report::new().unwrap_or(Report::none());
+        if self
+            .vacant(&engine.redirects, level.texts(), &mut report)
+            .is_ok()
+        {
+            level.free();
+            return;
+        }
+        let number = level.number();
+        // A task that comes from a BPF program runs the original body once more (README, Limits).
+        level.flag().set(Bodies::Original);
+        pr_info!(
+            "patch level {number} cannot be freed yet: {}\n",
+            report.as_str()
+        );
+        if engine.lingering.reserve(1, GFP_KERNEL).is_err() {
+            keep(level, format_args!("there is no room to remember it"));
+            return;
+        }
+        if let Err(e) = engine.lingering.push_within_capacity(level) {
+            keep(e, format_args!("there is no room to remember it"));
+        }
+        stragglers::in_ms(LINGER_MS);
+    }
+
+    /// Tries again to free those that could not be.
+    fn free_lingering(&self, engine: &mut Engine) {
+        for level in core::mem::take(&mut engine.lingering) {
+            self.free(engine, level);
+        }
+    }
+}
+
+impl Later for Core {
+    fn later(&self) {
+        let mut locked = self.lock_for_later();
+        let engine = &mut *locked.engine;
+        if !engine.lingering.is_empty() {
+            self.free_lingering(engine);
+        }
+        self.close_if_over(engine);
+        if let Some(open) = engine.open {
+            self.show(engine);
+            let open_ms = system::boot_ns().saturating_sub(open.since_ns) / 1_000_000;
+            let next = (open_ms / LOOK_SHARE).clamp(u64::from(FIRST_LOOK_MS), LAST_LOOK_MS);
+            stragglers::in_ms(u32::try_from(next).unwrap_or(FIRST_LOOK_MS));
+        }
+    }
+
+    fn outside(task: &Task<'_>, ranges: Ranges<'_>) -> bool {
+        inside(task, None, ranges).is_none()
+    }
+}
