@@ -136,7 +136,14 @@ impl Core {
             return Err(report.failed(Reason::RedirectFailed, "ending former redirects", EBUSY));
         }
         if open.is_some() {
-            for part in kept.filter_map(|level| level.part(module)) {
+            for level in kept {
+                let Some(part) = level.part(module) else {
+                    continue;
+                };
+                if level.due == Due::PostUnpatch {
+                    // Its post-unpatch callback will be called with the others of the level.
+                    level.call_part(Kind::PrePatch, part, report)?;
+                }
                 redirects.arm(part.loaded.functions.iter(), report)?;
             }
         }

@@ -149,6 +149,8 @@ pub(crate) struct Engine {
     pub(crate) retired: KVec<Level>,
     /// Levels that nothing leads to, and that could not be freed yet.
     pub(crate) lingering: KVec<Level>,
+    /// When they are looked at again, by the machine's clock since boot, in nanoseconds.
+    pub(crate) linger_ns: u64,
     pub(crate) stragglers: Stragglers,
     /// There are stragglers, or were until a moment ago.
     pub(crate) open: Option<Open>,
@@ -264,6 +266,7 @@ impl Core {
                 previous: None,
                 retired: KVec::new(),
                 lingering: KVec::new(),
+                linger_ns: 0,
                 stragglers: Stragglers::new(ksyms),
                 open: None,
                 formers: KVec::new(),
@@ -327,7 +330,11 @@ impl Core {
 
     /// Forgets what levels wanted that are not in memory any more.
     fn want_no_more(&self, engine: &Engine) {
-        let there = |universe: u64| engine.levels().any(|level| level.universe() == universe);
+        // The one that was loaded last may be on its way.
+        let there = |universe: u64| {
+            let mut levels = Iterator::chain(engine.levels(), &engine.lingering);
+            universe == engine.universe || levels.any(|level| level.universe() == universe)
+        };
         self.wanted
             .lock()
             .0
@@ -391,7 +398,6 @@ impl Core {
         // What a level that has gone has still to take back comes before what this one sets up.
         if all_at_once || engine.retired.iter().any(Level::takes_back) {
             self.wait_for_stragglers(engine, report)?;
-            self.want(&level)?;
         }
         engine.reserve()?;
         let number = level.number();
@@ -576,6 +582,8 @@ impl Core {
             Ok((previous, switched)) => (previous, switched.unwrap_or_default()),
             Err((error, previous)) => {
                 engine.previous = previous;
+                // A task may be in front of its trampolines' test, behind which nobody is looked for when it is not live.
+                engine.synchronize();
                 self.show(engine);
                 return Err(error);
             }

@@ -326,7 +326,8 @@ impl Engine {
     fn unseen(&self) -> Option<usize> {
         let due = self.live.as_ref().and_then(Level::waits_for);
         self.retired.iter().position(|level| {
-            let mut seen = due == Some(level.universe());
+            // What it takes back others may still use: what it had taken over of the level before it.
+            let mut seen = due == Some(level.universe()) || level.takes_back();
             self.stragglers
                 .for_each(|straggler| seen |= straggler.universe == level.universe());
             !seen
@@ -574,9 +575,10 @@ impl Core {
             let alone = |f: &&Function| others.clone().all(|other| other.find(f.site).is_none());
             away.and_then(|()| redirects.remove(level.functions().filter(alone)))
         };
-        if let Err(e) = led {
-            keep(level, unreleased!(e));
-            return true;
+        if led.is_err() {
+            // Something may still lead to it. Another look tries again.
+            engine.retire(level);
+            return false;
         }
         level.unpatch_at_last();
         // Without it the table knows trampolines that are none any more, which nobody calls.
@@ -700,6 +702,8 @@ impl Core {
         if let Err(e) = engine.lingering.push_within_capacity(level) {
             keep(e, format_args!("there is no room to remember it"));
         }
+        let pause_ns = u64::from(LINGER_MS).saturating_mul(1_000_000);
+        engine.linger_ns = system::boot_ns().saturating_add(pause_ns);
         stragglers::in_ms(LINGER_MS);
     }
 
@@ -715,10 +719,13 @@ impl Later for Core {
     fn later(&self) {
         let mut locked = self.lock_for_later();
         let engine = &mut *locked.engine;
-        if !engine.lingering.is_empty() {
+        if !engine.lingering.is_empty() && system::boot_ns() >= engine.linger_ns {
             self.free_lingering(engine);
         }
         self.close_if_over(engine);
+        if !engine.lingering.is_empty() {
+            stragglers::in_ms(LINGER_MS);
+        }
         if let Some(open) = engine.open {
             self.show(engine);
             let open_ms = system::boot_ns().saturating_sub(open.since_ns) / 1_000_000;
