@@ -101,10 +101,7 @@ impl Core {
             if let Some(level) = engine.previous.take() {
                 let (number, why) = (level.number(), why.as_str());
                 pr_warn!("patch level {number} is no longer kept for a rollback: {why}\n");
-                match engine.open {
-                    Some(_) => engine.retire(level),
-                    None => self.give_up(engine, level),
-                }
+                self.put_away(engine, level);
             }
         }
         Ok(())

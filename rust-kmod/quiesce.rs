@@ -183,8 +183,6 @@ pub(crate) struct Switch<'a> {
     pub(crate) limit_ms: u32,
     /// After how long sleeping tasks are led out then, in milliseconds; 0 for never.
     pub(crate) nudge_ms: u32,
-    /// A signal to the caller ends it.
-    pub(crate) interruptible: bool,
     /// Prints where an address of `leaving` is.
     pub(crate) name: Name<'a>,
 }
@@ -275,7 +273,7 @@ impl Switch<'_> {
             if now >= deadline {
                 return Err(self.blocked(&blockers, report));
             }
-            if self.interrupted() {
+            if current!().signal_pending() {
                 return Err(Reason::Interrupted.into());
             }
             // Nobody is kept waiting for long, nor while somebody is inside who cannot be led out.
@@ -322,10 +320,6 @@ impl Switch<'_> {
             }
             switched.retries = switched.retries.saturating_add(1);
         }
-    }
-
-    fn interrupted(&self) -> bool {
-        self.interruptible && current!().signal_pending()
     }
 
     fn set_flags(&self, stopped: &Stopped, ask: bool) {
@@ -409,7 +403,8 @@ impl Switch<'_> {
                 };
             }
             stops = stops.saturating_add(1);
-            let again = stops < MAX_STOPS && system::boot_ns() < deadline && !self.interrupted();
+            let again =
+                stops < MAX_STOPS && system::boot_ns() < deadline && !current!().signal_pending();
             if blockers.count == 0 || !again {
                 return Ok(Some(blockers));
             }
@@ -548,7 +543,7 @@ impl Switch<'_> {
         }
         found.moving = 0;
         visit_stopped(stopped, switches, caller, |task, but| {
-            found.note(task, inside(task, but, self.leaving));
+            found.note(task, self.inside(task, but));
         });
         visit_stopper(|task| found.stopper = self.inside(task, None));
         if found.stopper.is_some() {

@@ -216,6 +216,13 @@ pub(crate) fn keep<T>(code: T, why: fmt::Arguments<'_>) {
     core::mem::forget(code);
 }
 
+/// Adds to a list that has room for it; what has none, against all expectation, stays for ever.
+pub(crate) fn remember<T>(list: &mut KVec<T>, item: T) {
+    if let Err(e) = list.push_within_capacity(item) {
+        keep(e, format_args!("there is no room to remember it"));
+    }
+}
+
 /// Saves the calls of functions of a live level the detour over the trampolines. That may fail without harm.
 pub(crate) fn settle<'a>(redirects: &mut Redirects, functions: impl Iterator<Item = &'a Function>) {
     if let Err(e) = redirects.lead(functions, Target::Body) {
@@ -422,10 +429,7 @@ impl Core {
         engine.floor = engine.floor.max(level.floor());
         self.follow(engine, level, former, switched, report);
         if let Some(oldest) = oldest {
-            match engine.open {
-                Some(_) => engine.retire(oldest),
-                None => self.give_up(engine, oldest),
-            }
+            self.put_away(engine, oldest);
         }
         let functions = engine
             .live
@@ -597,10 +601,7 @@ impl Core {
         let back = engine.previous.take();
         self.tell(engine, switched, What::Rollback);
         if let Some(back) = back {
-            match engine.open {
-                Some(_) => engine.retire(back),
-                None => self.give_up(engine, back),
-            }
+            self.put_away(engine, back);
         }
         self.close_if_over(engine);
         Ok(())
@@ -743,6 +744,15 @@ impl Core {
         pr_info!("patch level {number} is no longer kept for a rollback\n");
         self.publish(engine, What::Forget, "");
         Ok(())
+    }
+
+    /// Lets go of a level that is neither live nor kept for a rollback any more: at once, or when no straggler sees it. While
+    /// a transition is open there has to be room: [`Engine::reserve`].
+    pub(crate) fn put_away(&self, engine: &mut Engine, level: Level) {
+        match engine.open {
+            Some(_) => engine.retire(level),
+            None => self.give_up(engine, level),
+        }
     }
 
     /// Frees a level to which nothing has led since it was replaced or released, and in which no task was then.

@@ -69,6 +69,7 @@ use crate::{
     },
     state::{
         keep,
+        remember,
         settle,
         unreleased,
         Core,
@@ -214,7 +215,7 @@ impl Way<'_> {
         if let Some(to) = self.to {
             let asks = self.open || self.from.is_some();
             if asks {
-                let former = publish(self.levels, self.from, self.from)?;
+                let former = publish(self.levels, self.from)?;
                 formers.push(former, GFP_KERNEL).map_err(out_of_memory)?;
             }
             to.flag()
@@ -285,10 +286,9 @@ impl Way<'_> {
     }
 }
 
-/// From here on trampolines that ask lead to what these levels say, and who is no straggler sees `now`; `then` will be seen
-/// if not that.
-fn publish(levels: &[&Level], now: Option<&Level>, then: Option<&Level>) -> Result<Former, Error> {
-    let (rows, old) = (rows(levels)?, old(levels, then)?);
+/// From here on trampolines that ask lead to what these levels say, and who is no straggler sees `now`.
+fn publish(levels: &[&Level], now: Option<&Level>) -> Result<Former, Error> {
+    let (rows, old) = (rows(levels)?, old(levels, now)?);
     let mut asks = Asks::new(&rows, in_order(&old)?, 0).map_err(out_of_memory)?;
     let now = universe_of(now);
     asks.inherit(now);
@@ -316,8 +316,7 @@ impl Engine {
     /// Has the trampolines of parts that have come be known to who asks.
     pub(crate) fn tell_parts(&mut self) -> Result<(), Error> {
         self.formers.reserve(1, GFP_KERNEL).map_err(out_of_memory)?;
-        let live = self.live.as_ref();
-        let former = publish(&self.all_levels()?, live, live)?;
+        let former = publish(&self.all_levels()?, self.live.as_ref())?;
         self.formers.push(former, GFP_KERNEL).map_err(out_of_memory)
     }
 
@@ -338,9 +337,7 @@ impl Engine {
     pub(crate) fn retire(&mut self, level: Level) {
         // Its trampolines may be led to from now on.
         level.flag().set(Bodies::Ask);
-        if let Err(e) = self.retired.push_within_capacity(level) {
-            keep(e, format_args!("there is no room to remember it"));
-        }
+        remember(&mut self.retired, level);
     }
 
     /// Waits until no task is in text that a redirect led to which has ended, nor reads a former table. While no transition is
@@ -369,9 +366,7 @@ impl Engine {
         let Some(former) = self.stragglers.retract() else {
             return false;
         };
-        if let Err(former) = self.formers.push_within_capacity(former) {
-            keep(former, format_args!("there is no room to remember it"));
-        }
+        remember(&mut self.formers, former);
         true
     }
 
@@ -467,14 +462,12 @@ impl Core {
         };
         let (switched, former) = switch.run_aside(&aside, report)?;
         if let Some(former) = former {
-            if let Err(former) = formers.push_within_capacity(former) {
-                keep(former, format_args!("there is no room to remember it"));
-            }
+            remember(formers, former);
         }
         Ok(Some(switched))
     }
 
-    /// A switch that a signal ends.
+    /// A switch with the module's parameters.
     fn to_switch<'a>(
         &self,
         flags: &'a [(&'a Flag, Bodies)],
@@ -487,7 +480,6 @@ impl Core {
             leaving: in_order(ranges)?,
             limit_ms: self.options.limit_ms,
             nudge_ms: self.options.nudge_ms,
-            interruptible: true,
             name,
         })
     }
@@ -699,9 +691,7 @@ impl Core {
             keep(level, format_args!("there is no room to remember it"));
             return;
         }
-        if let Err(e) = engine.lingering.push_within_capacity(level) {
-            keep(e, format_args!("there is no room to remember it"));
-        }
+        remember(&mut engine.lingering, level);
         let pause_ns = u64::from(LINGER_MS).saturating_mul(1_000_000);
         engine.linger_ns = system::boot_ns().saturating_add(pause_ns);
         stragglers::in_ms(LINGER_MS);

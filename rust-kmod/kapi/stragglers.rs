@@ -19,7 +19,6 @@ use crate::{
 };
 use core::{
     ffi::c_void,
-    marker::PhantomData,
     mem::ManuallyDrop,
     ops::Deref,
     ptr::NonNull, //
@@ -204,17 +203,13 @@ impl Former {
 /// Whoever has it has the engine's lock, as tables are published under it.
 pub(crate) struct Stragglers {
     _ksyms: Ksyms,
-    _private: PhantomData<()>,
 }
 
 impl Stragglers {
     /// Called once, for what the engine's lock protects.
     pub(crate) fn new(ksyms: Ksyms) -> Self {
         // INVARIANT: It is part of what the lock protects.
-        Self {
-            _ksyms: ksyms,
-            _private: PhantomData,
-        }
+        Self { _ksyms: ksyms }
     }
 
     /// From here on no table counts: every flag has been something else than to ask for so long that no task can have read

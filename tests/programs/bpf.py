@@ -78,6 +78,11 @@ def btf_id(function):
     raise LookupError(f"no function {function}")
 
 
+def attach(program):
+    """Attaches a program to the function that it was loaded for; gives the link."""
+    return bpf(RAW_TRACEPOINT_OPEN, struct.pack("<QIIQ", 0, program, 0, 0))
+
+
 def hold(address):
     """Attaches to an address."""
     program = load(TYPE_KPROBE, KPROBE_MULTI, [insn(0xB7), insn(0x95)])
@@ -108,7 +113,7 @@ def sleep(function):
         SLEEPABLE,
         btf_id(function),
     )
-    return bpf(RAW_TRACEPOINT_OPEN, struct.pack("<QIIQ", 0, program, 0, 0))
+    return attach(program)
 
 
 def exit_of(function):
@@ -132,13 +137,13 @@ def exit_of(function):
         ],
         btf_id=btf_id(function),
     )
-    return bpf(RAW_TRACEPOINT_OPEN, struct.pack("<QIIQ", 0, program, 0, 0))
+    return attach(program)
 
 
 def deny(function):
     """Attaches to a security hook."""
     program = load(TYPE_TRACING, MODIFY_RETURN, [insn(0xB7, imm=-1), insn(0x95)], btf_id=btf_id(function))
-    return bpf(RAW_TRACEPOINT_OPEN, struct.pack("<QIIQ", 0, program, 0, 0))
+    return attach(program)
 
 
 def main():

@@ -7,8 +7,7 @@
 
 use cms::cert::x509::der::asn1::{AnyRef, ObjectIdentifier};
 use cms::cert::x509::der::{Decode, Reader, SliceReader, Tag, Tagged};
-use kcare_fuzz::random::Random;
-use kcare_fuzz::{asn1, put};
+use kcare_fuzz::mutate_signed;
 use kcare_payload::cms::{check, split_first};
 use kcare_payload::error::Reason;
 use kcare_payload::trailer::{self, trailer_for};
@@ -129,12 +128,9 @@ fn check_signature(signature: &[u8]) {
 }
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    let mut random = Random::new(seed);
-    let changed = match random.once_in(3) {
-        true => None,
-        false => asn1::mutate_signed(&data[..size], &mut random),
-    };
-    put(changed, data, max_size).unwrap_or_else(|| fuzzer_mutate(data, size, max_size))
+    mutate_signed(data, size, max_size, seed, |data| {
+        fuzzer_mutate(data, size, max_size)
+    })
 });
 
 fuzz_target!(|data: &[u8]| {

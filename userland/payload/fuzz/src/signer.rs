@@ -23,8 +23,7 @@ mod time {
     }
 }
 
-use kcare_fuzz::random::Random;
-use kcare_fuzz::{asn1, put};
+use kcare_fuzz::{asn1, mutate_signed};
 use kcare_payload::elf::is_directional;
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 
@@ -37,12 +36,9 @@ fn check_name(payload: &[u8]) -> Option<String> {
 }
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    let mut random = Random::new(seed);
-    let changed = match random.once_in(3) {
-        true => None,
-        false => asn1::mutate_signed(&data[..size], &mut random),
-    };
-    put(changed, data, max_size).unwrap_or_else(|| fuzzer_mutate(data, size, max_size))
+    mutate_signed(data, size, max_size, seed, |data| {
+        fuzzer_mutate(data, size, max_size)
+    })
 });
 
 fuzz_target!(|data: &[u8]| {
