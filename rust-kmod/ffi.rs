@@ -243,7 +243,6 @@ extern "C" {
     pub(crate) fn kcare_redirects_exit();
 
     pub(crate) fn kcare_threads_visit(visit: Visit, ctx: *mut c_void) -> c_int;
-    pub(crate) fn kcare_idle_visit(visit: Visit, ctx: *mut c_void) -> c_int;
     pub(crate) fn kcare_task_hold(task: *mut task_struct) -> bool;
     pub(crate) fn kcare_task_release(task: *mut task_struct);
     pub(crate) fn kcare_task_runnable(task: *mut task_struct) -> bool;
@@ -281,8 +280,16 @@ extern "C" {
     pub(crate) fn kcare_switches_note(task: *mut task_struct);
     pub(crate) fn kcare_switches_turn();
     pub(crate) fn kcare_switches_visit_before(visit: Visit, ctx: *mut c_void) -> c_int;
-    pub(crate) fn kcare_switches_visit(visit: Visit, ctx: *mut c_void) -> c_int;
+    pub(crate) fn kcare_switches_look(
+        look: unsafe extern "C" fn(*const c_void, *mut task_struct) -> u64,
+        ctx: *const c_void,
+    );
+    pub(crate) fn kcare_switches_visit(
+        visit: unsafe extern "C" fn(*mut c_void, *mut task_struct, u64),
+        ctx: *mut c_void,
+    );
     pub(crate) fn kcare_switches_overflowed() -> bool;
+    pub(crate) fn kcare_switches_exit();
 
     pub(crate) fn kcare_ask_address() -> u64;
     pub(crate) fn kcare_in_ask(address: u64) -> bool;
@@ -342,7 +349,8 @@ extern "C" {
     pub(crate) fn kcare_oops_count() -> c_uint;
 
     pub(crate) fn kcare_stop_machine(
-        f: unsafe extern "C" fn(*mut c_void) -> c_int,
+        each: unsafe extern "C" fn(*const c_void),
+        last: unsafe extern "C" fn(*mut c_void),
         ctx: *mut c_void,
     ) -> c_int;
     pub(crate) fn kcare_synchronize_text();

@@ -49,7 +49,8 @@ use kapi::{
     proc,
     resident,
     stragglers,
-    system, //
+    system,
+    tasks, //
 };
 use redirect::Choice;
 use state::{
@@ -75,6 +76,10 @@ module! {
         nudge_ms: u32 {
             default: 5000,
             description: "After how long a switch that must not leave stragglers wakes sleeping user tasks that are in its way, as by a signal (ms; 0: never)",
+        },
+        stop_us: u32 {
+            default: 0,
+            description: "For how long one stop may look at tasks, else nothing is switched (us; 0: 1000 with PREEMPT_RT, for as long as it takes without)",
         },
         redirect: u32 {
             default: 0,
@@ -126,6 +131,7 @@ impl Drop for Stragglers {
     fn drop(&mut self) {
         parking::exit();
         stragglers::exit();
+        tasks::exit();
         resident::sweep();
     }
 }
@@ -137,6 +143,11 @@ impl kernel::InPlaceModule for Kcare {
                 limit_ms: parameter(module_parameters::timeout_ms.value()),
                 nudge_ms: parameter(module_parameters::nudge_ms.value()),
                 effort_ms: parameter(module_parameters::effort_ms.value()),
+                stop_ns: match parameter(module_parameters::stop_us.value()) {
+                    0 if cfg!(CONFIG_PREEMPT_RT) => 1_000_000,
+                    0 => u64::MAX,
+                    us => u64::from(us).saturating_mul(1000),
+                },
                 choice: Choice::try_from(parameter(module_parameters::redirect.value()))?,
                 allow_unpatched: parameter(module_parameters::allow_unpatched.value()) != 0,
                 ignore_modules_disabled: parameter(

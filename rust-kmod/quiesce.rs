@@ -11,8 +11,8 @@
 //!
 //! All sleeping threads are looked at while the machine runs, and whatever runs from then on is noted. That takes the
 //! longer the more threads there are, so the noted ones are looked at in turn, and so on: what runs during the last
-//! look is little. In the stop only those threads and the idle tasks are left to look at, so that its length does
-//! not depend on how many threads sleep.
+//! look is little. In the stop only those threads and the idle tasks are left to look at, and each CPU looks at those that
+//! it has run. So its length depends neither on how many threads sleep nor on how many CPUs there are.
 //!
 //! Who is inside code that goes out of use when the effort is at its end becomes a straggler: it goes on seeing the bodies
 //! that it saw, in every function, until it has left (`shim/stragglers.c`). So nobody keeps a level from going live. Only
@@ -25,6 +25,7 @@ use crate::{
         resident::Flag,
         stop_machine::{
             self,
+            OnEach,
             Stopped, //
         },
         stragglers::{
@@ -57,6 +58,10 @@ use crate::{
 use kernel::{
     current, fmt,
     prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
     time::{
         delay::fsleep,
         Delta, //
@@ -183,6 +188,8 @@ pub(crate) struct Switch<'a> {
     pub(crate) limit_ms: u32,
     /// After how long sleeping tasks are led out then, in milliseconds; 0 for never.
     pub(crate) nudge_ms: u32,
+    /// For how long tasks may be looked at in one stop, in nanoseconds.
+    pub(crate) stop_ns: u64,
     /// Prints where an address of `leaving` is.
     pub(crate) name: Name<'a>,
 }
@@ -240,7 +247,7 @@ impl Switch<'_> {
     /// # Errors
     ///
     /// [`Reason::Blocked`] after the limit, naming tasks and functions; [`Reason::Interrupted`] if the
-    /// caller gets a signal; [`Reason::StopFailed`]. The flags are unchanged.
+    /// caller gets a signal; [`Reason::StopLimit`], [`Reason::StopFailed`]. The flags are unchanged.
     pub(crate) fn run(&self, report: &mut Report) -> Result<Switched, Error> {
         let limit_ns = u64::from(self.limit_ms).saturating_mul(1_000_000);
         let start = system::boot_ns();
@@ -297,7 +304,7 @@ impl Switch<'_> {
     ///
     /// # Errors
     ///
-    /// [`Reason::StopFailed`], [`Reason::OutOfMemory`]. The flags are unchanged.
+    /// [`Reason::StopLimit`], [`Reason::StopFailed`], [`Reason::OutOfMemory`]. The flags are unchanged.
     pub(crate) fn run_aside(
         &self,
         aside: &Aside<'_>,
@@ -333,7 +340,7 @@ impl Switch<'_> {
         let mut woken = 0u32;
         tasks::for_each_sleeping(|task| {
             if !task.runnable()
-                && self.inside(task, None).is_some()
+                && self.inside(task).is_some()
                 && task.wakeable()
                 && parking.invite(task)
             {
@@ -348,7 +355,7 @@ impl Switch<'_> {
     /// Says how many tasks are inside now, and which, without stopping or switching anything.
     pub(crate) fn probe(&self, report: &mut Report) {
         let mut blockers = Blockers::default();
-        tasks::for_each_sleeping(|task| self.look(task, None, &mut blockers));
+        tasks::for_each_sleeping(|task| self.look(task, &mut blockers));
         if blockers.count == 0 {
             report.add(format_args!("no task is inside code that goes out of use"));
         } else {
@@ -388,24 +395,29 @@ impl Switch<'_> {
         // Numbers left over in the frames up to here would have the unwinder asked in each stop.
         let variable = 0;
         let caller = Caller::new(&variable);
-        let outside = caller.visit(|task| self.inside(task, None)).is_none();
+        let outside = caller.visit(|task| self.inside(task)).is_none();
         let caller = outside.then_some(&caller);
         let mut stops = 0u32;
         loop {
             let mut blockers = self.narrow(switches);
+            let mut late = false;
             if blockers.count == 0 {
-                let tried = switched.stop(self.ksyms, report, |stopped| {
-                    self.attempt_stopped(stopped, switches, caller)
+                let tried = self.stop(switches, caller, switched, report, |stopped| {
+                    self.attempt_stopped(stopped, switches)
                 })?;
-                blockers = match tried {
-                    Some(blockers) => blockers,
-                    None => return Ok(None),
-                };
+                match tried {
+                    Some(Some(now)) => blockers = now,
+                    Some(None) => return Ok(None),
+                    None => late = true,
+                }
             }
             stops = stops.saturating_add(1);
             let again =
                 stops < MAX_STOPS && system::boot_ns() < deadline && !current!().signal_pending();
-            if blockers.count == 0 || !again {
+            if late && !again {
+                return Err(self.too_long(report));
+            }
+            if (blockers.count == 0 && !late) || !again {
                 return Ok(Some(blockers));
             }
             switched.retries = switched.retries.saturating_add(1);
@@ -428,21 +440,50 @@ impl Switch<'_> {
         blockers
     }
 
-    /// Runs on one CPU while all others spin. The part of `caller`'s stack that stays has been looked at.
-    fn attempt_stopped(
+    /// Stops the machine, looks on all CPUs where those are that have run since their last look, and does `last`; `None`
+    /// instead if that took too long. The part of `caller`'s stack that stays has been looked at.
+    fn stop<R>(
         &self,
-        stopped: &Stopped,
         switches: &Switches,
         caller: Option<&Caller<'_>>,
-    ) -> Option<Blockers> {
+        switched: &mut Switched,
+        report: &mut Report,
+        last: impl FnOnce(&Stopped) -> R,
+    ) -> Result<Option<R>, Error> {
+        let (leaving, stop_ns) = (self.leaving, self.stop_ns);
+        let late = Atomic::<bool>::new(false);
+        let each = |cpu: &OnEach| {
+            let start = system::boot_ns();
+            cpu.look(switches, &|task: &Task<'_>| {
+                if late.load(Relaxed) {
+                    return None;
+                }
+                if system::boot_ns().saturating_sub(start) > stop_ns {
+                    late.store(true, Relaxed);
+                }
+                inside(task, caller, leaving)
+            });
+        };
+        let before = system::boot_ns();
+        let result = stop_machine::stop(self.ksyms, each, |stopped| {
+            (!late.load(Relaxed)).then(|| last(stopped))
+        });
+        switched.count(system::boot_ns().saturating_sub(before));
+        result.map_err(|e| report.failed(Reason::StopFailed, "stopping the machine", e))
+    }
+
+    /// Runs on one CPU while all others spin.
+    fn attempt_stopped(&self, stopped: &Stopped, switches: &Switches) -> Option<Blockers> {
         let mut blockers = Blockers::default();
         if switches.overflowed() {
             return None;
         }
-        visit_stopped(stopped, switches, caller, |task, but| {
-            self.look(task, but, &mut blockers);
+        stopped.for_each_noted(switches, |task, word| {
+            if let Some(word) = word {
+                blockers.add(task, word);
+            }
         });
-        visit_stopper(|task| self.look(task, None, &mut blockers));
+        visit_stopper(|task| self.look(task, &mut blockers));
         if blockers.count == 0 {
             self.set_flags(stopped, false);
         }
@@ -489,7 +530,7 @@ impl Switch<'_> {
         }
         let variable = 0;
         let caller = Caller::new(&variable);
-        let outside = caller.visit(|task| self.inside(task, None)).is_none();
+        let outside = caller.visit(|task| self.inside(task)).is_none();
         let caller = outside.then_some(&caller);
         for tries in 1..=MAX_TRIES {
             for _ in 0..NARROWINGS {
@@ -503,12 +544,15 @@ impl Switch<'_> {
                 break;
             }
             let last = tries == MAX_TRIES || system::boot_ns() >= deadline;
-            let tried = switched.stop(self.ksyms, report, |stopped| {
-                self.switch_stopped(stopped, aside, switches, caller, &mut found, last)
+            let tried = self.stop(switches, caller, switched, report, |stopped| {
+                self.switch_stopped(stopped, aside, switches, &mut found, last)
             })?;
-            if let Some((former, stragglers)) = tried {
+            if let Some(Some((former, stragglers))) = tried {
                 switched.stragglers = stragglers;
                 return Ok(Tried::Done(former));
+            }
+            if tried.is_none() && last {
+                return Err(self.too_long(report));
             }
             if found.full {
                 return Ok(Tried::NoRoom);
@@ -534,7 +578,6 @@ impl Switch<'_> {
         stopped: &Stopped,
         aside: &Aside<'_>,
         switches: &Switches,
-        caller: Option<&Caller<'_>>,
         found: &mut Found,
         last: bool,
     ) -> Option<(Option<Former>, usize)> {
@@ -542,10 +585,8 @@ impl Switch<'_> {
             return None;
         }
         found.moving = 0;
-        visit_stopped(stopped, switches, caller, |task, but| {
-            found.note(task, self.inside(task, but));
-        });
-        visit_stopper(|task| found.stopper = self.inside(task, None));
+        stopped.for_each_noted(switches, |task, word| found.note(task, word));
+        visit_stopper(|task| found.stopper = self.inside(task));
         if found.stopper.is_some() {
             return None;
         }
@@ -565,13 +606,13 @@ impl Switch<'_> {
     }
 
     /// Where this task is inside the code that goes out of use, if it is.
-    fn inside(&self, task: &Task<'_>, but: Option<&Caller<'_>>) -> Option<u64> {
-        inside(task, but, self.leaving)
+    fn inside(&self, task: &Task<'_>) -> Option<u64> {
+        inside(task, None, self.leaving)
     }
 
     /// Adds a task that is inside to the blockers.
-    fn look(&self, task: &Task<'_>, but: Option<&Caller<'_>>, blockers: &mut Blockers) {
-        if let Some(word) = self.inside(task, but) {
+    fn look(&self, task: &Task<'_>, blockers: &mut Blockers) {
+        if let Some(word) = self.inside(task) {
             blockers.add(task, word);
         }
     }
@@ -579,7 +620,7 @@ impl Switch<'_> {
     /// Looks at a task while the machine runs: if it is inside, the stop will have to look at it again; says where it
     /// is if it sleeps there.
     fn look_running(&self, task: &Task<'_>, switches: &Switches) -> Option<u64> {
-        let word = self.inside(task, None)?;
+        let word = self.inside(task)?;
         switches.note(task);
         (!task.runnable()).then_some(word)
     }
@@ -587,11 +628,20 @@ impl Switch<'_> {
     /// Looks at a task while the machine runs: who is inside may become a straggler, and if it runs on until then, the stop
     /// looks at it again.
     fn consider(&self, task: &Task<'_>, switches: &Switches, found: &mut Found) {
-        let word = self.inside(task, None);
+        let word = self.inside(task);
         if word.is_some() && task.runnable() {
             switches.note(task);
         }
         found.note(task, word);
+    }
+
+    fn too_long(&self, report: &mut Report) -> Error {
+        let us = self.stop_ns / 1000;
+        report.refuse(
+            Reason::StopLimit,
+            Place::Nowhere,
+            format_args!("looking at the tasks that have just run takes longer than {us} us"),
+        )
     }
 
     fn blocked(&self, blockers: &Blockers, report: &mut Report) -> Error {
@@ -636,17 +686,6 @@ pub(crate) fn name_word(word: u64, name: Name<'_>, report: &mut Report) {
 pub(crate) fn name_of(comm: &[u8; 16]) -> &str {
     let end = comm.iter().position(|b| *b == 0).unwrap_or(comm.len());
     core::str::from_utf8(comm.get(..end).unwrap_or_default()).unwrap_or("?")
-}
-
-/// Visits whoever has run since its last look, with the machine stopped, and the idle tasks, which are in no note.
-fn visit_stopped(
-    stopped: &Stopped,
-    switches: &Switches,
-    caller: Option<&Caller<'_>>,
-    mut visit: impl FnMut(&Task<'_>, Option<&Caller<'_>>),
-) {
-    stopped.for_each_noted(switches, |task| visit(task, caller));
-    stopped.for_each_idle(|task| visit(task, caller));
 }
 
 /// Visits this CPU's stopper, with the machine stopped. Those of the others are on the same way, and in no note.
@@ -723,20 +762,11 @@ impl fmt::Display for Switched {
 }
 
 impl Switched {
-    /// Stops the machine, and keeps account of it.
-    fn stop<R>(
-        &mut self,
-        ksyms: Ksyms,
-        report: &mut Report,
-        f: impl FnOnce(&Stopped) -> R,
-    ) -> Result<R, Error> {
-        let before = system::boot_ns();
-        let result = stop_machine::stop(ksyms, f)
-            .map_err(|e| report.failed(Reason::StopFailed, "stopping the machine", e));
-        self.stop_ns = system::boot_ns().saturating_sub(before);
-        self.longest_ns = self.longest_ns.max(self.stop_ns);
-        self.sum_ns = self.sum_ns.saturating_add(self.stop_ns);
-        result
+    /// Keeps account of a stop.
+    fn count(&mut self, ns: u64) {
+        self.stop_ns = ns;
+        self.longest_ns = self.longest_ns.max(ns);
+        self.sum_ns = self.sum_ns.saturating_add(ns);
     }
 
     /// Lets the machine run for far longer than it has just been stopped.

@@ -102,6 +102,8 @@ pub(crate) struct Options {
     pub(crate) nudge_ms: u32,
     /// How long any other switch looks for a moment when no task is inside, in milliseconds.
     pub(crate) effort_ms: u32,
+    /// For how long tasks may be looked at in one stop, in nanoseconds.
+    pub(crate) stop_ns: u64,
     /// How functions are redirected.
     pub(crate) choice: Choice,
     /// Modules that cannot be patched may be loaded.

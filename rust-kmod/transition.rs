@@ -480,6 +480,7 @@ impl Core {
             leaving: in_order(ranges)?,
             limit_ms: self.options.limit_ms,
             nudge_ms: self.options.nudge_ms,
+            stop_ns: self.options.stop_ns,
             name,
         })
     }

@@ -9,6 +9,7 @@
 # - a task asleep in a function without fentry, of which only the callers are redirected
 # - tasks that sleep on are woken, and their system calls start anew in the other function
 # - more tasks than one message names; a task that leaves in time; a caller that gets a signal
+# - a stop that would take too long, of a level that goes live all at once and of one that does not
 
 #@ timeout: 600
 
@@ -19,7 +20,7 @@ readonly LIMIT=1500
 # eventfd_read() sleeps in this function; its return address is what tracers hide.
 readonly CALLEE=do_wait_intr_irq
 
-need_payloads blocked-eventfd getcwd stopper
+need_payloads blocked-eventfd cmdline getcwd stopper
 load_kcare timeout_ms=$LIMIT
 state=$(state)
 
@@ -264,6 +265,17 @@ answer=$(kpush apply "$(payload stopper)")
 is "answer" "$(cut -f2-4 <<<"$answer")" $'ETIMEDOUT\tblocked\t-'
 like "message" "$(cut -f5 <<<"$answer")" '^the threads that stop the machine are always in multi_cpu_stop\+0x[0-9a-f]+$'
 is "state" "$(state)" "$state"
+check_result
+
+start_test "stops that would take too long"
+# Nobody looks at a task within a microsecond.
+reload_kcare timeout_ms=500 stop_us=1
+for payload in blocked-eventfd cmdline; do
+	answer=$(kpush apply "$(payload $payload)")
+	is "$payload" "$(cut -f2-5 <<<"$answer")" \
+		$'EBUSY\tstop-limit\t-\tlooking at the tasks that have just run takes longer than 1 us'
+	is "state" "$(state)" "$state"
+done
 check_result
 
 nothing_is_left "$state"

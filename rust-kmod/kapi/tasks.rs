@@ -2,6 +2,10 @@
 
 //! Tasks and the words of their stacks.
 
+use super::stop_machine::{
+    OnEach,
+    Stopped, //
+};
 use crate::ffi;
 use core::{
     arch::asm,
@@ -30,46 +34,36 @@ pub(crate) struct Task<'a> {
 /// How the shim finds the tasks to visit.
 type Finder = unsafe extern "C" fn(ffi::Visit, *mut c_void) -> c_int;
 
-/// Visits the tasks that `find` finds; `hold` keeps the stacks of those that may go away meanwhile, and
-/// leaves out those that are on a CPU.
+/// Visits the tasks that `find` finds and that are on no CPU; keeps their stacks meanwhile.
 ///
 /// # Safety
 ///
-/// `find` may be called now. Without `hold`, no task may run.
-unsafe fn visit<V: FnMut(&Task<'_>)>(find: Finder, hold: bool, visit: V) -> Result {
-    struct Call<V> {
-        visit: V,
-        hold: bool,
-    }
-
+/// `find` may be called now.
+unsafe fn visit<V: FnMut(&Task<'_>)>(find: Finder, mut visit: V) {
     /// # Safety
     ///
-    /// `ctx` must be a `Call<V>` that nothing else uses, and `raw` a task.
+    /// `ctx` must be a `V` that nothing else uses, and `raw` a task.
     unsafe extern "C" fn run<V: FnMut(&Task<'_>)>(
         ctx: *mut c_void,
         raw: *mut ffi::task_struct,
     ) -> c_int {
         // SAFETY: By this function's contract.
-        let call = unsafe { &mut *ctx.cast::<Call<V>>() };
+        let visit = unsafe { &mut *ctx.cast::<V>() };
         // SAFETY: The finder keeps the task for the time of the call.
-        if call.hold && !unsafe { ffi::kcare_task_hold(raw) } {
-            return 0;
-        }
-        // INVARIANT: Held just now, or nothing runs that could let the task or its stack go.
-        (call.visit)(&Task {
-            raw,
-            _visit: PhantomData,
-        });
-        if call.hold {
+        if unsafe { ffi::kcare_task_hold(raw) } {
+            // INVARIANT: Held just now.
+            visit(&Task {
+                raw,
+                _visit: PhantomData,
+            });
             // SAFETY: Held above.
             unsafe { ffi::kcare_task_release(raw) };
         }
         0
     }
 
-    let mut call = Call { visit, hold };
-    // SAFETY: By this function's contract; `run` gets the `Call` of its own type.
-    to_result(unsafe { find(run::<V>, (&raw mut call).cast()) })
+    // SAFETY: By this function's contract; `run` gets the closure of its own type, and never ends the visit.
+    unsafe { find(run::<V>, (&raw mut visit).cast()) };
 }
 
 /// Every task that leaves a CPU is noted as long as this exists.
@@ -113,7 +107,7 @@ impl Switches {
         // SAFETY: Process context; the probe's notes exist by the type's invariant.
         unsafe { ffi::kcare_switches_turn() };
         // SAFETY: As above, and the notes hold references to their tasks; the stacks are held.
-        let _ = unsafe { visit(ffi::kcare_switches_visit_before, true, f) };
+        unsafe { visit(ffi::kcare_switches_visit_before, f) };
     }
 }
 
@@ -124,19 +118,54 @@ impl Drop for Switches {
     }
 }
 
-impl super::stop_machine::Stopped {
-    /// Visits every online CPU's idle task.
-    pub(crate) fn for_each_idle(&self, f: impl FnMut(&Task<'_>)) {
-        // SAFETY: The machine is stopped.
-        let _ = unsafe { visit(ffi::kcare_idle_visit, false, f) };
+impl OnEach {
+    /// Keeps where each thread is that has left this CPU since [`Switches::watch`], or since the last
+    /// [`Switches::narrow`], as far as there was room for notes ([`Switches::overflowed`]), and where its idle task is.
+    pub(crate) fn look<L: Fn(&Task<'_>) -> Option<u64>>(&self, _: &Switches, look: &L) {
+        /// # Safety
+        ///
+        /// `ctx` must be an `L`, and `raw` a task that does not run.
+        unsafe extern "C" fn run<L: Fn(&Task<'_>) -> Option<u64>>(
+            ctx: *const c_void,
+            raw: *mut ffi::task_struct,
+        ) -> u64 {
+            // SAFETY: By this function's contract.
+            let look = unsafe { &*ctx.cast::<L>() };
+            // SAFETY: By this function's contract.
+            let task = unsafe { Task::from_raw(raw) };
+            look(&task).unwrap_or(0)
+        }
+        // SAFETY: The machine is stopped, and the notes hold references to their tasks; `run` gets the closure of its own type.
+        unsafe { ffi::kcare_switches_look(run::<L>, core::ptr::from_ref(look).cast()) };
     }
+}
 
-    /// Visits every thread that has run since `Switches::watch`, or since the last `Switches::narrow`, as far as there
-    /// was room for notes ([`Switches::overflowed`]).
-    pub(crate) fn for_each_noted(&self, _: &Switches, f: impl FnMut(&Task<'_>)) {
-        // SAFETY: The machine is stopped, and the notes hold references to their tasks.
-        let _ = unsafe { visit(ffi::kcare_switches_visit, false, f) };
+impl Stopped {
+    /// Visits all that [`OnEach::look`] has looked at on all CPUs, with what it has returned.
+    pub(crate) fn for_each_noted<F: FnMut(&Task<'_>, Option<u64>)>(&self, _: &Switches, mut f: F) {
+        /// # Safety
+        ///
+        /// `ctx` must be an `F` that nothing else uses, and `raw` a task that does not run.
+        unsafe extern "C" fn run<F: FnMut(&Task<'_>, Option<u64>)>(
+            ctx: *mut c_void,
+            raw: *mut ffi::task_struct,
+            word: u64,
+        ) {
+            // SAFETY: By this function's contract.
+            let f = unsafe { &mut *ctx.cast::<F>() };
+            // SAFETY: By this function's contract.
+            let task = unsafe { Task::from_raw(raw) };
+            f(&task, (word != 0).then_some(word));
+        }
+        // SAFETY: As above.
+        unsafe { ffi::kcare_switches_visit(run::<F>, (&raw mut f).cast()) };
     }
+}
+
+/// Waits for what is left of [`Switches::watch`]; for the end of the module.
+pub(crate) fn exit() {
+    // SAFETY: Process context; nobody watches any more.
+    unsafe { ffi::kcare_switches_exit() };
 }
 
 /// The task that runs this, and the part of its stack that stays as it is: no call that is made while a variable of
@@ -145,6 +174,9 @@ pub(crate) struct Caller<'a> {
     raw: *mut ffi::task_struct,
     variable: &'a u64,
 }
+
+// SAFETY: The task is only compared, or visited by itself; the variable is only read.
+unsafe impl Sync for Caller<'_> {}
 
 impl<'a> Caller<'a> {
     /// The current task, with a variable of the function that goes on to make the calls.
@@ -305,7 +337,7 @@ impl Task<'_> {
 /// half-changed.
 pub(crate) fn for_each_sleeping(f: impl FnMut(&Task<'_>)) {
     // SAFETY: Callable in process context; the stacks are held.
-    let _ = unsafe { visit(ffi::kcare_threads_visit, true, f) };
+    unsafe { visit(ffi::kcare_threads_visit, f) };
 }
 
 /// Whether an address is in ftrace's own text, in which a task may be on its way to a direct target that no

@@ -300,6 +300,7 @@ reasons! {
     307 Blocked "blocked" ETIMEDOUT "tasks stayed inside functions that change",
     308 ShuttingDown "shutting-down" EBUSY "kcare is being unloaded, or the system goes down",
     309 CallbackFailed "callback-failed" EINVAL "a pre-patch callback of the payload refused",
+    310 StopLimit "stop-limit" EBUSY "the machine would be stopped for longer than the parameter stop_us allows",
 }
 
 impl fmt::Display for Reason {

@@ -184,8 +184,6 @@ void kcare_redirects_exit(void);
  * between; a thread that runs meanwhile may be missed.
  */
 int kcare_threads_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx);
-/* The same for every online CPU's idle task; for use with the machine stopped. */
-int kcare_idle_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx);
 /* Keeps a task's stack from being freed; false if it has none or is on a CPU. */
 bool kcare_task_hold(struct task_struct *task);
 void kcare_task_release(struct task_struct *task);
@@ -234,10 +232,17 @@ void kcare_switches_note(struct task_struct *task);
 void kcare_switches_turn(void);
 /* Calls @visit for the tasks noted before the last turn. An RCU reader meanwhile. */
 int kcare_switches_visit_before(int (*visit)(void *ctx, struct task_struct *task), void *ctx);
-/* Calls @visit for the tasks noted since, with the machine stopped. */
-int kcare_switches_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx);
+/*
+ * With the machine stopped, on each CPU: keeps what @look returns for each task that this CPU has noted since, and for its idle
+ * task, which is in no note.
+ */
+void kcare_switches_look(u64 (*look)(const void *ctx, struct task_struct *task), const void *ctx);
+/* On one CPU after that: calls @visit for all of them, with what was kept. */
+void kcare_switches_visit(void (*visit)(void *ctx, struct task_struct *task, u64 word), void *ctx);
 /* Whether there ever were too many to note. */
 bool kcare_switches_overflowed(void);
+/* For the module's end: no grace period is waited for after this. */
+void kcare_switches_exit(void);
 
 /* ---- stragglers.c, ask.S: tasks that were inside code when it went out of use ---- */
 
@@ -344,8 +349,11 @@ unsigned int kcare_oops_count(void);
 
 /* ---- stop.c ---- */
 
-/* Runs @fn on one CPU while all others spin with interrupts off. */
-int kcare_stop_machine(int (*fn)(void *ctx), void *ctx);
+/*
+ * Runs @each on every CPU at the same time, with interrupts off, and @last on the one that is done with it last, while all
+ * others spin.
+ */
+int kcare_stop_machine(void (*each)(const void *ctx), void (*last)(void *ctx), void *ctx);
 /* Waits until every task has left the text that an unregistered redirect led to. */
 void kcare_synchronize_text(void);
 /* Waits until every function that was handed to call_rcu() has been called. */

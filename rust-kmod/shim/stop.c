@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Stopping the machine, waiting for it, and the clock. */
 
+#include <linux/atomic.h>
 #include <linux/capability.h>
+#include <linux/cpumask.h>
 #include <linux/module.h>
 #include <linux/rcupdate.h>
 #include <linux/stop_machine.h>
@@ -11,9 +13,30 @@
 
 #include "shim.h"
 
-int kcare_stop_machine(int (*fn)(void *ctx), void *ctx)
+struct stop {
+	void (*each)(const void *ctx);
+	void (*last)(void *ctx);
+	void *ctx;
+	/* CPUs that are done with @each. */
+	atomic_t done;
+};
+
+static int stopped(void *data)
 {
-	return stop_machine(fn, ctx, NULL);
+	struct stop *stop = data;
+
+	stop->each(stop->ctx);
+	/* Fully ordered: the last one sees what all others have written. No CPU comes or goes. */
+	if (atomic_inc_return(&stop->done) == num_online_cpus())
+		stop->last(stop->ctx);
+	return 0;
+}
+
+int kcare_stop_machine(void (*each)(const void *ctx), void (*last)(void *ctx), void *ctx)
+{
+	struct stop stop = { .each = each, .last = last, .ctx = ctx };
+
+	return stop_machine(stopped, &stop, cpu_online_mask);
 }
 
 void kcare_synchronize_text(void)

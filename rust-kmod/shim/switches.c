@@ -12,7 +12,7 @@
 #include <linux/hash.h>
 #include <linux/log2.h>
 #include <linux/rcupdate.h>
-#include <linux/refcount.h>
+#include <linux/rcupdate_wait.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
@@ -30,7 +30,11 @@ struct notes {
 	/* By the task's hash: its number in @tasks plus one, or 0; @places of them, a power of two. */
 	u32 *index;
 	/* @room of them. */
-	struct task_struct *tasks[];
+	struct {
+		struct task_struct *task;
+		/* What kcare_switches_look() has found. */
+		u64 word;
+	} tasks[];
 };
 
 /*
@@ -39,6 +43,8 @@ struct notes {
  */
 static struct {
 	struct notes *now, *before;
+	/* What kcare_switches_look() has found about the idle task. */
+	u64 idle_word;
 } *notes_of_cpu;
 
 /* Different tasks that a CPU may run between two turns. */
@@ -70,14 +76,14 @@ static void notrace note(struct task_struct *task)
 		number = &notes->index[(slot + i) & (places - 1)];
 		if (!*number)
 			break;
-		if (notes->tasks[*number - 1] == task)
+		if (notes->tasks[*number - 1].task == task)
 			return;
 	}
 	if (notes->count == room) {
 		WRITE_ONCE(overflow, true);
 		return;
 	}
-	notes->tasks[notes->count++] = get_task_struct(task);
+	notes->tasks[notes->count++].task = get_task_struct(task);
 	if (i < TRIES)
 		*number = notes->count;
 }
@@ -105,7 +111,7 @@ static void forget(struct notes *notes)
 	unsigned int i;
 
 	for (i = 0; notes && i < notes->count; i++)
-		put_task_struct(notes->tasks[i]);
+		put_task_struct(notes->tasks[i].task);
 }
 
 static struct notes *new_notes(void)
@@ -145,41 +151,47 @@ static void free_notes(void)
 
 /* A grace period that somebody waits for, but not for ever. */
 struct wait {
-	struct rcu_head head;
-	struct completion over;
-	/* Of the one that waits, and of RCU. */
-	refcount_t ref;
+	struct rcu_synchronize rcu;
+	struct wait *next;
 };
 
-static void put_wait(struct wait *wait)
-{
-	if (refcount_dec_and_test(&wait->ref))
-		kfree(wait);
-}
+/* Those that nobody waits for any more, until they are over. */
+static struct wait *unfinished;
 
-static void grace_is_over(struct rcu_head *head)
+static void free_finished(void)
 {
-	struct wait *wait = container_of(head, struct wait, head);
+	struct wait **at = &unfinished;
 
-	complete(&wait->over);
-	put_wait(wait);
+	while (*at) {
+		struct wait *wait = *at;
+
+		if (completion_done(&wait->rcu.completion)) {
+			*at = wait->next;
+			kfree(wait);
+		} else {
+			at = &wait->next;
+		}
+	}
 }
 
 /* As synchronize_rcu_tasks(), which a task that never sleeps holds up for as long as it likes. */
 static int synchronize_tasks(unsigned int limit_ms)
 {
 	struct wait *wait = kzalloc(sizeof(*wait), GFP_KERNEL);
-	int err = 0;
 
+	free_finished();
 	if (!wait)
 		return -ENOMEM;
-	init_completion(&wait->over);
-	refcount_set(&wait->ref, 2);
-	call_rcu_tasks(&wait->head, grace_is_over);
-	if (!wait_for_completion_timeout(&wait->over, msecs_to_jiffies(limit_ms)))
-		err = -ETIMEDOUT;
-	put_wait(wait);
-	return err;
+	init_completion(&wait->rcu.completion);
+	/* Any other function would be called a quarter of a second later (call_rcu_tasks_generic(), kernel/rcu/tasks.h). */
+	call_rcu_tasks(&wait->rcu.head, wakeme_after_rcu);
+	if (!wait_for_completion_timeout(&wait->rcu.completion, msecs_to_jiffies(limit_ms))) {
+		wait->next = unfinished;
+		unfinished = wait;
+		return -ETIMEDOUT;
+	}
+	kfree(wait);
+	return 0;
 }
 
 int kcare_switches_start(unsigned int tasks, unsigned int limit_ms)
@@ -259,16 +271,18 @@ void kcare_switches_turn(void)
 	cpus_read_unlock();
 }
 
-static int visit_notes(bool before, int (*visit)(void *ctx, struct task_struct *task), void *ctx)
+int kcare_switches_visit_before(int (*visit)(void *ctx, struct task_struct *task), void *ctx)
 {
 	unsigned int cpu, i;
 	int ret;
 
+	/* For what hangs on a task, as for kcare_threads_visit(). */
+	guard(rcu)();
 	for_each_possible_cpu(cpu) {
-		const struct notes *notes = before ? notes_of_cpu[cpu].before : notes_of_cpu[cpu].now;
+		const struct notes *notes = notes_of_cpu[cpu].before;
 
 		for (i = 0; i < notes->count; i++) {
-			ret = visit(ctx, notes->tasks[i]);
+			ret = visit(ctx, notes->tasks[i].task);
 			if (ret)
 				return ret;
 		}
@@ -276,19 +290,49 @@ static int visit_notes(bool before, int (*visit)(void *ctx, struct task_struct *
 	return 0;
 }
 
-int kcare_switches_visit_before(int (*visit)(void *ctx, struct task_struct *task), void *ctx)
+static void look_at(struct notes *notes, u64 (*look)(const void *ctx, struct task_struct *task), const void *ctx)
 {
-	/* For what hangs on a task, as for kcare_threads_visit(). */
-	guard(rcu)();
-	return visit_notes(true, visit, ctx);
+	unsigned int i;
+
+	for (i = 0; i < notes->count; i++)
+		notes->tasks[i].word = look(ctx, notes->tasks[i].task);
 }
 
-int kcare_switches_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx)
+void kcare_switches_look(u64 (*look)(const void *ctx, struct task_struct *task), const void *ctx)
 {
-	return visit_notes(false, visit, ctx);
+	unsigned int cpu = smp_processor_id(), other;
+
+	look_at(notes_of_cpu[cpu].now, look, ctx);
+	notes_of_cpu[cpu].idle_word = look(ctx, ksym(idle_task)(cpu));
+	/* What CPUs have noted that have gone meanwhile. */
+	if (cpu != cpumask_first(cpu_online_mask))
+		return;
+	for_each_possible_cpu(other)
+		if (!cpu_online(other))
+			look_at(notes_of_cpu[other].now, look, ctx);
+}
+
+void kcare_switches_visit(void (*visit)(void *ctx, struct task_struct *task, u64 word), void *ctx)
+{
+	unsigned int cpu, i;
+
+	for_each_possible_cpu(cpu) {
+		const struct notes *notes = notes_of_cpu[cpu].now;
+
+		for (i = 0; i < notes->count; i++)
+			visit(ctx, notes->tasks[i].task, notes->tasks[i].word);
+		if (cpu_online(cpu))
+			visit(ctx, ksym(idle_task)(cpu), notes_of_cpu[cpu].idle_word);
+	}
 }
 
 bool kcare_switches_overflowed(void)
 {
 	return READ_ONCE(overflow);
+}
+
+void kcare_switches_exit(void)
+{
+	rcu_barrier_tasks();
+	free_finished();
 }

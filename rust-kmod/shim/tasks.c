@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What a conservative stack scan reads of a task. */
 
-#include <linux/cpumask.h>
 #include <linux/ctype.h>
 #include <linux/ftrace.h>
 #include <linux/pid.h>
@@ -46,19 +45,6 @@ int kcare_threads_visit(int (*visit)(void *ctx, struct task_struct *task), void 
 	}
 	rcu_read_unlock();
 	return pid ? ret : 0;
-}
-
-int kcare_idle_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx)
-{
-	int cpu, ret;
-
-	/* The idle tasks are in no list (kernel/fork.c, fork_idle()). */
-	for_each_online_cpu(cpu) {
-		ret = visit(ctx, ksym(idle_task)(cpu));
-		if (ret)
-			return ret;
-	}
-	return 0;
 }
 
 bool kcare_task_hold(struct task_struct *task)

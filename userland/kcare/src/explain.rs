@@ -327,6 +327,9 @@ fn hint(reason: Reason, release: &str, name: Option<&str>) -> String {
             "see `dmesg` for what the payload's callback says; nothing has changed."
         }
         R::StopFailed => "try again; if that does not help, see `dmesg`; nothing has changed.",
+        R::StopLimit => {
+            "try again at a quieter time, or allow more (parameter stop_us of the module); nothing has changed."
+        }
         R::Blocked => {
             "the author of the patch level has asked for a switch of all tasks at once: restart the services that \
              these tasks belong to (`systemctl status PID` names them), and try again; nothing has changed."
