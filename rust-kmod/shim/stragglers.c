@@ -14,6 +14,8 @@
 #include <linux/bsearch.h>
 #include <linux/cpu.h>
 #include <linux/cred.h>
+#include <linux/hash.h>
+#include <linux/log2.h>
 #include <linux/module.h>
 #include <linux/rcupdate.h>
 #include <linux/refcount.h>
@@ -22,6 +24,7 @@
 #include <linux/slab.h>
 #include <linux/task_work.h>
 #include <linux/timekeeping.h>
+#include <linux/util_macros.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 
@@ -50,9 +53,10 @@ struct straggler {
 
 struct kcare_asks {
 	u64 now;
-	size_t count, room;
-	/* Ascending by task. */
-	struct straggler **stragglers;
+	size_t count;
+	/* By the task's hash, and from there on to the next empty one: a power of two of them, half of which stays empty. */
+	size_t nr_slots;
+	struct straggler **slots;
 	/* Not used yet: none can be allocated in the stop. */
 	struct straggler **spare;
 	size_t nr_spare;
@@ -64,27 +68,38 @@ struct kcare_asks {
 	struct kcare_row rows[];
 };
 
-static struct kcare_asks nothing;
+static struct straggler *no_straggler;
+static struct kcare_asks nothing = { .nr_slots = 1, .slots = &no_straggler };
 static struct kcare_asks *published = &nothing;
+
+/* Each straggler of a table; @i counts the slots. */
+#define for_each_straggler(straggler, i, asks) \
+	for (i = 0; i < (asks)->nr_slots; i++) \
+		for_each_if((straggler = (asks)->slots[i]))
 
 /* In Rust: whether a task is outside of these ranges; it is current, or does not run. */
 static bool (*is_outside)(struct task_struct *task, const struct kcare_range *ranges, size_t count);
 
 /* ---- what a task sees ---- */
 
-static __always_inline int compare_task(const void *key, const void *elt)
+static __always_inline size_t home_of(const struct kcare_asks *asks, const struct task_struct *task)
 {
-	const struct straggler *straggler = *(const struct straggler **)elt;
+	return hash_ptr(task, 32) & (asks->nr_slots - 1);
+}
 
-	return key < (void *)straggler->task ? -1 : key > (void *)straggler->task;
+/* The slot of a task, or the empty one where it would be. */
+static __always_inline size_t slot_of(const struct kcare_asks *asks, const struct task_struct *task)
+{
+	size_t at = home_of(asks, task);
+
+	while (asks->slots[at] && asks->slots[at]->task != task)
+		at = (at + 1) & (asks->nr_slots - 1);
+	return at;
 }
 
 static __always_inline struct straggler *find_straggler(const struct kcare_asks *asks, const struct task_struct *task)
 {
-	struct straggler **found;
-
-	found = __inline_bsearch(task, asks->stragglers, asks->count, sizeof(*asks->stragglers), compare_task);
-	return found ? *found : NULL;
+	return asks->slots[slot_of(asks, task)];
 }
 
 static __always_inline int compare_row(const void *key, const void *elt)
@@ -158,18 +173,19 @@ static void release(struct straggler *straggler)
 
 void kcare_asks_free(struct kcare_asks *asks)
 {
+	struct straggler *straggler;
 	size_t i;
 
 	if (!asks || asks == &nothing)
 		return;
-	for (i = 0; i < asks->count; i++) {
-		if (READ_ONCE(asks->stragglers[i]->gone))
-			release(asks->stragglers[i]);
-		put_straggler(asks->stragglers[i]);
+	for_each_straggler(straggler, i, asks) {
+		if (READ_ONCE(straggler->gone))
+			release(straggler);
+		put_straggler(straggler);
 	}
 	for (i = 0; i < asks->nr_spare; i++)
 		kfree(asks->spare[i]);
-	kvfree(asks->stragglers);
+	kvfree(asks->slots);
 	kvfree(asks->spare);
 	kvfree(asks->old);
 	kvfree(asks);
@@ -179,19 +195,19 @@ struct kcare_asks *kcare_asks_new(const struct kcare_row *rows, size_t nr_rows, 
 				  size_t nr_old, size_t room)
 {
 	struct kcare_asks *asks = kvzalloc(struct_size(asks, rows, nr_rows), GFP_KERNEL);
-	size_t all = room + published->count;
+	size_t nr_slots = roundup_pow_of_two(2 * (room + published->count + 1));
 
 	if (!asks)
 		return NULL;
-	asks->room = all;
 	asks->nr_rows = nr_rows;
 	if (nr_rows)
 		memcpy(asks->rows, rows, array_size(nr_rows, sizeof(*rows)));
-	asks->stragglers = kvcalloc(all + 1, sizeof(*asks->stragglers), GFP_KERNEL);
+	asks->slots = kvcalloc(nr_slots, sizeof(*asks->slots), GFP_KERNEL);
 	asks->spare = kvcalloc(room + 1, sizeof(*asks->spare), GFP_KERNEL);
 	asks->old = kvcalloc(nr_old + 1, sizeof(*asks->old), GFP_KERNEL);
-	if (!asks->stragglers || !asks->spare || !asks->old)
+	if (!asks->slots || !asks->spare || !asks->old)
 		goto fail;
+	asks->nr_slots = nr_slots;
 	asks->nr_old = nr_old;
 	if (nr_old)
 		memcpy(asks->old, old, array_size(nr_old, sizeof(*old)));
@@ -206,38 +222,18 @@ fail:
 	return NULL;
 }
 
-/* Where a task is in the list, or where it would be. */
-static size_t place_of(const struct kcare_asks *asks, const struct task_struct *task)
-{
-	size_t low = 0, high = asks->count;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (asks->stragglers[middle]->task < task)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
-}
-
 static void insert(struct kcare_asks *asks, struct straggler *straggler)
 {
-	size_t at = place_of(asks, straggler->task);
-
-	memmove(asks->stragglers + at + 1, asks->stragglers + at, (asks->count - at) * sizeof(*asks->stragglers));
-	asks->stragglers[at] = straggler;
+	asks->slots[slot_of(asks, straggler->task)] = straggler;
 	asks->count++;
 }
 
 void kcare_asks_inherit(struct kcare_asks *asks, u64 but)
 {
+	struct straggler *straggler;
 	size_t i;
 
-	for (i = 0; i < published->count; i++) {
-		struct straggler *straggler = published->stragglers[i];
-
+	for_each_straggler(straggler, i, published) {
 		if (READ_ONCE(straggler->gone) || straggler->universe == but)
 			continue;
 		refcount_inc(&straggler->ref);
@@ -253,29 +249,42 @@ static struct straggler *find_published(const struct task_struct *task)
 	return straggler && !READ_ONCE(straggler->gone) ? straggler : NULL;
 }
 
-/* Takes out what is at @at; @published has it, too, if it is @inherited. */
-static void forget(struct kcare_asks *asks, size_t at, bool inherited)
+/* Empties a slot, and closes the gap for those that were put behind it because it was taken. */
+static void empty_slot(struct kcare_asks *asks, size_t gap)
 {
-	struct straggler *straggler = asks->stragglers[at];
+	size_t mask = asks->nr_slots - 1, at = gap;
 
-	memmove(asks->stragglers + at, asks->stragglers + at + 1, (asks->count - at - 1) * sizeof(*asks->stragglers));
+	for (;;) {
+		at = (at + 1) & mask;
+		if (!asks->slots[at])
+			break;
+		/* It is farther from its home than from the gap, or as far. */
+		if (((at - home_of(asks, asks->slots[at]->task)) & mask) >= ((at - gap) & mask)) {
+			asks->slots[gap] = asks->slots[at];
+			gap = at;
+		}
+	}
+	asks->slots[gap] = NULL;
 	asks->count--;
-	if (inherited) {
+}
+
+/* Takes a task out that is in @asks; it is no straggler of before, or has gone. */
+static void forget(struct kcare_asks *asks, const struct task_struct *task)
+{
+	size_t at = slot_of(asks, task);
+	struct straggler *straggler = asks->slots[at];
+
+	if (!straggler)
+		return;
+	empty_slot(asks, at);
+	if (straggler == find_straggler(published, task)) {
+		/* @published has it, too. */
 		refcount_dec(&straggler->ref);
 	} else {
 		/* The visit holds the task, too. */
 		put_task_struct(straggler->task);
 		asks->spare[asks->nr_spare++] = straggler;
 	}
-}
-
-/* Takes a task out that is in @asks, unless it is a straggler of before that has not gone. */
-static void forget_task(struct kcare_asks *asks, const struct task_struct *task)
-{
-	size_t at = place_of(asks, task);
-
-	if (at < asks->count && asks->stragglers[at]->task == task)
-		forget(asks, at, asks->stragglers[at] == find_straggler(published, task));
 }
 
 bool kcare_asks_add(struct kcare_asks *asks, struct task_struct *task, u64 universe, u64 word, bool fault)
@@ -285,7 +294,7 @@ bool kcare_asks_add(struct kcare_asks *asks, struct task_struct *task, u64 unive
 	/* It stays what it is, or begins to see what everybody sees. */
 	if (find_published(task))
 		return true;
-	forget_task(asks, task);
+	forget(asks, task);
 	if (!asks->nr_spare)
 		return false;
 	straggler = asks->spare[--asks->nr_spare];
@@ -303,7 +312,7 @@ void kcare_asks_drop(struct kcare_asks *asks, const struct task_struct *task)
 {
 	/* Whether those that are published have left is told by other ranges. */
 	if (!find_published(task))
-		forget_task(asks, task);
+		forget(asks, task);
 }
 
 size_t kcare_asks_count(const struct kcare_asks *asks)
@@ -317,18 +326,19 @@ static void ask_to_leave(struct straggler *straggler);
 struct kcare_asks *kcare_asks_publish(struct kcare_asks *asks, u64 now)
 {
 	struct kcare_asks *former = published;
+	struct straggler *straggler;
 	size_t i;
 
 	asks->now = now;
 	/* Pairs with the acquire in kcare_body_of(). */
 	smp_store_release(&published, asks);
-	for (i = 0; i < former->count; i++)
-		if (former->stragglers[i]->universe == now)
-			WRITE_ONCE(former->stragglers[i]->gone, true);
+	for_each_straggler(straggler, i, former)
+		if (straggler->universe == now)
+			WRITE_ONCE(straggler->gone, true);
 	/* Now, so that nobody gets to user space and back with what it saw. */
-	for (i = 0; i < asks->count; i++)
-		if (!READ_ONCE(asks->stragglers[i]->gone))
-			ask_to_leave(asks->stragglers[i]);
+	for_each_straggler(straggler, i, asks)
+		if (!READ_ONCE(straggler->gone))
+			ask_to_leave(straggler);
 	return former;
 }
 
@@ -342,10 +352,11 @@ struct kcare_asks *kcare_asks_retract(void)
 
 size_t kcare_asks_left(void)
 {
+	struct straggler *straggler;
 	size_t i, count = 0;
 
-	for (i = 0; i < published->count; i++)
-		if (!READ_ONCE(published->stragglers[i]->gone))
+	for_each_straggler(straggler, i, published)
+		if (!READ_ONCE(straggler->gone))
 			count++;
 	return count;
 }
@@ -357,10 +368,10 @@ bool kcare_asks_straggles(struct task_struct *task)
 
 void kcare_asks_visit(void (*visit)(void *ctx, const struct kcare_straggler *info), void *ctx)
 {
+	struct straggler *straggler;
 	size_t i;
 
-	for (i = 0; i < published->count; i++) {
-		struct straggler *straggler = published->stragglers[i];
+	for_each_straggler(straggler, i, published) {
 		struct kcare_straggler info = {
 			.universe = straggler->universe,
 			.word = straggler->word,
@@ -473,14 +484,14 @@ static void ask_to_leave(struct straggler *straggler)
 
 size_t kcare_asks_lead_out(void)
 {
+	struct straggler *straggler;
 	size_t i, woken = 0;
 
 	/* Nobody is added any more. */
 	while (published->nr_spare)
 		kfree(published->spare[--published->nr_spare]);
 
-	for (i = 0; i < published->count; i++) {
-		struct straggler *straggler = published->stragglers[i];
+	for_each_straggler(straggler, i, published) {
 		struct task_struct *task = straggler->task;
 
 		if (READ_ONCE(straggler->gone) || straggler->led)
@@ -545,11 +556,10 @@ static int visit_idle(struct straggler *straggler)
 
 size_t kcare_asks_look(void)
 {
+	struct straggler *straggler;
 	size_t i, left = 0;
 
-	for (i = 0; i < published->count; i++) {
-		struct straggler *straggler = published->stragglers[i];
-
+	for_each_straggler(straggler, i, published) {
 		if (!READ_ONCE(straggler->gone)) {
 			int err;
 
@@ -576,7 +586,5 @@ void kcare_stragglers_exit(void)
 	published = &nothing;
 	/* A task that has given its reference to the module back is in leave() until it is in user space. */
 	synchronize_rcu_tasks();
-	/* A grace period that nobody waited for (switches.c). */
-	rcu_barrier_tasks();
 	kcare_asks_free(asks);
 }
