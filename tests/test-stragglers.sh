@@ -4,7 +4,8 @@
 # Nobody can veto a level: who is inside the code that goes out of use finishes there, and all others are in the new one.
 #
 # - a page fault on a file of a user's own file system that is never answered; vfork() with a child that pauses; a kernel
-#   thread that never leaves; 300 threads asleep and 100 that call all the time; a fault that userfaultfd holds
+#   thread that never leaves; 300 threads asleep and 100 that call all the time; a fault that userfaultfd holds; the task
+#   that asks for the level
 # - meanwhile every new call sees the new code, the straggler the old one, consistently over two functions
 # - a second level, a rollback, an unload, the same level again while a straggler is out, of the original code or of a level
 # - nobody gets more than one EINTR, and nothing is left when the last one has left
@@ -15,7 +16,7 @@
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"
 
-need_payloads straggler-1 straggler-2 straggler-thread
+need_payloads straggler-1 straggler-2 straggler-ioctl straggler-thread
 # IMA keeps a copy of every new key until a policy comes (ima_queue_key()).
 echo 'dont_measure fsmagic=0x9fa0' >/sys/kernel/security/ima/policy
 # shellcheck disable=SC2119 # without parameters
@@ -208,6 +209,29 @@ sees 2
 retry is_not_listed "$kthreadd"
 retry complete
 timed unload
+is "state" "$(state)" "$state"
+check_result
+# shellcheck disable=SC2119
+reload_kcare
+
+start_test "the system call by which a level is asked for"
+# ioctl_errno: what a call of its own returns.
+ioctl_errno() {
+	python3 -c 'import errno, fcntl
+try:
+	fcntl.ioctl(0, 0x6b63)
+except OSError as error:
+	print(errno.errorcode[error.errno])' </dev/null
+}
+is "before" "$(ioctl_errno)" ENOTTY
+timed apply straggler-ioctl
+like "answer" "$message" '^1 task\(s\) finish old calls: task [0-9]+ \(kpush\) of uid 0 in __x64_sys_ioctl\+0x[0-9a-f]+;$'
+is "new calls" "$(ioctl_errno)" EDOM
+retry complete
+timed unload
+like "answer" "$message" '^1 task\(s\) finish old calls: task [0-9]+ \(kpush\) of uid 0 in __x64_sys_ioctl\+0x[0-9a-f]+ of the patch;$'
+is "behind it" "$(ioctl_errno)" ENOTTY
+retry complete
 is "state" "$(state)" "$state"
 check_result
 # shellcheck disable=SC2119
