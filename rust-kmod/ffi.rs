@@ -307,7 +307,6 @@ extern "C" {
         task: *mut task_struct,
         universe: u64,
         word: u64,
-        fault: bool,
     ) -> bool;
     pub(crate) fn kcare_asks_drop(asks: *mut asks, task: *const task_struct);
     pub(crate) fn kcare_asks_count(asks: *const asks) -> usize;
@@ -326,6 +325,7 @@ extern "C" {
         ctx: *mut c_void,
         later: unsafe extern "C" fn(*mut c_void),
         outside: unsafe extern "C" fn(*mut task_struct, *const Range, usize) -> bool,
+        fault: unsafe extern "C" fn(*mut task_struct) -> bool,
     );
     pub(crate) fn kcare_later_unwatch();
     pub(crate) fn kcare_later(ms: c_uint);

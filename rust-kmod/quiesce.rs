@@ -12,7 +12,7 @@
 //! All sleeping threads are looked at while the machine runs, and whatever runs from then on is noted. That takes the
 //! longer the more threads there are, so the noted ones are looked at in turn, and so on: what runs during the last
 //! look is little. In the stop only those threads and the idle tasks are left to look at, and each CPU looks at those that
-//! it has run. So its length depends neither on how many threads sleep nor on how many CPUs there are.
+//! it has run. So its length does not depend on how many threads sleep, and hardly on how many CPUs there are.
 //!
 //! Who is inside code that goes out of use when the effort is at its end becomes a straggler: it goes on seeing the bodies
 //! that it saw, in every function, until it has left (`shim/stragglers.c`). So nobody keeps a level from going live. Only
@@ -188,7 +188,7 @@ pub(crate) struct Switch<'a> {
     pub(crate) limit_ms: u32,
     /// After how long sleeping tasks are led out then, in milliseconds; 0 for never.
     pub(crate) nudge_ms: u32,
-    /// For how long tasks may be looked at in one stop, in nanoseconds.
+    /// For how long tasks may be looked at in one stop, in nanoseconds. What it takes to leave stragglers behind comes on top.
     pub(crate) stop_ns: u64,
     /// Prints where an address of `leaving` is.
     pub(crate) name: Name<'a>,
@@ -400,24 +400,28 @@ impl Switch<'_> {
         let mut stops = 0u32;
         loop {
             let mut blockers = self.narrow(switches);
-            let mut late = false;
+            let bound = Bound::new(self.stop_ns);
             if blockers.count == 0 {
-                let tried = self.stop(switches, caller, switched, report, |stopped| {
-                    self.attempt_stopped(stopped, switches)
+                let tried = self.stop(&bound, switches, caller, switched, report, |stopped| {
+                    self.attempt_stopped(stopped, switches, &bound)
                 })?;
-                match tried {
-                    Some(Some(now)) => blockers = now,
-                    Some(None) => return Ok(None),
-                    None => late = true,
+                if let Some(found) = tried {
+                    blockers = found;
+                } else if switches.overflowed() {
+                    return Ok(None);
                 }
             }
             stops = stops.saturating_add(1);
-            let again =
-                stops < MAX_STOPS && system::boot_ns() < deadline && !current!().signal_pending();
-            if late && !again {
-                return Err(self.too_long(report));
-            }
-            if (blockers.count == 0 && !late) || !again {
+            let interrupted = current!().signal_pending();
+            let over = system::boot_ns() >= deadline;
+            if bound.is_late() {
+                if interrupted {
+                    return Err(Reason::Interrupted.into());
+                }
+                if over {
+                    return Err(self.too_long(report));
+                }
+            } else if blockers.count == 0 || stops >= MAX_STOPS || over || interrupted {
                 return Ok(Some(blockers));
             }
             switched.retries = switched.retries.saturating_add(1);
@@ -440,50 +444,55 @@ impl Switch<'_> {
         blockers
     }
 
-    /// Stops the machine, looks on all CPUs where those are that have run since their last look, and does `last`; `None`
-    /// instead if that took too long. The part of `caller`'s stack that stays has been looked at.
+    /// Stops the machine, looks on all CPUs where those are that have run since their last look, and does `last`, unless that
+    /// took too long. The part of `caller`'s stack that stays has been looked at.
     fn stop<R>(
         &self,
+        bound: &Bound,
         switches: &Switches,
         caller: Option<&Caller<'_>>,
         switched: &mut Switched,
         report: &mut Report,
-        last: impl FnOnce(&Stopped) -> R,
+        last: impl FnOnce(&Stopped) -> Option<R>,
     ) -> Result<Option<R>, Error> {
-        let (leaving, stop_ns) = (self.leaving, self.stop_ns);
-        let late = Atomic::<bool>::new(false);
+        let leaving = self.leaving;
         let each = |cpu: &OnEach| {
-            let start = system::boot_ns();
+            bound.begin();
             cpu.look(switches, &|task: &Task<'_>| {
-                if late.load(Relaxed) {
+                if bound.is_over() {
                     return None;
-                }
-                if system::boot_ns().saturating_sub(start) > stop_ns {
-                    late.store(true, Relaxed);
                 }
                 inside(task, caller, leaving)
             });
         };
         let before = system::boot_ns();
         let result = stop_machine::stop(self.ksyms, each, |stopped| {
-            (!late.load(Relaxed)).then(|| last(stopped))
+            if bound.is_over() {
+                return None;
+            }
+            last(stopped)
         });
         switched.count(system::boot_ns().saturating_sub(before));
         result.map_err(|e| report.failed(Reason::StopFailed, "stopping the machine", e))
     }
 
-    /// Runs on one CPU while all others spin.
-    fn attempt_stopped(&self, stopped: &Stopped, switches: &Switches) -> Option<Blockers> {
+    /// Runs on one CPU while all others spin; `None` if not all could be looked at.
+    fn attempt_stopped(
+        &self,
+        stopped: &Stopped,
+        switches: &Switches,
+        bound: &Bound,
+    ) -> Option<Blockers> {
         let mut blockers = Blockers::default();
-        if switches.overflowed() {
-            return None;
-        }
         stopped.for_each_noted(switches, |task, word| {
             if let Some(word) = word {
                 blockers.add(task, word);
             }
         });
         visit_stopper(|task| self.look(task, &mut blockers));
+        if switches.overflowed() || bound.is_over() {
+            return None;
+        }
         if blockers.count == 0 {
             self.set_flags(stopped, false);
         }
@@ -532,7 +541,10 @@ impl Switch<'_> {
         let caller = Caller::new(&variable);
         let outside = caller.visit(|task| self.inside(task)).is_none();
         let caller = outside.then_some(&caller);
-        for tries in 1..=MAX_TRIES {
+        let limit_ns = u64::from(self.limit_ms).saturating_mul(1_000_000);
+        let give_up = system::boot_ns().saturating_add(limit_ns);
+        let mut tries = 0u32;
+        loop {
             for _ in 0..NARROWINGS {
                 found.moving = 0;
                 switches.narrow(|task| self.consider(task, switches, &mut found));
@@ -541,17 +553,20 @@ impl Switch<'_> {
                 return Ok(Tried::NoRoom);
             }
             if switches.overflowed() {
-                break;
+                return Ok(Tried::NoNotes);
             }
-            let last = tries == MAX_TRIES || system::boot_ns() >= deadline;
-            let tried = self.stop(switches, caller, switched, report, |stopped| {
-                self.switch_stopped(stopped, aside, switches, &mut found, last)
+            tries = tries.saturating_add(1);
+            let last = tries >= MAX_TRIES || system::boot_ns() >= deadline;
+            let bound = Bound::new(self.stop_ns);
+            let tried = self.stop(&bound, switches, caller, switched, report, |stopped| {
+                self.switch_stopped(stopped, aside, switches, &bound, &mut found, last)
             })?;
-            if let Some(Some((former, stragglers))) = tried {
+            if let Some((former, stragglers)) = tried {
                 switched.stragglers = stragglers;
                 return Ok(Tried::Done(former));
             }
-            if tried.is_none() && last {
+            // It is no veto: what took long now need not do so later.
+            if bound.is_late() && system::boot_ns() >= give_up {
                 return Err(self.too_long(report));
             }
             if found.full {
@@ -567,7 +582,6 @@ impl Switch<'_> {
             switched.retries = switched.retries.saturating_add(1);
             switched.pause();
         }
-        Ok(Tried::NoNotes)
     }
 
     /// Runs on one CPU while all others spin: looks at whoever has run since its last look, and switches if nobody is inside
@@ -578,19 +592,17 @@ impl Switch<'_> {
         stopped: &Stopped,
         aside: &Aside<'_>,
         switches: &Switches,
+        bound: &Bound,
         found: &mut Found,
         last: bool,
     ) -> Option<(Option<Former>, usize)> {
-        if switches.overflowed() {
-            return None;
-        }
         found.moving = 0;
         stopped.for_each_noted(switches, |task, word| found.note(task, word));
         visit_stopper(|task| found.stopper = self.inside(task));
         if found.stopper.is_some() {
             return None;
         }
-        if found.full || (found.moving > 0 && !last) {
+        if found.full || switches.overflowed() || bound.is_over() || (found.moving > 0 && !last) {
             return None;
         }
         let stragglers = found.count();
@@ -708,6 +720,48 @@ fn too_much_runs(report: &mut Report) -> Error {
         Place::Nowhere,
         format_args!("too many tasks run at the same time to be looked at"),
     )
+}
+
+/// For how long a stop may look at tasks.
+struct Bound {
+    /// In nanoseconds; [`u64::MAX`] for as long as it takes.
+    ns: u64,
+    /// When a CPU has begun, by the machine's clock. All begin at about the same time.
+    begun: Atomic<u64>,
+    /// It has taken longer; then nothing is switched.
+    late: Atomic<bool>,
+}
+
+impl Bound {
+    fn new(ns: u64) -> Self {
+        Self {
+            ns,
+            begun: Atomic::new(0),
+            late: Atomic::new(false),
+        }
+    }
+
+    /// The clock may be slow to read, and is not if nobody wants to know.
+    fn begin(&self) {
+        if self.ns != u64::MAX {
+            self.begun.store(system::boot_ns(), Relaxed);
+        }
+    }
+
+    /// Looks at the clock, too.
+    fn is_over(&self) -> bool {
+        let late = self.is_late()
+            || (self.ns != u64::MAX
+                && system::boot_ns().saturating_sub(self.begun.load(Relaxed)) > self.ns);
+        if late {
+            self.late.store(true, Relaxed);
+        }
+        late
+    }
+
+    fn is_late(&self) -> bool {
+        self.late.load(Relaxed)
+    }
 }
 
 /// Who has been found inside so far.

@@ -21,7 +21,8 @@ pub(crate) struct OnEach(());
 pub(crate) struct Stopped(());
 
 /// Stops the machine, runs `each` on every CPU at the same time, then `last` on one of them, and lets it go on
-/// (`stop_machine()`, kernel/stop_machine.c). Both must not sleep or allocate.
+/// (`stop_machine()`, kernel/stop_machine.c). Both must not sleep or allocate, and run in the CPUs' stopper threads: they must
+/// not use what belongs to the task that asks.
 ///
 /// # Errors
 ///

@@ -56,7 +56,7 @@ impl<T: Later> Watch<T> {
     pub(crate) fn start(later: Arc<T>) -> Self {
         let ctx: *const T = later.deref();
         // SAFETY: `ctx` is a `T`, as the functions want it, and lives until `drop` has ended the calls.
-        unsafe { ffi::kcare_later_watch(ctx.cast_mut().cast(), call::<T>, outside::<T>) };
+        unsafe { ffi::kcare_later_watch(ctx.cast_mut().cast(), call::<T>, outside::<T>, in_fault) };
         // INVARIANT: Just told to the shim.
         Self { _later: later }
     }
@@ -95,6 +95,15 @@ unsafe extern "C" fn outside<T: Later>(
     let task = unsafe { Task::from_raw(task) };
     // The table was made of ranges that were in order.
     Ranges::new(ranges).is_some_and(|ranges| T::outside(&task, ranges))
+}
+
+/// # Safety
+///
+/// `task` must have a stack that stays.
+unsafe extern "C" fn in_fault(task: *mut ffi::task_struct) -> bool {
+    // SAFETY: By this function's contract.
+    let task = unsafe { Task::from_raw(task) };
+    task.in_page_fault()
 }
 
 /// Has [`Later::later`] called in some milliseconds, or earlier if that was said before.
@@ -145,9 +154,8 @@ impl Asks {
     /// room.
     #[must_use]
     pub(crate) fn add(&mut self, task: &Task<'_>, universe: u64, word: u64) -> bool {
-        let fault = task.in_page_fault();
         // SAFETY: By the type's invariant, and the task's.
-        unsafe { ffi::kcare_asks_add(self.0.as_ptr(), task.as_ptr(), universe, word, fault) }
+        unsafe { ffi::kcare_asks_add(self.0.as_ptr(), task.as_ptr(), universe, word) }
     }
 
     /// Takes a task out that turns out not to be inside, unless it has been a straggler before.

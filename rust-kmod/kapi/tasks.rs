@@ -187,7 +187,7 @@ impl<'a> Caller<'a> {
 
     /// Visits it.
     pub(crate) fn visit<R>(&self, f: impl FnOnce(&Task<'_>) -> R) -> R {
-        // INVARIANT: A task that runs is valid, and so is its stack.
+        // INVARIANT: The task is in the function whose variable is borrowed, so it is valid, and so is its stack.
         f(&Task {
             raw: self.raw,
             _visit: PhantomData,

@@ -286,8 +286,8 @@ struct kcare_asks *kcare_asks_new(const struct kcare_row *rows, size_t nr_rows, 
 void kcare_asks_free(struct kcare_asks *asks);
 /* Takes over those that are published, but for those of universe @but; once, before all others. */
 void kcare_asks_inherit(struct kcare_asks *asks, u64 but);
-/* Adds a task, unless it is published; false if there is no room. @fault: it is in a page fault. In any context. */
-bool kcare_asks_add(struct kcare_asks *asks, struct task_struct *task, u64 universe, u64 word, bool fault);
+/* Adds a task, unless it is published; false if there is no room. In any context. */
+bool kcare_asks_add(struct kcare_asks *asks, struct task_struct *task, u64 universe, u64 word);
 /* Takes a task out, unless it is published. Others hold it. In any context. */
 void kcare_asks_drop(struct kcare_asks *asks, const struct task_struct *task);
 size_t kcare_asks_count(const struct kcare_asks *asks);
@@ -308,7 +308,8 @@ bool kcare_task_wakeable(struct task_struct *task, bool fault);
 
 /* From now on until kcare_later_unwatch(), @fn is called in a work item when kcare_later() says so. */
 void kcare_later_watch(void *ctx, void (*fn)(void *ctx),
-		       bool (*outside)(struct task_struct *task, const struct kcare_range *ranges, size_t count));
+		       bool (*outside)(struct task_struct *task, const struct kcare_range *ranges, size_t count),
+		       bool (*fault)(struct task_struct *task));
 void kcare_later_unwatch(void);
 /* In @ms milliseconds from now, or earlier if that was said before. */
 void kcare_later(unsigned int ms);

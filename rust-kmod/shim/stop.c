@@ -26,7 +26,10 @@ static int stopped(void *data)
 	struct stop *stop = data;
 
 	stop->each(stop->ctx);
-	/* Fully ordered: the last one sees what all others have written. No CPU comes or goes. */
+	/*
+	 * Fully ordered: the last one sees what all others have written. No CPU comes or goes, but in a panic or at the reboot,
+	 * behind which nothing matters.
+	 */
 	if (atomic_inc_return(&stop->done) == num_online_cpus())
 		stop->last(stop->ctx);
 	return 0;

@@ -44,8 +44,6 @@ struct straggler {
 	bool led;
 	bool queued;
 	struct callback_head work;
-	/* It is in a page fault, which a signal does not end. */
-	bool fault;
 	/* Where it was, and when, in seconds since 1970. */
 	u64 word;
 	u64 since;
@@ -79,6 +77,8 @@ static struct kcare_asks *published = &nothing;
 
 /* In Rust: whether a task is outside of these ranges; it is current, or does not run. */
 static bool (*is_outside)(struct task_struct *task, const struct kcare_range *ranges, size_t count);
+/* In Rust: whether a task is in a page fault, which a signal does not end; its stack is held. */
+static bool (*in_fault)(struct task_struct *task);
 
 /* ---- what a task sees ---- */
 
@@ -287,7 +287,7 @@ static void forget(struct kcare_asks *asks, const struct task_struct *task)
 	}
 }
 
-bool kcare_asks_add(struct kcare_asks *asks, struct task_struct *task, u64 universe, u64 word, bool fault)
+bool kcare_asks_add(struct kcare_asks *asks, struct task_struct *task, u64 universe, u64 word)
 {
 	struct straggler *straggler;
 
@@ -302,7 +302,6 @@ bool kcare_asks_add(struct kcare_asks *asks, struct task_struct *task, u64 unive
 	straggler->task = get_task_struct(task);
 	straggler->universe = universe;
 	straggler->word = word;
-	straggler->fault = fault;
 	straggler->since = ktime_get_real_seconds();
 	insert(asks, straggler);
 	return true;
@@ -405,11 +404,13 @@ static void do_later(struct work_struct *work)
 static DECLARE_DELAYED_WORK(later_work, do_later);
 
 void kcare_later_watch(void *ctx, void (*fn)(void *ctx),
-		       bool (*outside)(struct task_struct *task, const struct kcare_range *ranges, size_t count))
+		       bool (*outside)(struct task_struct *task, const struct kcare_range *ranges, size_t count),
+		       bool (*fault)(struct task_struct *task))
 {
 	later_ctx = ctx;
 	later = fn;
 	is_outside = outside;
+	in_fault = fault;
 }
 
 void kcare_later_unwatch(void)
@@ -482,6 +483,18 @@ static void ask_to_leave(struct straggler *straggler)
 	}
 }
 
+/* Whether a signal ends what a user task sleeps in. */
+static bool is_led_out(struct task_struct *task)
+{
+	bool fault;
+
+	if (!kcare_task_hold(task))
+		return false;
+	fault = in_fault(task);
+	kcare_task_release(task);
+	return kcare_task_wakeable(task, fault);
+}
+
 size_t kcare_asks_lead_out(void)
 {
 	struct straggler *straggler;
@@ -500,7 +513,7 @@ size_t kcare_asks_lead_out(void)
 		if (is_idle_task(task))
 			continue;
 		if (!stays_in_kernel(task)) {
-			if (!kcare_task_wakeable(task, straggler->fault) || !READ_ONCE(straggler->queued))
+			if (!is_led_out(task) || !READ_ONCE(straggler->queued))
 				continue;
 			/* As set_notify_signal(): what it waits in ends as by a signal, and the work runs. */
 			set_tsk_thread_flag(task, TIF_NOTIFY_SIGNAL);
