@@ -107,13 +107,14 @@ pub(crate) struct Tables {
     pub(crate) static_calls: Table,
     pub(crate) mcount: Table,
     pub(crate) debug_messages: Table,
+    pub(crate) no_probes: Table,
     pub(crate) symtab: *mut c_void,
     pub(crate) nr_symbols: usize,
     pub(crate) strtab: *mut c_char,
     pub(crate) typetab: *mut c_char,
 }
 
-kernel::static_assert!(core::mem::size_of::<Tables>() == 14 * 8);
+kernel::static_assert!(core::mem::size_of::<Tables>() == 16 * 8);
 
 /// `Elf64_Shdr` (include/uapi/linux/elf.h).
 #[repr(C)]

@@ -532,6 +532,7 @@ fn tables(payload: &Trusted<'_>, plan: &Plan) -> Tables {
             special::STATIC_CALLS => &mut tables.static_calls,
             special::MCOUNT => &mut tables.mcount,
             special::DEBUG_MESSAGES => &mut tables.debug_messages,
+            special::NO_PROBES => &mut tables.no_probes,
             _ => continue,
         };
         if let Some(slot) = plan.slot(section.index) {

@@ -53,7 +53,7 @@ enum Stage {
     Finalized,
     /// Text is read-only and executable; warnings in it are survived.
     Sealed,
-    /// Notifiers have run: jump labels, static calls, debug messages.
+    /// Notifiers have run: jump labels, static calls, debug messages, functions closed to probes.
     Live,
 }
 
@@ -85,6 +85,7 @@ pub(crate) struct Tables {
     pub(crate) static_calls: Option<Slice>,
     pub(crate) mcount: Option<Slice>,
     pub(crate) debug_messages: Option<Slice>,
+    pub(crate) no_probes: Option<Slice>,
 }
 
 /// A module that kcare owns.
@@ -272,6 +273,7 @@ impl Resident {
             static_calls: self.table(tables.static_calls)?,
             mcount: self.table(tables.mcount)?,
             debug_messages: self.table(tables.debug_messages)?,
+            no_probes: self.table(tables.no_probes)?,
             symtab: kallsyms.symbols.as_ptr().cast::<c_void>().cast_mut(),
             nr_symbols: kallsyms.symbols.len(),
             strtab: kallsyms.strings.as_ptr().cast::<c_char>().cast_mut(),

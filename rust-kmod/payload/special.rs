@@ -49,6 +49,8 @@ pub const JUMP_TABLE: &str = "__jump_table";
 pub const STATIC_CALLS: &str = ".static_call_sites";
 /// Debug messages, which somebody may switch on: `struct _ddebug`.
 pub const DEBUG_MESSAGES: &str = "__dyndbg";
+/// Functions that are closed to probes: addresses.
+pub const NO_PROBES: &str = "_kprobe_blacklist";
 /// Places of fentry calls: addresses.
 pub const MCOUNT: &str = "__mcount_loc";
 /// Unwind entries: `struct orc_entry`.
@@ -57,7 +59,7 @@ pub const ORC: &str = ".orc_unwind";
 pub const ORC_IP: &str = ".orc_unwind_ip";
 
 /// All of them. The sizes are asserted against the kernel's structures in shim/resident.c.
-pub const SPECIAL: [Special; 13] = [
+pub const SPECIAL: [Special; 14] = [
     special(".altinstructions", Region::RoData, 14, 1),
     special(".call_sites", Region::RoData, 4, 4),
     special(ORC, Region::RoData, 6, 2),
@@ -73,6 +75,7 @@ pub const SPECIAL: [Special; 13] = [
     special(EX_TABLE, Region::RoData, 12, 4),
     special(JUMP_TABLE, Region::RoAfterInit, 16, 8),
     special(MCOUNT, Region::RoData, 8, 8),
+    special(NO_PROBES, Region::RoData, 8, 8),
 ];
 
 /// The table with this name.

@@ -178,6 +178,9 @@ void kcare_resident_set_tables(struct module *mod, const struct kcare_tables *t)
 	mod->dyndbg_info.num_descs = t->debug_messages.bytes / sizeof(*mod->dyndbg_info.descs);
 #endif
 
+	mod->kprobe_blacklist = t->no_probes.base;
+	mod->num_kprobe_blacklist = t->no_probes.bytes / sizeof(*mod->kprobe_blacklist);
+
 	mod->core_kallsyms.symtab = t->symtab;
 	mod->core_kallsyms.num_symtab = t->nr_symbols;
 	mod->core_kallsyms.strtab = t->strtab;

@@ -49,6 +49,7 @@ struct kcare_tables {
 	struct kcare_table static_calls;
 	struct kcare_table mcount;
 	struct kcare_table debug_messages;
+	struct kcare_table no_probes;
 	void *symtab;
 	size_t nr_symbols;
 	char *strtab;

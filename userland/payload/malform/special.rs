@@ -109,6 +109,7 @@ pub const TABLES: &[Case] = of_each! {
     "__ex_table";
     "__jump_table";
     "__mcount_loc";
+    "_kprobe_blacklist";
 };
 
 cases! {
@@ -194,7 +195,9 @@ cases! {
     "unsupported-error-injection" SectionUnsupported |image| {
         unsupported(image, "_error_injection_whitelist")
     };
-    "unsupported-kprobe-list" SectionUnsupported |image| unsupported(image, "_kprobe_blacklist");
+    "unsupported-kprobe-text" SectionUnsupported |image| {
+        added(image, ".kprobes.text", content(SHF_EXECINSTR, 8), vec![0x90; 8])
+    };
     "unsupported-kunit" SectionUnsupported |image| unsupported(image, ".kunit_test_suites");
     "unsupported-debug-classes" SectionUnsupported |image| unsupported(image, "__dyndbg_classes");
     "unsupported-constructors" SectionUnsupported |image| unsupported(image, ".init_array");

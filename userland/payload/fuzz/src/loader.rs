@@ -190,11 +190,12 @@ fn check_file(payload: &Payload<'_>, body: &[u8]) {
 
 /// What the kernel's C code takes by name: size of an entry, its alignment, and whether entries are written, while a level
 /// is live or when it comes.
-const TABLES: [(&str, u64, u64, bool); 13] = [
+const TABLES: [(&str, u64, u64, bool); 14] = [
     ("__ex_table", 12, 4, false),
     ("__jump_table", 16, 8, true),
     ("__bug_table", 16, 4, true),
     ("__mcount_loc", 8, 8, false),
+    ("_kprobe_blacklist", 8, 8, false),
     ("__dyndbg", 56, 8, true),
     (".static_call_sites", 8, 4, true),
     (".altinstructions", 14, 1, false),
