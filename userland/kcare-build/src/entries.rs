@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Entries of the kernel's tables that a patch takes out: parameters, blacklists, events. The running kernel has read them
-//! or goes on reading them, and nothing takes one back. A new one is refused (`select.rs`).
+//! or goes on reading them, and nothing takes one back. A new one is refused, unless it comes with new code (`select.rs`).
+
+use kcare_payload::special::NO_PROBES;
 
 use crate::correlate::renumbered;
 use crate::obj::{Item, Kind, Obj};
@@ -25,7 +27,8 @@ pub fn gone(state: &UnitState) -> Vec<String> {
         .collect()
 }
 
-/// Whether it is an entry of a table that outlives the boot. Tables about code come with the code.
+/// Whether it is an entry of a table that outlives the boot. Tables about code come with the code, but what is closed to
+/// probes is so because the source says it.
 fn is_entry(obj: &Obj, item: &Item) -> bool {
     let sec = &obj.secs[item.sec];
     let name = sec.name.as_str();
@@ -37,5 +40,5 @@ fn is_entry(obj: &Obj, item: &Item) -> bool {
         && !is_percpu
         && !of_boot
         && !is_discarded(name)
-        && !is_table(name)
+        && (name == NO_PROBES || !is_table(name))
 }

@@ -39,7 +39,8 @@ impl Refusal {
 
     /// What the author of a patch can do about it.
     pub fn hint(&self) -> Option<&'static str> {
-        let found = HINTS.iter().find(|(part, _)| self.reason.contains(part));
+        let text = format!("{}: {}", self.name, self.reason);
+        let found = HINTS.iter().find(|(part, _)| text.contains(part));
         found.map(|(_, hint)| *hint)
     }
 }
@@ -53,17 +54,25 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What can be done, by a part of the reason; the first that fits.
+const TRACEPOINT: &str = "use a tracepoint that the kernel has, or pr_debug()";
+const SRCU: &str = "use a struct srcu_struct without an initial value: init_srcu_struct() in a pre-patch callback, \
+     cleanup_srcu_struct() in a post-unpatch one";
+const PER_CPU: &str = "use a shadow variable, or an array with an element for each CPU";
+const BTF_IDS: &str =
+    "leave the set as it is, and compare with what is new in the code that asks it";
+const BOOT: &str =
+    "it has run: do what it would do now in a pre-patch callback, and leave its change out";
+
+/// What can be done, by a part of the name and the reason; the first that fits.
 const HINTS: &[(&str, &str)] = &[
     (
         "changes its layout",
         "keep the layout, and hold what is new in a shadow variable (klp_shadow_alloc); or accept it with \
          `--layout` if no object of it outlives the functions that know it",
     ),
-    (
-        "init code",
-        "it has run: do what it would do now in a pre-patch callback, and leave its change out",
-    ),
+    ("init code", BOOT),
+    // Initcalls and constructors.
+    ("changes section `.init", BOOT),
     (
         "init data",
         "copy what is needed into the patch, as data of its own",
@@ -98,6 +107,46 @@ const HINTS: &[(&str, &str)] = &[
         "say `--leave` with the object's name if the machines that are to get the fix do not load that module",
     ),
     (
+        "section `__trace_printk_fmt`",
+        "trace_printk() is for a kernel that is being debugged: leave it out, or use pr_debug()",
+    ),
+    (
+        "section `__tracepoint_str`",
+        "use the text itself, without tracepoint_string()",
+    ),
+    ("section `__tracepoints", TRACEPOINT),
+    ("section `_ftrace_e", TRACEPOINT),
+    ("section `__bpf_raw_tp_map`", TRACEPOINT),
+    ("__SCT__tp_func_", TRACEPOINT),
+    (
+        "section `.static_call.text`",
+        "call it through a pointer, or choose by a static key",
+    ),
+    (
+        "section `_kprobe_blacklist`",
+        "leave NOKPROBE_SYMBOL() out: the running kernel's function stays open to probes; a new one may have it",
+    ),
+    (
+        "section `_error_injection_whitelist`",
+        "leave ALLOW_ERROR_INJECTION() out: the function does the same without it",
+    ),
+    ("section `___srcu_struct_ptrs`", SRCU),
+    ("_srcu_data", SRCU),
+    ("section `.data..percpu", PER_CPU),
+    ("section `.BTF_ids`", BTF_IDS),
+    (
+        "section `.kunit_",
+        "leave the tests out: the kernel runs those that it was loaded with",
+    ),
+    (
+        "section `__dyndbg_classes`",
+        "use pr_debug(), which has no class",
+    ),
+    (
+        "section `__modver`",
+        "leave the version as it is: /sys/module shows the shipped one",
+    ),
+    (
         "which the running kernel keeps as it was shipped",
         "register what is new in a pre-patch callback, and take it back in a post-unpatch one",
     ),
@@ -117,7 +166,7 @@ const HINTS: &[(&str, &str)] = &[
     (
         "is closed to probes",
         "where calls by name are all that leads to it, patch the functions that make them: let them call a copy of it under \
-         another name; what a pointer, a static call or an alternative leads to has to stay as it is",
+         another name; what a pointer, a static call or an alternative leads to has to stay as it is; a new one may have NOKPROBE_SYMBOL() instead",
     ),
     (
         "cannot be told which one of the running kernel it is",
@@ -162,14 +211,8 @@ const HINTS: &[(&str, &str)] = &[
         "has been handed over to sysfs",
         "leave it as it is; where it has a file below /sys/module, chmod changes that file's mode",
     ),
-    (
-        "filled in when the kernel is linked",
-        "leave the set as it is, and compare with what is new in the code that asks it",
-    ),
-    (
-        "per-CPU variable",
-        "use a shadow variable, or an array with an element for each CPU",
-    ),
+    ("filled in when the kernel is linked", BTF_IDS),
+    ("per-CPU variable", PER_CPU),
     (
         "ENDBR",
         "call it from a function of the patch, and take the address of that one",
@@ -247,6 +290,16 @@ mod tests {
         );
         assert!(lines[4].starts_with("Hint: it has run: "), "{text}");
         assert_eq!(lines.len(), 5);
+    }
+
+    #[test]
+    fn what_is_a_part_of_a_tracepoint_is_hinted_as_one() {
+        let hint = |name: &str| {
+            Refusal::new(name, "is in the special section `.static_call.text`").hint()
+        };
+        assert_eq!(hint("__SCT__tp_func_kcare"), Some(TRACEPOINT));
+        assert_ne!(hint("__SCT__kcare"), Some(TRACEPOINT));
+        assert!(hint("__SCT__kcare").is_some());
     }
 
     #[test]

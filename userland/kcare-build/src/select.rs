@@ -803,11 +803,20 @@ impl<'a> Selector<'a> {
             if self.selection.data.contains(&(u, id))
                 || ordinary_data(section)
                 || is_discarded(section)
-                || section.starts_with(".init")
+                || init_data(section)
             {
                 continue;
             }
             if renumbered(item, section, &unit.old, &unit.new) {
+                continue;
+            }
+            let closed = special::closed_to_probes(&unit.new, id);
+            if closed.is_some_and(|f| unit.diff.verdicts.get(&f) == Some(&Verdict::New)) {
+                // It comes with the function.
+                continue;
+            }
+            if section.starts_with(".init") {
+                self.refuse(&item.name, INIT);
                 continue;
             }
             self.refuse(
@@ -829,6 +838,13 @@ impl<'a> Selector<'a> {
         let sealed = image.sites().endbr.binary_search(&addr).is_ok();
         Ok(!sealed && image.read_addr(addr, 4)? == ENDBR64)
     }
+}
+
+/// Whether init code alone reads what is in this section; the kernel itself reads the tables among the others.
+fn init_data(section: &str) -> bool {
+    [".init.data", ".init.rodata"]
+        .iter()
+        .any(|data| section.starts_with(data))
 }
 
 /// Why a module cannot use a symbol of another one.

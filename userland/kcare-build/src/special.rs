@@ -8,8 +8,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{bail, ensure, Context, Result};
+use kcare_payload::special::NO_PROBES;
 
-use crate::obj::{Item, Obj, Rel, SecId, Target};
+use crate::obj::{Item, ItemId, Obj, Rel, SecId, Target};
 
 /// What a table tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,7 @@ pub const TABLES: &[Table] = &[
     table(".return_sites", 4, false),
     table(".call_sites", 4, false),
     table("__mcount_loc", 8, false),
+    table(NO_PROBES, 8, false),
     // The payload's functions keep their ENDBR: sealing needs a view of all references.
     Table {
         name: ".ibt_endbr_seal",
@@ -133,7 +135,8 @@ pub fn ordinary_data(section: &str) -> bool {
     if section.starts_with(".data..percpu") || section == ALT_AUX {
         return false;
     }
-    plain(".data") || plain(".rodata") || plain(".bss") || section == "__dyndbg"
+    let sections = [".data", ".ref.data", ".rodata", ".bss"];
+    sections.into_iter().any(plain) || section == "__dyndbg"
 }
 
 /// Whether a section never reaches the kernel's memory (`DISCARDS` in include/asm-generic/vmlinux.lds.h),
@@ -207,10 +210,13 @@ impl Special {
         }
         for off in (0..sec.size).step_by(table.size as usize) {
             let first = sec.rels_in(off, off + table.size).first();
-            let Some((code, place)) = first
-                .filter(|r| r.off == off)
-                .and_then(|r| place_of(obj, r))
-            else {
+            let first = first.filter(|r| r.off == off);
+            let undefined = first.is_some_and(|r| matches!(r.target, Target::Undef(_)));
+            if undefined && table.name == NO_PROBES {
+                // A function of another unit, of which this one has no code.
+                continue;
+            }
+            let Some((code, place)) = first.and_then(|r| place_of(obj, r)) else {
                 bail!(
                     "{}+{off:#x} does not start with a reference to code",
                     sec.name
@@ -298,6 +304,17 @@ fn place_of(obj: &Obj, rel: &Rel) -> Option<(SecId, u64)> {
             Some((item.sec, item.start.checked_add_signed(rel.addend)?))
         }
         Target::Undef(_) | Target::Abs => None,
+    }
+}
+
+/// The function that an entry of [`NO_PROBES`] is about; entries of other tables about code are no items.
+pub fn closed_to_probes(obj: &Obj, entry: ItemId) -> Option<ItemId> {
+    match obj.rels(entry) {
+        [Rel {
+            target: Target::Item(function),
+            ..
+        }] if obj.secs[obj.items[entry].sec].name == NO_PROBES => Some(*function),
+        _ => None,
     }
 }
 
