@@ -38,6 +38,8 @@ levels() {
 	is "live and previous" "$(kpush info | grep -E '^(level|previous) ' | xargs)" "level $1 previous $2"
 	is "in /proc/modules" "$(grep -o '^kcare_[0-9]*' /proc/modules | sort | xargs)" "$modules"
 	is "in /sys/module" "$(find /sys/module -maxdepth 1 -name 'kcare_*' -printf '%f\n' | sort | xargs)" "$modules"
+	is "where the code is" "$(for level in $modules; do echo "$level $(<"/sys/module/$level/sections/.text")"; done)" \
+		"$(sed -nE 's/^(kcare_[0-9]+) .* (0x[0-9a-f]+)( .*)?$/\1 \2/p' /proc/modules | sort)"
 	is "in sysfs" "$(cat "$VIEWS"/{state,level,previous_level} | xargs)" "$([[ $1 -eq 0 ]] && echo none || echo applied) $1 $2"
 	case $1 in
 	0) is "redirected" "$(redirected)" "" ;;

@@ -69,8 +69,13 @@ fails 1 modinfo kcare_1
 is "modinfo" "$out" "modinfo: ERROR: Module kcare_1 not found."
 check_result
 
+# section NAME: where a section of the level begins, says /sys/module.
+section() {
+	cat "/sys/module/kcare_1/sections/$1"
+}
+
 start_test "/sys/module"
-is "files" "$(cd /sys/module && find kcare_1 -printf '%M %p %l\n' | sed 's/ $//' | sort -k 2)" \
+is "files" "$(cd /sys/module && find kcare_1 -path kcare_1/sections/\* -o -printf '%M %p %l\n' | sed 's/ $//' | sort -k 2)" \
 	"drwxr-xr-x kcare_1
 -r--r--r-- kcare_1/coresize
 drwxr-xr-x kcare_1/holders
@@ -78,7 +83,20 @@ lrwxrwxrwx kcare_1/holders/kcare ../../kcare
 -r--r--r-- kcare_1/initsize
 -r--r--r-- kcare_1/initstate
 -r--r--r-- kcare_1/refcnt
+drwxr-xr-x kcare_1/sections
 -r--r--r-- kcare_1/taint"
+is "sections" "$(cd /sys/module/kcare_1/sections && find . -type f -printf '%m %s %P\n' | LC_ALL=C sort -k 3)" \
+	"400 19 .data
+400 19 .rodata
+400 19 .text"
+is "code" "$(section .text)" "$(sed -n 's/^kcare_1 .* \(0x[0-9a-f]*\)\( .*\)\?$/\1/p' /proc/modules)"
+# Trampolines come first.
+is "the same, says /proc/kallsyms" "$(section .text)" "0x$(address "redirect.$FUNCTION" kcare_1)"
+is "byte by byte" "$(dd if=/sys/module/kcare_1/sections/.text bs=1 status=none)" "$(section .text)"
+on_exit sysctl -q kernel.kptr_restrict="$(sysctl -n kernel.kptr_restrict)"
+sysctl -q kernel.kptr_restrict=2
+is "to whom addresses are hidden" "$(section .text)" 0x0000000000000000
+sysctl -q kernel.kptr_restrict=0
 is "state" "$(cd /sys/module/kcare_1 && cat initstate refcnt taint | xargs)" "live 1 OEK"
 check_result ""
 

@@ -57,6 +57,7 @@
 	X(idle_task)				\
 	X(is_ftrace_trampoline)			\
 	X(kallsyms_lookup_size_offset)		\
+	X(kallsyms_show_value)			\
 	X(mod_tree_insert)			\
 	X(mod_tree_remove)			\
 	X(module_arch_cleanup)			\

@@ -36,13 +36,27 @@ static_assert(sizeof(struct jump_entry) == 16);
 static_assert(sizeof(struct _ddebug) == 56);
 
 /*
- * /sys/module/NAME, where lsmod and others look for what /proc/modules lists. The files' readers hold @folder_lock, so that
- * the module is there while they read.
+ * /sys/module/NAME/sections, where drgn and others look for what lies where: each kind of memory is a section, as in a debug
+ * companion. The files' readers take no lock: nothing here changes, and it is freed after the files have gone, which waits
+ * for readers.
+ */
+struct sections {
+	struct attribute_group group;
+	/* Ends with NULL. */
+	const struct bin_attribute *files[KCARE_NR_REGIONS + 1];
+	struct bin_attribute file[KCARE_NR_REGIONS];
+};
+
+/*
+ * /sys/module/NAME, where lsmod and others look for what /proc/modules lists. The readers of other files than those of
+ * @sections hold @folder_lock, so that the module is there while they read.
  */
 struct folder {
 	struct kobject kobj;
 	struct kobject *holders;
 	struct module *mod;
+	/* Those of @mod, or NULL without memory for the files. */
+	struct sections *sections;
 };
 
 static DEFINE_MUTEX(folder_lock);
@@ -53,6 +67,7 @@ struct resident {
 	struct kcare_module_use used_by_kcare, uses_kcare;
 	/* Of two with the same name one has it. */
 	struct folder *folder;
+	struct sections sections;
 };
 
 /* References to a module that is nobody else's. */
@@ -270,9 +285,64 @@ static const struct kobj_type folder_type = {
 	.default_groups = folder_groups,
 };
 
+/* "0x", the digits, a newline. */
+#define SECTION_TEXT (2 + 2 * sizeof(void *) + 1)
+
+static ssize_t section_read(struct file *file, struct kobject *kobj, const struct bin_attribute *attr, char *buf,
+			    loff_t pos, size_t count)
+{
+	/* As of other modules: no address for those who get none from /proc/kallsyms. */
+	const void *address = ksym(kallsyms_show_value)(file->f_cred) ? attr->private : NULL;
+	char text[SECTION_TEXT + 1];
+
+	return memory_read_from_buffer(buf, count, &pos, text, scnprintf(text, sizeof(text), "0x%px\n", address));
+}
+
+static void fill_sections(struct resident *resident)
+{
+	static const char *const names[] = {
+		[KCARE_TEXT] = ".text",
+		[KCARE_DATA] = ".data",
+		[KCARE_RODATA] = ".rodata",
+		[KCARE_RO_AFTER_INIT] = ".data..ro_after_init",
+	};
+	struct sections *sections = &resident->sections;
+	const struct bin_attribute **next = sections->files;
+	int i;
+
+	for (i = 0; i < KCARE_NR_REGIONS; i++) {
+		struct bin_attribute *file = &sections->file[i];
+
+		if (!resident->mod.mem[i].base)
+			continue;
+		sysfs_bin_attr_init(file);
+		file->attr.name = names[i];
+		file->attr.mode = 0400;
+		file->size = SECTION_TEXT;
+		file->private = resident->mod.mem[i].base;
+		file->read = section_read;
+		*next++ = file;
+	}
+	sections->group.name = "sections";
+	sections->group.bin_attrs = sections->files;
+}
+
+/* Of the module that has the folder now; no reader of the former files is left. */
+static void show_sections(struct folder *folder, struct sections *sections)
+{
+	if (folder->sections)
+		sysfs_remove_group(&folder->kobj, &folder->sections->group);
+	if (sections && sysfs_create_group(&folder->kobj, &sections->group)) {
+		pr_debug("no files for the sections of %s\n", kobject_name(&folder->kobj));
+		sections = NULL;
+	}
+	folder->sections = sections;
+}
+
 static void remove_folder(struct folder *folder)
 {
 	sysfs_remove_link(THIS_MODULE->holders_dir, kobject_name(&folder->kobj));
+	show_sections(folder, NULL);
 	if (folder->holders) {
 		sysfs_remove_link(folder->holders, KBUILD_MODNAME);
 		kobject_put(folder->holders);
@@ -299,6 +369,7 @@ static struct folder *add_folder(struct module *mod)
 		pr_debug("no link to the holder of %s\n", mod->name);
 	if (sysfs_create_link(THIS_MODULE->holders_dir, &folder->kobj, mod->name))
 		pr_debug("no link to %s\n", mod->name);
+	show_sections(folder, &container_of(mod, struct resident, mod)->sections);
 	return folder;
 }
 
@@ -312,6 +383,7 @@ static void hand_folder(struct module *from, struct module *to)
 	if (!giver->folder)
 		return;
 	giver->folder->mod = to;
+	show_sections(giver->folder, &taker->sections);
 	taker->folder = giver->folder;
 	giver->folder = NULL;
 }
@@ -322,6 +394,7 @@ int kcare_resident_insert(struct module *mod)
 	struct module *same;
 	int err = 0;
 
+	fill_sections(this);
 	mutex_lock(kcare_ksym_vars.module_mutex);
 	same = ksym(find_module)(mod->name);
 	/* A level that a rollback goes back to stays until the new one of its number is live. */

@@ -294,9 +294,8 @@ mod tests {
 
     #[test]
     fn what_is_a_part_of_a_tracepoint_is_hinted_as_one() {
-        let hint = |name: &str| {
-            Refusal::new(name, "is in the special section `.static_call.text`").hint()
-        };
+        let hint =
+            |name: &str| Refusal::new(name, "is in the special section `.static_call.text`").hint();
         assert_eq!(hint("__SCT__tp_func_kcare"), Some(TRACEPOINT));
         assert_ne!(hint("__SCT__kcare"), Some(TRACEPOINT));
         assert!(hint("__SCT__kcare").is_some());
