@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `/dev/kcare`: the only way in.
+//! `/dev/kcare` and its folder in sysfs: the only ways in.
 
 use crate::{
     kapi::{
@@ -23,6 +23,7 @@ use crate::{
             What, //
         },
     },
+    redirect::Choice,
     report::Report,
     state::{
         Core,
@@ -94,6 +95,20 @@ impl Show for Arc<Core> {
     fn show(&self, view: u32, out: &mut dyn Write) -> core::fmt::Result {
         self.with_status(|status| status.show(view, out))
     }
+
+    fn redirect(&self, text: &[u8]) -> Result {
+        if !system::capable() {
+            return Err(EPERM);
+        }
+        let text = core::str::from_utf8(text).map_err(|_| EINVAL)?;
+        let number = text.trim().parse::<u32>().map_err(|_| EINVAL)?;
+        let choice = Choice::try_from(number)?;
+        let mut report = Report::new()?;
+        let before = self.with_status(Status::level);
+        let result = Core::redirect(self, choice, &mut report);
+        note(self, What::Redirect, before, &result, &mut report);
+        answer(result).map(|_| ())
+    }
 }
 
 impl Device {
@@ -105,7 +120,7 @@ impl Device {
         let result = known_flags(request.flags, uapi::APPLY_FLAGS)
             .and_then(|()| Unverified::copy_from_user(request.data, request.size))
             .and_then(|payload| self.core.apply(payload, how, &mut report));
-        self.note(What::Apply, before, &result, &mut report);
+        note(&self.core, What::Apply, before, &result, &mut report);
         (request.reason, request.place) = outcome(&result);
         request.text_len = write_text(request.text, request.text_size, report.as_str());
         // What was done counts, also if the caller cannot be told the details.
@@ -124,20 +139,11 @@ impl Device {
             What::Rollback => self.core.rollback(how, &mut report),
             _ => self.core.unload(how, &mut report),
         });
-        self.note(what, before, &result, &mut report);
+        note(&self.core, what, before, &result, &mut report);
         (request.reason, request.place) = outcome(&result);
         request.text_len = write_text(request.text, request.text_size, report.as_str());
         let _ = write(arg, &request.encode());
         answer(result)
-    }
-
-    /// Tells the audit system; counts and logs a refusal, and makes sure that its message says something.
-    fn note(&self, what: What, before: u32, result: &Result<(), Error>, report: &mut Report) {
-        let level = self.core.with_status(Status::level);
-        system::audit(what.name(), before, level, result.is_ok());
-        if let Err(error) = result {
-            self.core.failed(what, "", error, report);
-        }
     }
 
     fn info(&self, arg: usize) -> Result<isize> {
@@ -154,6 +160,15 @@ impl Device {
             .with_status(|status| status.print(&mut out))
             .map_err(|_| ENOMEM)?;
         Ok(out.0)
+    }
+}
+
+/// Tells the audit system; counts and logs a refusal, and makes sure that its message says something.
+fn note(core: &Core, what: What, before: u32, result: &Result<(), Error>, report: &mut Report) {
+    let level = core.with_status(Status::level);
+    system::audit(what.name(), before, level, result.is_ok());
+    if let Err(error) = result {
+        core.failed(what, "", error, report);
     }
 }
 

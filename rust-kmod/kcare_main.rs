@@ -83,7 +83,7 @@ module! {
         },
         redirect: u32 {
             default: 0,
-            description: "How functions are redirected: 0 direct or else ipmodify, 1 direct, 2 ipmodify",
+            description: "How functions are redirected: 0 direct or else ipmodify, 1 direct, 2 ipmodify (later: /sys/class/misc/kcare/redirect)",
         },
         allow_unpatched: u32 {
             default: 0,

@@ -40,6 +40,8 @@ use kernel::{
 pub(crate) const TRIES: u32 = 10;
 /// Pause between two tries, in milliseconds.
 const PAUSE_MS: i64 = 100;
+/// Every strategy.
+const BOTH: [Strategy; 2] = [Strategy::Direct, Strategy::IpModify];
 
 /// Which strategies may be used.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,6 +50,17 @@ pub(crate) enum Choice {
     Auto,
     /// One strategy only.
     Only(Strategy),
+}
+
+impl Choice {
+    /// The module parameter `redirect`.
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Self::Auto => 0,
+            Self::Only(Strategy::Direct) => 1,
+            Self::Only(Strategy::IpModify) => 2,
+        }
+    }
 }
 
 impl TryFrom<u32> for Choice {
@@ -85,8 +98,8 @@ struct Entry {
 /// One function that is to be redirected.
 #[derive(Clone, Copy)]
 struct Candidate<'a> {
-    /// Its number, for errors.
-    index: usize,
+    /// Where in its payload it is, for errors.
+    place: Place,
     function: &'a Function,
     redirect: Redirect,
 }
@@ -95,7 +108,8 @@ struct Candidate<'a> {
 ///
 /// # Invariants
 ///
-/// `entries` are ascending by site, and are what ftrace has been told.
+/// `entries` are ascending by site, and are what ftrace has been told. A function has one; it has one of each strategy
+/// while it is converted, or while one of them is ending. A call of it goes where the direct one says then.
 pub(crate) struct Redirects {
     entries: KVVec<Entry>,
     /// There has been one by IPMODIFY.
@@ -115,14 +129,32 @@ impl Redirects {
         }
     }
 
-    fn find(&self, site: u64) -> Result<usize, usize> {
+    /// Index of the first entry for a site, if there is one.
+    fn first(&self, site: u64) -> usize {
         self.entries
-            .binary_search_by_key(&site, |entry| entry.redirect.site)
+            .partition_point(|entry| entry.redirect.site < site)
+    }
+
+    /// The entry for a site and a strategy.
+    fn find(&self, site: u64, strategy: Strategy) -> Option<usize> {
+        let first = self.first(site);
+        let mut entries = self.entries.iter().enumerate().skip(first);
+        entries
+            .by_ref()
+            .take_while(|(_, entry)| entry.redirect.site == site)
+            .find(|(_, entry)| entry.strategy == strategy)
+            .map(|(index, _)| index)
     }
 
     /// Whether a function is redirected.
     pub(crate) fn has(&self, function: &Function) -> bool {
-        self.find(function.site).is_ok()
+        let first = self.entries.get(self.first(function.site));
+        first.is_some_and(|entry| entry.redirect.site == function.site)
+    }
+
+    /// Which strategies are used from now on, as [`Redirects::convert`] has said.
+    pub(crate) fn choice(&self) -> Choice {
+        self.choice
     }
 
     /// Has these functions lead to their trampolines, whether they have been redirected before or not.
@@ -143,32 +175,20 @@ impl Redirects {
         let mut ipmodify = KVec::new();
         let mut known = KVec::new();
         for (index, function) in functions.enumerate() {
-            let redirect = Redirect {
-                site: function.site,
-                target: function.trampoline,
-            };
             if self.has(function) {
-                known.push(redirect, GFP_KERNEL).map_err(out_of_memory)?;
+                known.push(function, GFP_KERNEL).map_err(out_of_memory)?;
                 continue;
             }
+            let place = place(index);
             if self.ftrace.fentry_site(function.body.start) != Some(function.site) {
                 let name = function.name.to_str().unwrap_or("?");
                 return Err(report.refuse(
                     Reason::NotRedirectable,
-                    place(index),
+                    place,
                     format_args!("{name} has no fentry site in the running kernel"),
                 ));
             }
-            if !self.ftrace.is_untouched(function.site) {
-                let name = function.name.to_str().unwrap_or("?");
-                return Err(report.refuse(
-                    Reason::RedirectConflict,
-                    place(index),
-                    format_args!(
-                        "{name} is redirected already, by code that ftrace does not know of"
-                    ),
-                ));
-            }
+            self.check_untouched(function, place, report)?;
             let new = match self.choice {
                 Choice::Only(Strategy::Direct) => &mut direct,
                 Choice::Only(Strategy::IpModify) => &mut ipmodify,
@@ -176,18 +196,98 @@ impl Redirects {
                 Choice::Auto => &mut direct,
             };
             let candidate = Candidate {
-                index,
+                place,
                 function,
-                redirect,
+                redirect: Redirect {
+                    site: function.site,
+                    target: function.trampoline,
+                },
             };
             new.push(candidate, GFP_KERNEL).map_err(out_of_memory)?;
         }
-        self.retarget(&known)
+        self.lead(known.iter().copied(), Target::Trampoline)
             .map_err(|e| report.failed(Reason::RedirectFailed, "leading to the trampolines", e))?;
         for (new, strategy) in [(direct, Strategy::Direct), (ipmodify, Strategy::IpModify)] {
             self.add(&new, strategy, report)?;
         }
         Ok(())
+    }
+
+    /// Has functions be redirected as `choice` says, those that are redirected already, too, which have to lead to
+    /// trampolines: what they lead to stays the same, and no call goes elsewhere meanwhile. `find` knows them by their
+    /// sites. After an error all is as before, and what ftrace could not end for lack of memory it calls in vain.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::RedirectConflict`] with the function's name; [`Reason::RedirectFailed`], [`Reason::OutOfMemory`].
+    pub(crate) fn convert<'a>(
+        &mut self,
+        choice: Choice,
+        find: impl Fn(u64) -> Option<&'a Function>,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        self.check_alive(report)?;
+        self.end()
+            .map_err(|e| report.failed(Reason::RedirectFailed, "ending former redirects", e))?;
+        let (from, to) = match choice {
+            Choice::Only(Strategy::IpModify) => (Strategy::Direct, Strategy::IpModify),
+            Choice::Only(Strategy::Direct) | Choice::Auto => (Strategy::IpModify, Strategy::Direct),
+        };
+        let mut new = KVec::new();
+        for entry in self.entries.iter().filter(|entry| entry.strategy == from) {
+            let redirect = entry.redirect;
+            if choice == Choice::Auto && self.ftrace.has_direct(redirect.site) {
+                continue;
+            }
+            // The memory of those that nobody knows is kept for ever, and they are left alone.
+            let Some(function) = find(redirect.site) else {
+                continue;
+            };
+            self.check_untouched(function, Place::Nowhere, report)?;
+            let candidate = Candidate {
+                place: Place::Nowhere,
+                function,
+                redirect,
+            };
+            new.push(candidate, GFP_KERNEL).map_err(out_of_memory)?;
+        }
+        if !new.is_empty() {
+            self.add(&new, to, report)?;
+            // Who is on its way through ftrace may know the former way only.
+            self.synchronize();
+            match self.at_last(|redirects| redirects.remove_entries(of(&new, from))) {
+                // They are ending: direct ones win over them, and the next change ends them.
+                Err(e) if e == ENOMEM && from == Strategy::IpModify => {}
+                Err(e) => {
+                    if e == ENOMEM {
+                        // What this cannot end is ending, too.
+                        let _ = self.at_last(|redirects| redirects.remove_entries(of(&new, to)));
+                    }
+                    return Err(report.failed(Reason::RedirectFailed, "ending redirects", e));
+                }
+                Ok(()) => {}
+            }
+        }
+        self.choice = choice;
+        Ok(())
+    }
+
+    /// Refuses a function that somebody has redirected without ftrace.
+    fn check_untouched(
+        &self,
+        function: &Function,
+        place: Place,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        if self.ftrace.is_untouched(function.site) {
+            return Ok(());
+        }
+        let name = function.name.to_str().unwrap_or("?");
+        Err(report.refuse(
+            Reason::RedirectConflict,
+            place,
+            format_args!("{name} is redirected already, by code that ftrace does not know of"),
+        ))
     }
 
     /// Adds functions, all or none.
@@ -263,7 +363,7 @@ impl Redirects {
         while new.len() > 1 {
             let (front, back) = new.split_at(new.len() / 2);
             new = match self.try_add(front, strategy) {
-                Ok(()) => match self.remove_sites(front.iter().map(|c| c.redirect.site)) {
+                Ok(()) => match self.remove_entries(of(front, strategy)) {
                     Ok(()) => back,
                     Err(e) => return report.failed(Reason::RedirectFailed, "trying a redirect", e),
                 },
@@ -271,13 +371,13 @@ impl Redirects {
                 Err(e) => return report.failed(Reason::RedirectFailed, "trying a redirect", e),
             };
         }
-        let (index, name) = new.first().map_or((0, "?"), |candidate| {
+        let (place, name) = new.first().map_or((Place::Nowhere, "?"), |candidate| {
             let name = candidate.function.name.to_str().unwrap_or("?");
-            (candidate.index, name)
+            (candidate.place, name)
         });
         report.refuse(
             Reason::RedirectConflict,
-            place(index),
+            place,
             format_args!(
                 "{name} is redirected already, by a livepatch, a BPF program or another patcher"
             ),
@@ -291,38 +391,24 @@ impl Redirects {
     /// `ENOMEM`, and those of ftrace; some may lead there and some where they did before.
     pub(crate) fn lead<'a>(
         &mut self,
-        functions: impl Iterator<Item = &'a Function>,
+        functions: impl Iterator<Item = &'a Function> + Clone,
         to: Target,
     ) -> Result {
-        let mut redirects = KVVec::new();
-        for function in functions {
-            let Ok(index) = self.find(function.site) else {
-                continue;
-            };
-            let entry = self.entries.get(index);
-            let direct = entry.is_some_and(|entry| entry.strategy == Strategy::Direct);
-            let redirect = Redirect {
-                site: function.site,
-                // BPF's programs call what IPMODIFY leads to, and a body need not begin with an ENDBR.
-                target: match to {
-                    Target::Body if direct => function.new,
-                    Target::Body | Target::Trampoline => function.trampoline,
-                },
-            };
-            redirects.push(redirect, GFP_KERNEL)?;
-        }
-        self.retarget(&redirects)
-    }
-
-    fn retarget(&mut self, redirects: &[Redirect]) -> Result {
-        for strategy in [Strategy::Direct, Strategy::IpModify] {
+        for strategy in BOTH {
             let mut some = KVVec::new();
-            for redirect in redirects {
-                let index = self.find(redirect.site).map_err(|_| ENOENT)?;
-                let changes =
-                    |e: &&Entry| e.strategy == strategy && e.redirect.target != redirect.target;
-                if self.entries.get(index).as_ref().is_some_and(changes) {
-                    some.push(*redirect, GFP_KERNEL)?;
+            for function in functions.clone() {
+                let redirect = Redirect {
+                    site: function.site,
+                    // BPF's programs call what IPMODIFY leads to, and a body need not begin with an ENDBR.
+                    target: match (to, strategy) {
+                        (Target::Body, Strategy::Direct) => function.new,
+                        (Target::Body | Target::Trampoline, _) => function.trampoline,
+                    },
+                };
+                let index = self.find(redirect.site, strategy);
+                let entry = index.and_then(|index| self.entries.get(index));
+                if entry.is_some_and(|entry| entry.redirect.target != redirect.target) {
+                    some.push(redirect, GFP_KERNEL)?;
                 }
             }
             if some.is_empty() {
@@ -333,8 +419,8 @@ impl Redirects {
                 Strategy::IpModify => self.ftrace.retarget_ipmodify(&some)?,
             }
             for redirect in some {
-                let index = self.find(redirect.site).map_err(|_| ENOENT)?;
-                if let Some(entry) = self.entries.get_mut(index) {
+                let index = self.find(redirect.site, strategy);
+                if let Some(entry) = index.and_then(|index| self.entries.get_mut(index)) {
                     // INVARIANT: ftrace has just been told.
                     entry.redirect = redirect;
                 }
@@ -367,7 +453,11 @@ impl Redirects {
         functions: impl Iterator<Item = &'a Function> + Clone,
     ) -> Result {
         self.at_last(|redirects| {
-            redirects.remove_sites(functions.clone().map(|function| function.site))
+            let mut sites = KVVec::new();
+            for function in functions.clone() {
+                insert(&mut sites, function.site, |site| *site)?;
+            }
+            redirects.remove_entries(|entry| sites.binary_search(&entry.redirect.site).is_ok())
         })
     }
 
@@ -399,16 +489,12 @@ impl Redirects {
         ))
     }
 
-    fn remove_sites(&mut self, sites: impl Iterator<Item = u64>) -> Result {
+    /// Ends the redirects that `ends` says. Those by IPMODIFY are ending from then on, whatever it answers, unless direct
+    /// ones could not be ended.
+    fn remove_entries(&mut self, ends: impl Fn(&Entry) -> bool) -> Result {
         if self.ftrace.is_dead() {
             return Err(ENODEV);
         }
-        let mut ending = KVVec::new();
-        for site in sites {
-            insert(&mut ending, site, |site| *site)?;
-        }
-        let ends = |entry: &Entry| ending.binary_search(&entry.redirect.site).is_ok();
-
         let mut direct = KVVec::new();
         let is_direct = |entry: &Entry| entry.strategy == Strategy::Direct && ends(entry);
         for entry in self.entries.iter().filter(|entry| is_direct(entry)) {
@@ -458,6 +544,14 @@ impl Redirects {
     /// sleeps ([`Redirects::is_shared`]).
     pub(crate) fn synchronize(&self) {
         stop_machine::synchronize_text();
+    }
+}
+
+/// Whether an entry is of one of these functions and of this strategy.
+fn of<'a>(functions: &'a [Candidate<'a>], strategy: Strategy) -> impl Fn(&Entry) -> bool + 'a {
+    move |entry| {
+        let mut sites = functions.iter().map(|function| function.redirect.site);
+        entry.strategy == strategy && sites.any(|site| site == entry.redirect.site)
     }
 }
 

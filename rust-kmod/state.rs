@@ -104,7 +104,7 @@ pub(crate) struct Options {
     pub(crate) effort_ms: u32,
     /// For how long tasks may be looked at in one stop, in nanoseconds.
     pub(crate) stop_ns: u64,
-    /// How functions are redirected.
+    /// How functions are redirected, until [`Core::redirect`].
     pub(crate) choice: Choice,
     /// Modules that cannot be patched may be loaded.
     pub(crate) allow_unpatched: bool,
@@ -195,6 +195,33 @@ impl Engine {
         ))
     }
 
+    /// [`Redirects::convert`], for all levels.
+    fn convert(&mut self, choice: Choice, report: &mut Report) -> Result<(), Error> {
+        let Engine {
+            redirects,
+            live,
+            previous,
+            retired,
+            open,
+            ..
+        } = self;
+        let functions = live.iter().flat_map(Level::functions);
+        let kept = Iterator::chain(previous.iter(), &*retired);
+        let levels = Iterator::chain(live.iter(), kept);
+        // Only what is live leads to bodies, and only while no transition is open.
+        let converted = redirects
+            .lead(functions.clone(), Target::Trampoline)
+            .map_err(|e| report.failed(Reason::RedirectFailed, "leading to the trampolines", e))
+            .and_then(|()| {
+                let find = |site| levels.clone().find_map(|level| level.find(site));
+                redirects.convert(choice, find, report)
+            });
+        if open.is_none() {
+            settle(redirects, functions);
+        }
+        converted
+    }
+
     /// What memory can be had back for, if it is short: the level that is kept for a rollback.
     fn offer(&self) {
         oom::set_spare(self.previous.as_ref().map_or(0, Level::memory));
@@ -226,7 +253,10 @@ pub(crate) fn remember<T>(list: &mut KVec<T>, item: T) {
 }
 
 /// Saves the calls of functions of a live level the detour over the trampolines. That may fail without harm.
-pub(crate) fn settle<'a>(redirects: &mut Redirects, functions: impl Iterator<Item = &'a Function>) {
+pub(crate) fn settle<'a>(
+    redirects: &mut Redirects,
+    functions: impl Iterator<Item = &'a Function> + Clone,
+) {
     if let Err(e) = redirects.lead(functions, Target::Body) {
         let errno = e.to_errno();
         pr_info!("calls keep going through trampolines (error {errno})\n");
@@ -266,7 +296,7 @@ impl Core {
         options: Options,
         module: &'static ThisModule,
     ) -> Result<impl PinInit<Self>> {
-        let nothing = Status::new()?;
+        let nothing = Status::new(options.choice)?;
         Ok(pin_init!(Self {
             request <- new_mutex!(()),
             engine <- new_mutex!(Engine {
@@ -711,6 +741,25 @@ impl Core {
         Ok(switched)
     }
 
+    /// Has all functions be redirected as `choice` says: those of levels in memory, and those of levels to come.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::Busy`], and those of [`Redirects::convert`]; all is as before then.
+    pub(crate) fn redirect(&self, choice: Choice, report: &mut Report) -> Result<(), Error> {
+        let mut locked = self.lock()?;
+        let engine = &mut *locked.engine;
+        self.close_if_over(engine);
+        engine.convert(choice, report)?;
+        let (direct, ipmodify) = engine.redirects.count();
+        pr_info!(
+            "redirect is {} now: {direct} direct, {ipmodify} ipmodify\n",
+            choice.number()
+        );
+        self.publish(engine, What::Redirect, "");
+        Ok(())
+    }
+
     /// Frees the level that is kept for a rollback.
     ///
     /// # Errors
@@ -800,6 +849,7 @@ impl Core {
         status.modules = modules;
         status.stragglers = stragglers;
         status.nr_stragglers = engine.open.map(|_| straggling);
+        status.choice = engine.redirects.choice();
         before
     }
 

@@ -22,6 +22,7 @@ use crate::{
         },
     },
     quiesce::Switched,
+    redirect::Choice,
     report::out_of_memory,
     verify::Trusted, //
 };
@@ -123,6 +124,8 @@ pub(crate) struct Status {
     pub(crate) nr_stragglers: Option<usize>,
     /// One line for each of them.
     pub(crate) stragglers: Text,
+    /// How functions are redirected.
+    pub(crate) choice: Choice,
     stop_last: u64,
     stop_max: u64,
     /// Sum of the stops of the last request that switched.
@@ -138,7 +141,7 @@ impl Status {
     /// # Errors
     ///
     /// `ENOMEM` without room for a whole history.
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(choice: Choice) -> Result<Self> {
         Ok(Self {
             events: KVVec::with_capacity(MAX_EVENTS, GFP_KERNEL)?,
             live: None,
@@ -148,6 +151,7 @@ impl Status {
             modules: Text::new(),
             nr_stragglers: None,
             stragglers: Text::new(),
+            choice,
             stop_last: 0,
             stop_max: 0,
             stop_sum: 0,
@@ -290,10 +294,11 @@ enum View {
     StopMax,
     Certificates,
     Stragglers,
+    Redirect,
 }
 
 impl View {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::State,
         Self::Level,
         Self::PreviousLevel,
@@ -305,6 +310,7 @@ impl View {
         Self::StopMax,
         Self::Certificates,
         Self::Stragglers,
+        Self::Redirect,
     ];
 }
 
@@ -330,6 +336,7 @@ impl Status {
             View::StopMax => writeln!(out, "{}", self.stop_max),
             View::Certificates => out.write_str(keyring::certificates()),
             View::Stragglers => writeln!(out, "{}", self.nr_stragglers.unwrap_or(0)),
+            View::Redirect => writeln!(out, "{}", self.choice.number()),
         }
     }
 }

@@ -76,7 +76,7 @@ impl Ftrace {
     ///
     /// # Errors
     ///
-    /// `EBUSY` or `EINVAL` if another direct caller or IPMODIFY user holds one of the functions; those of
+    /// `EBUSY` or `EINVAL` if another direct caller, or an IPMODIFY user but for kcare, holds one of the functions; those of
     /// ftrace; `ENODEV` if it has shut itself down, and then they may be redirected.
     pub(crate) fn add_direct(&mut self, redirects: &[Redirect]) -> Result {
         self.direct(Direct::Add, redirects)
@@ -109,7 +109,8 @@ impl Ftrace {
         to_result(unsafe { ffi::kcare_direct_update(how, redirects.as_ptr(), redirects.len()) })
     }
 
-    /// From now on exactly these are redirected by IPMODIFY: all of before, and some more. Ascending by site.
+    /// From now on exactly these are redirected by IPMODIFY: all of before, and some more. Ascending by site. Where there
+    /// is a direct redirect as well, calls go to that.
     ///
     /// # Errors
     ///
@@ -119,7 +120,8 @@ impl Ftrace {
         to_result(unsafe { ffi::kcare_ipmodify_grow(redirects.as_ptr(), redirects.len()) })
     }
 
-    /// From now on no more than these are redirected by IPMODIFY, some of those before. Ascending by site.
+    /// From now on no more than these are redirected by IPMODIFY, some of those before. Ascending by site. No call that
+    /// had to do with the others is under way any more.
     ///
     /// # Errors
     ///

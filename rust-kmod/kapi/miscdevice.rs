@@ -13,7 +13,10 @@ use core::{
 use kernel::{
     bindings,
     error::to_result,
-    ffi::c_uint,
+    ffi::{
+        c_int,
+        c_uint, //
+    },
     miscdevice::{
         MiscDevice,
         MiscDeviceOptions,
@@ -116,7 +119,7 @@ impl<T: MiscDevice, D> PinnedDrop for Registration<T, D> {
     }
 }
 
-/// Data of a device that its sysfs files show.
+/// Data of a device that its sysfs files show, and that one of them changes.
 pub(crate) trait Show {
     /// Writes the content of file number `view` to `out`.
     ///
@@ -124,6 +127,13 @@ pub(crate) trait Show {
     ///
     /// Those of `out`, when it is full.
     fn show(&self, view: u32, out: &mut dyn Write) -> core::fmt::Result;
+
+    /// What has been written to the file `redirect`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system call that has written it.
+    fn redirect(&self, text: &[u8]) -> Result;
 }
 
 /// A file's content, which is cut where the buffer ends.
@@ -162,4 +172,25 @@ unsafe extern "C" fn kcare_sysfs_show(
     // What does not fit is left out, line by line.
     let _ = data.show(view, &mut page);
     isize::try_from(page.len).unwrap_or(0)
+}
+
+/// What `shim/sysfs.c` calls.
+///
+/// # Safety
+///
+/// `misc` must be the miscdevice of the module's one registration, and `buf` valid for `size` bytes.
+#[no_mangle]
+unsafe extern "C" fn kcare_sysfs_redirect(
+    misc: *mut ffi::miscdevice,
+    buf: *const u8,
+    size: usize,
+) -> c_int {
+    // SAFETY: By this function's contract; sysfs files are gone before the registration is.
+    let data = unsafe { crate::device::DeviceRegistration::of(misc) };
+    // SAFETY: By this function's contract; nobody else knows sysfs' copy of what was written (`kernfs_fop_write_iter()`).
+    let text = unsafe { core::slice::from_raw_parts(buf, size) };
+    match data.redirect(text) {
+        Ok(()) => 0,
+        Err(e) => e.to_errno(),
+    }
 }

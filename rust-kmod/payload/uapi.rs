@@ -98,11 +98,13 @@ pub enum What {
     ModuleWent = 6,
     /// The last task left the code that a switch had put out of use.
     Complete = 7,
+    /// Functions are redirected in another way.
+    Redirect = 8,
 }
 
 impl What {
     /// All of them, ascending.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Apply,
         Self::Unload,
         Self::Rollback,
@@ -110,6 +112,7 @@ impl What {
         Self::Forget,
         Self::ModuleWent,
         Self::Complete,
+        Self::Redirect,
     ];
 
     /// One word, for programs and people.
@@ -122,6 +125,7 @@ impl What {
             Self::Forget => "forget",
             Self::ModuleWent => "module-went",
             Self::Complete => "complete",
+            Self::Redirect => "redirect",
         }
     }
 }

@@ -71,20 +71,24 @@ static int unless_dead(int err)
 
 /* New direct redirects are being added. Under ftrace's direct_mutex, as kcare changes them one at a time. */
 static bool direct_adds;
+/* The task that has ftrace call kcare's own handler, which asks in its context; NULL for none. */
+static struct task_struct *ipmodify_adds;
+
+static bool by_ipmodify(unsigned long site);
 
 /*
- * Whether a function may have both a direct redirect of kcare's and an ops with IPMODIFY of others'. None is added where
- * there is the other, be that a livepatch; but a kprobe with a post_handler gets there without asking if there has been
- * one elsewhere before (__arm_kprobe_ftrace()), and then kcare's own changes must not be refused. Direct wins over what the
- * probe sets, which is the function itself (ftrace_regs_caller).
+ * Whether a function may have both a direct redirect of kcare's and an ops with IPMODIFY. Where both are kcare's it is being
+ * converted from the one to the other. Where the other is of others', be that a livepatch, none is added; but a kprobe with
+ * a post_handler gets there without asking if there has been one elsewhere before (__arm_kprobe_ftrace()), and then kcare's
+ * own changes must not be refused. Direct wins over what is set by IPMODIFY (ftrace_regs_caller).
  */
 static int share_direct(struct ftrace_ops *ops, unsigned long ip, enum ftrace_ops_cmd cmd)
 {
 	switch (cmd) {
 	case FTRACE_OPS_CMD_ENABLE_SHARE_IPMODIFY_SELF:
-		return direct_adds ? -EBUSY : 0;
+		return direct_adds && !by_ipmodify(ip) ? -EBUSY : 0;
 	case FTRACE_OPS_CMD_ENABLE_SHARE_IPMODIFY_PEER:
-		return -EBUSY;
+		return READ_ONCE(ipmodify_adds) == current ? 0 : -EBUSY;
 	default:
 		return 0;
 	}
@@ -161,6 +165,12 @@ static __always_inline struct kcare_redirect *find_redirect(struct table *table,
 	return __inline_bsearch((void *)site, table->redirects, table->count, sizeof(*table->redirects), compare_site);
 }
 
+/* Whether it is redirected by IPMODIFY, and by kcare: there is one such ops for a function. */
+static bool by_ipmodify(unsigned long site)
+{
+	return find_redirect(rcu_dereference_protected(ipmodify_table, true), site);
+}
+
 /*
  * Leads to where the table says. Needs no recursion guard: it calls nothing that could be traced. The table stays
  * for an RCU-tasks grace period, because the handler may be preempted.
@@ -197,8 +207,7 @@ static void ipmodify_publish(struct table *table)
 	rcu_assign_pointer(ipmodify_table, table);
 	if (!old)
 		return;
-	synchronize_rcu_tasks();
-	synchronize_rcu_tasks_rude();
+	kcare_synchronize_text();
 	kvfree(old);
 }
 
@@ -257,9 +266,11 @@ static int add_batch(struct batch *batch)
 
 	if (err)
 		return err;
+	WRITE_ONCE(ipmodify_adds, current);
 	do {
 		err = register_ftrace_function(&batch->ops);
 	} while (err == -EAGAIN && --tries);
+	WRITE_ONCE(ipmodify_adds, NULL);
 	if (!err)
 		list_add(&batch->list, &batches);
 	return err;
@@ -287,6 +298,7 @@ static size_t kept(const struct batch *batch, struct table *table)
 	return count;
 }
 
+/* Behind it no handler runs for those that are not in @table, as behind end_batch(). */
 static int shrink_batch(struct batch *batch, struct table *table)
 {
 	unsigned long *sites = kvmalloc_array(batch->count, sizeof(*sites), GFP_KERNEL);
@@ -302,6 +314,7 @@ static int shrink_batch(struct batch *batch, struct table *table)
 	if (!err) {
 		memcpy(batch->sites, sites, count * sizeof(*sites));
 		batch->count = count;
+		kcare_synchronize_text();
 	}
 	kvfree(sites);
 	return err;
@@ -387,7 +400,8 @@ int kcare_ipmodify_shrink(const struct kcare_redirect *redirects, size_t count)
 	}
 	/*
 	 * A function leaves the table behind ftrace's calls of the handler. Without an entry that would go on behind the fentry
-	 * site, where a BPF program's call (BPF_TRAMP_F_ORIG_STACK) finds no ENDBR.
+	 * site: in the original body, also of a function that is redirected directly by now, and where a BPF program's call
+	 * (BPF_TRAMP_F_ORIG_STACK) finds no ENDBR.
 	 */
 	err = unless_dead(thin_batches(table));
 	if (err)

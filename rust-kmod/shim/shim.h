@@ -398,12 +398,13 @@ int kcare_keyring_verify(struct key *keyring, const void *data, size_t size,
 
 /* ---- sysfs.c ---- */
 
-/* The files, in the order of status::View. */
+/* The files and their modes, in the order of status::View. */
 #define KCARE_VIEWS(X)                                                                                                 \
-	X(state) X(level) X(previous_level) X(description) X(cves) X(failures) X(oopses) X(stop_last_ns) X(stop_max_ns) \
-	X(certificates) X(stragglers)
+	X(state, 0444) X(level, 0444) X(previous_level, 0444) X(description, 0444) X(cves, 0444) X(failures, 0444)    \
+	X(oopses, 0444) X(stop_last_ns, 0444) X(stop_max_ns, 0444) X(certificates, 0444) X(stragglers, 0444)          \
+	X(redirect, 0644)
 
-#define KCARE_VIEW_ENUM(name) KCARE_VIEW_##name,
+#define KCARE_VIEW_ENUM(name, mode) KCARE_VIEW_##name,
 enum kcare_view { KCARE_VIEWS(KCARE_VIEW_ENUM) KCARE_NR_VIEWS };
 #undef KCARE_VIEW_ENUM
 
@@ -419,6 +420,8 @@ extern const struct attribute_group *kcare_sysfs_groups[];
 
 /* In Rust: writes a file's content to @buf and returns its length, or a negative error. */
 ssize_t kcare_sysfs_show(struct miscdevice *misc, unsigned int view, char *buf, size_t size);
+/* In Rust: what is written to `redirect`, the one file that can be. Returns 0 or a negative error. */
+int kcare_sysfs_redirect(struct miscdevice *misc, const char *buf, size_t size);
 
 /* ---- proc.c ---- */
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * /sys/class/misc/kcare: one value per file, readable by everybody but for the list of fixes if the administrator wants
- * it so; what they say is Rust's business.
+ * it so; what they say, and what is written to the one that can be, is Rust's business.
  */
 
 #include <linux/device.h>
@@ -23,10 +23,19 @@ static ssize_t show(struct device *dev, struct device_attribute *attr, char *buf
 	return kcare_sysfs_show(misc, container_of(attr, struct view, attr)->number, buf, PAGE_SIZE);
 }
 
-#define VIEW(name) static struct view view_##name = { __ATTR(name, 0444, show, NULL), KCARE_VIEW_##name };
+static ssize_t store(struct device *dev, struct device_attribute *attr, const char *buf, size_t count)
+{
+	int err = kcare_sysfs_redirect(dev_get_drvdata(dev), buf, count);
+
+	return err ? err : count;
+}
+
+#define VIEW(name, mode)                                                                                \
+	static struct view view_##name = { __ATTR(name, mode, show, (mode) & 0200 ? store : NULL), \
+					   KCARE_VIEW_##name };
 KCARE_VIEWS(VIEW)
 
-#define VIEW_ATTR(name) &view_##name.attr.attr,
+#define VIEW_ATTR(name, mode) &view_##name.attr.attr,
 static struct attribute *attrs[] = { KCARE_VIEWS(VIEW_ATTR) NULL };
 
 umode_t kcare_fixes_mode = 0444;

@@ -30,7 +30,7 @@ While tasks finish old calls in former code there is `transition`, with `count`,
 `unreadable`, lines that this program does not know. A command that changes what is applied, and kcare-push --dry-run, \
 has `note` if the kernel had more to say. With --history it has `history`, \
 the oldest first, each with `time` (seconds since 1970), `what` (apply, unload, rollback, forget, \
-module-came, module-went, or complete: the last task has left former code), `level` and `before` (what was applied behind it and before it, 0 for none) and \
+module-came, module-went, complete: the last task has left former code, or redirect: functions are redirected in another way), `level` and `before` (what was applied behind it and before it, 0 for none) and \
 `refused` (null, or the name of the kernel's reason). With --status it has `service`, and \
 with --doctor if the settings can be understood: `auto_update` (null if they may not be read), `channel`, `newest` (the \
 highest level that the server had), `allowed` (the highest that may be applied), `sticky` and \

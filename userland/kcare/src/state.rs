@@ -45,8 +45,8 @@ pub struct State {
 pub struct Event {
     /// When, in seconds since 1970.
     pub time: u64,
-    /// `apply`, `unload`, `rollback`, `forget`, `complete` (the last task has left former code), or `module-came` and
-    /// `module-went`.
+    /// `apply`, `unload`, `rollback`, `forget`, `complete` (the last task has left former code), `redirect` (functions are
+    /// redirected in another way), or `module-came` and `module-went`.
     pub what: String,
     /// The module that came or went.
     #[serde(default, skip_serializing_if = "Option::is_none")]
