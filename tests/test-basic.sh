@@ -79,6 +79,7 @@ values() {
 }
 is "rights" "$(cd "$VIEWS" && stat -c '%A %U %n' state level previous_level description cves failures oopses stop_last_ns stop_max_ns certificates |
 	sed 's/ [^ ]*$//' | uniq -c | xargs)" "10 -r--r--r-- root"
+is "rights of what can be written" "$(cd "$VIEWS" && stat -c '%A %U %n' redirect)" "-rw-r--r-- root redirect"
 is "values" "$(values)" "state applied level 1 previous_level 0 description 1;test cves CVE-2026-4243 failures 1"
 is "to nobody" "$(setpriv --reuid nobody --clear-groups cat "$VIEWS/level")" 1
 like "stop" "$(cat "$VIEWS"/stop_{last,max}_ns | uniq)" '^[1-9][0-9]*$'

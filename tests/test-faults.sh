@@ -85,6 +85,9 @@ faulty "apply, IPMODIFY" -- apply "$(payload cmdline)"
 faulty "unload, IPMODIFY" "$(payload cmdline)" -- unload
 faulty "rollback, IPMODIFY" "$(payload cmdline)" "$(payload levels-2)" -- rollback
 
+faulty "from direct to IPMODIFY" "$(payload levels-2)" -- redirect 1 2
+faulty "from IPMODIFY to direct" "$(payload levels-2)" -- redirect 2 1
+
 start_test "nothing is lost"
 is "lost" "$(remains)" ""
 is "unreferenced" "$(unreferenced)" ""

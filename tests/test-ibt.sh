@@ -195,7 +195,23 @@ untraced
 is "state" "$(state)" "$state"
 check_result
 
+start_test "fexit on a function that is redirected directly, behind its conversion"
+reload_kcare redirect=1 timeout_ms=6000
+is "apply" "$(apply eventfd-static)" $'ok\tok'
+succeeds tee "$VIEWS/redirect" <<<2
+is "converted" "$(system_call 284 4243)" -33
+exit_traced do_eventfd
+is "traced" "$(system_call 284 4243)" -33
+is "hits" "$(hits)" 1
+untraced
+succeeds tee "$VIEWS/redirect" <<<0
+is "converted back" "$(system_call 284 4243)" -33
+is "unload" "$(back unload)" $'ok\tok'
+is "state" "$(state)" "$state"
+check_result
+
 start_test "fexit on a function that had no ENDBR"
+reload_kcare redirect=2 timeout_ms=6000
 exit_traced do_eventfd
 isnt "before" "$(system_call 284 4243)" -33
 is "apply" "$(apply eventfd-static)" $'ok\tok'

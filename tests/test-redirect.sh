@@ -12,6 +12,8 @@
 # - a livepatch, before and after
 # - a jump that ftrace does not know of, before
 # With redirect=0: direct, and ipmodify where a BPF program has the function.
+# A live level is converted from the one to the other and back: BPF programs that were refused can be attached then; beside
+# tracers and probes; who holds the function refuses it, and all is as before.
 
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"
@@ -364,3 +366,139 @@ $(applied_log 1 1 1 0)
 $(unloaded_log 1 1)
 $(applied_log 1 1 0 1)
 $(unloaded_log 1 1)"
+
+# convert NUMBER DIRECT IPMODIFY: what is live is redirected so from now on.
+convert() {
+	succeeds tee "$VIEWS/redirect" <<<"$1"
+	is "redirect" "$(<"$VIEWS/redirect")" "$1"
+	redirected_by "$2" "$3"
+}
+
+# refused NUMBER ERROR: the same, but all stays as it is.
+refused() {
+	local now
+	now=$(<"$VIEWS/redirect")
+	fails 1 tee "$VIEWS/redirect" <<<"$1"
+	like "error" "$out" "$2"
+	is "redirect still" "$(<"$VIEWS/redirect")" "$now"
+}
+
+# redirected_by DIRECT IPMODIFY: how kcare has the function, 0 or 1 each.
+redirected_by() {
+	local record
+	record=$(grep -A2 "^$FUNCTION " "$TRACING/enabled_functions" | sed '3,$ { /^[^[:space:]]/d }')
+	is "directly" "$(grep -cE '(redirect\.)?'"$FUNCTION"'.*\[kcare_1\]$' <<<"$record")" "$1"
+	is "by IPMODIFY" "$(grep -c '^[^(]* ([0-9]*) [R ]* I ' <<<"$record")" "$2"
+}
+
+converted_log() {
+	echo "redirect is $1 now: $2 direct, $3 ipmodify"
+}
+
+start_test "converted: BPF programs that were refused can be attached"
+reload_kcare redirect=1
+state=$(state)
+apply
+redirected_by 1 0
+bpf fexit
+retry gone "$tracer"
+is "hits" "$(lines "$WORK/bpf" '^hit')" 0
+convert 2 0 1
+result "converted" "$patched"
+for probe in fentry fexit; do
+	bpf $probe
+	result "traced" "$patched"
+	retry eval "[[ \$(lines $WORK/bpf '^hit') -eq 1 ]]"
+	# There can be one direct caller only.
+	refused 1 "Device or resource busy"
+	result "traced" "$patched"
+	convert 0 0 1
+	result "traced" "$patched"
+	retry eval "[[ \$(lines $WORK/bpf '^hit') -eq 3 ]]"
+	unbpf
+	result "patched still" "$patched"
+	convert 2 0 1
+done
+convert 0 1 0
+result "converted back" "$patched"
+convert 2 0 1
+convert 1 1 0
+unload
+result "original" "$original"
+is "state" "$(state)" "$state"
+check_result "registered device with node 10:N
+$(applied_log 1 1 1 0)
+$(converted_log 2 0 1)
+redirect refused (redirect-conflict): ${conflict#*: }
+$(converted_log 0 0 1)
+$(converted_log 2 0 1)
+redirect refused (redirect-conflict): ${conflict#*: }
+$(converted_log 0 0 1)
+$(converted_log 2 0 1)
+$(converted_log 0 1 0)
+$(converted_log 2 0 1)
+$(converted_log 1 1 0)
+$(unloaded_log 1 1)"
+
+start_test "converted beside the function tracer, a kprobe and a kretprobe"
+apply
+echo "p:kcare_entry $FUNCTION" >"$TRACING/kprobe_events"
+echo "r:kcare_return $FUNCTION \$retval:s32" >>"$TRACING/kprobe_events"
+echo 1 >"$events/enable"
+echo "$FUNCTION" >"$TRACING/set_ftrace_filter"
+echo function >"$TRACING/current_tracer"
+for way in 2 0 2 1; do
+	succeeds tee "$VIEWS/redirect" <<<"$way"
+	result "redirect=$way" "$patched"
+done
+# In front of the original, and in the new body.
+is "calls seen" "$(lines "$TRACING/trace" ": $FUNCTION <-")" 8
+is "entries" "$(lines "$TRACING/trace" kcare_entry:)" 4
+is "returns" "$(lines "$TRACING/trace" 'kcare_return: .*arg1=0')" 4
+clear_tracing
+redirected_by 1 0
+result "patched" "$patched"
+unload
+is "state" "$(state)" "$state"
+check_result
+
+start_test "converted: levels and livepatches that come later"
+apply
+convert 2 0 1
+fails 1 insmod "$LIVEPATCH"
+like "insmod says" "$out" "busy"
+result "patched" "$patched"
+unload
+result "original" "$original"
+apply
+redirected_by 0 1
+convert 1 1 0
+fails 1 insmod "$LIVEPATCH"
+like "insmod says" "$out" "busy"
+result "patched" "$patched"
+unload
+is "state" "$(state)" "$state"
+check_result
+
+start_test "not converted: a kprobe holds the function, no such way, no right to"
+apply
+succeeds insmod "$PROBES"
+refused 2 "Device or resource busy"
+result "patched" "$patched"
+succeeds rmmod kcare_test_probes
+redirected_by 1 0
+for text in 3 -1 two ''; do
+	refused "$text" "Invalid argument"
+done
+fails 1 setpriv --bounding-set -sys_module --inh-caps -sys_module tee "$VIEWS/redirect" <<<2
+like "error" "$out" "Operation not permitted"
+fails 1 setpriv --reuid 65534 --clear-groups tee "$VIEWS/redirect" <<<2
+like "error" "$out" "Permission denied"
+redirected_by 1 0
+result "patched" "$patched"
+convert 2 0 1
+convert 1 1 0
+unload
+is "state" "$(state)" "$state"
+is "failures" "$(kpush info | sed -n 's/^failures //p')" 3
+check_result

@@ -134,6 +134,42 @@ start_test "vfork() with a child that pauses"
 starts vfork kernel_clone straggle vfork
 all_the_way vfork kernel_clone parent
 
+# converted WAY: what levels in memory redirect is redirected in this way from here on.
+converted() {
+	local all
+	succeeds tee "$VIEWS/redirect" <<<"$1"
+	all=$(redirected | wc -w)
+	isnt "redirected functions" "$all" 0
+	is "log" "$(kcare_log | tail -n 1)" \
+		"redirect is $1 now: $(($1 == 2 ? 0 : all)) direct, $(($1 == 2 ? all : 0)) ipmodify"
+}
+
+start_test "redirects are converted while a straggler is out"
+starts vfork kernel_clone straggle vfork
+timed apply $ONE
+for way in 2 0; do
+	converted $way
+	straggles "$pid" 0 kernel_clone
+	sees 1
+done
+timed apply $TWO
+converted 2
+sees 2
+timed rollback
+sees 1
+converted 1
+straggles "$pid" 0 kernel_clone
+sees 1
+leaves vfork parent
+retry complete
+sees 1
+timed unload
+sees 0
+is "state" "$(state)" "$state"
+check_result
+# shellcheck disable=SC2119
+reload_kcare
+
 memory >"$WORK/memory"
 start_test "a page fault that a user's own file system never answers"
 if ! grep -qw fuse /proc/filesystems; then
@@ -179,6 +215,10 @@ sees 1
 timed apply $TWO
 straggles "$pid" 1 kernel_clone
 timed unload
+straggles "$pid" 1 kernel_clone
+sees 0
+# No level is live, and what redirects is what it sees.
+converted 2
 straggles "$pid" 1 kernel_clone
 sees 0
 fails 1 rmmod kcare

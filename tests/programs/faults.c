@@ -5,7 +5,8 @@
  *
  *	faults [-n MAX] [PAYLOAD]... -- REQUEST
  *
- *	REQUEST is: apply PAYLOAD | try PAYLOAD | unload | rollback | history | info | read | load MODULE NAME
+ *	REQUEST is: apply PAYLOAD | try PAYLOAD | unload | rollback | history | info | read | load MODULE NAME |
+ *	redirect FROM TO
  *
  * The payloads in front are applied before, one over the other. A request that fails must leave what can be seen as it
  * was; one that succeeds all the same must do what it does without a fault. Prints how often which answer came:
@@ -35,11 +36,11 @@ struct payload {
 };
 
 /* What can be seen from user space, all of it as text. */
-enum { CMDLINE, MODULES, FUNCTIONS, STATE, LEVEL, PREVIOUS };
+enum { CMDLINE, MODULES, FUNCTIONS, STATE, LEVEL, PREVIOUS, REDIRECT };
 static const char *const views[] = {
 	[CMDLINE] = "/proc/cmdline", [MODULES] = "/proc/modules", [FUNCTIONS] = "/sys/kernel/tracing/enabled_functions",
 	[STATE] = "/sys/class/misc/kcare/state", [LEVEL] = "/sys/class/misc/kcare/level",
-	[PREVIOUS] = "/sys/class/misc/kcare/previous_level",
+	[PREVIOUS] = "/sys/class/misc/kcare/previous_level", [REDIRECT] = "/sys/class/misc/kcare/redirect",
 };
 
 #define NR_VIEWS (sizeof(views) / sizeof(views[0]))
@@ -55,10 +56,10 @@ static struct {
 	unsigned int count;
 } answers[64];
 
-static int device, fail_nth, event, module = -1;
+static int device, fail_nth, event, module = -1, redirect = -1;
 static struct payload setup[8], payload;
 static int nr_setup;
-static const char *request, *module_name;
+static const char *request, *module_name, *redirect_from, *redirect_to;
 static bool good = true;
 
 static struct payload read_payload(const char *path)
@@ -90,6 +91,8 @@ static struct answer ask(void)
 		ret = ioctl(device, INFO, events);
 	else if (!strcmp(request, "read"))
 		ret = pread(device, events, sizeof(events), 0);
+	else if (!strcmp(request, "redirect"))
+		ret = pwrite(redirect, redirect_to, 1, 0);
 	else
 		ret = syscall(SYS_finit_module, module, "", 0);
 	return (struct answer){ .err = ret < 0 ? errno : 0 };
@@ -101,6 +104,8 @@ static void reset(void)
 	if (module >= 0 && syscall(SYS_delete_module, module_name, O_NONBLOCK) && errno != ENOENT)
 		die(module_name);
 	back(device, UNLOAD, 0);
+	if (redirect >= 0 && pwrite(redirect, redirect_from, 1, 0) != 1)
+		die(views[REDIRECT]);
 }
 
 /* The state that the request starts from. */
@@ -219,6 +224,12 @@ int main(int argc, char **argv)
 		module_name = argv[i + 3];
 		if (module < 0)
 			die(argv[i + 2]);
+	} else if (!strcmp(request, "redirect") && i + 3 < argc) {
+		redirect_from = argv[i + 2];
+		redirect_to = argv[i + 3];
+		redirect = open(views[REDIRECT], O_RDWR | O_CLOEXEC);
+		if (redirect < 0)
+			die(views[REDIRECT]);
 	} else if (i + 2 < argc) {
 		payload = read_payload(argv[i + 2]);
 	}

@@ -3,10 +3,11 @@
  * Apply and unload a payload again and again while threads call the patched functions, and check every single result.
  *
  *	soak PAYLOAD CYCLES
- *	soak -g THREADS PAYLOAD CYCLES
+ *	soak -g THREADS [-r] PAYLOAD CYCLES
  *
  * The payload has the patches cmdline and blocked-eventfd of tests/patches; with -g it has the patch getpid, so many
- * threads do nothing but that system call, and none of them may miss a state.
+ * threads do nothing but that system call, and none of them may miss a state. With -r each of its patched states has the
+ * function redirected by IPMODIFY and directly again, of which no call may notice anything.
  *
  * The kernel's history is one sequence of states, 0 original, 1 patched, 2 original, 3 patched, ... The results of calls
  * must fit to it as if every switch happened at one instant for all CPUs and for both functions: a call that starts when
@@ -152,6 +153,16 @@ static void succeeds(const char *what, unsigned long cycle, struct answer a)
 	exit(1);
 }
 
+/* Has what is live be redirected in another way. */
+static void redirect(const char *way)
+{
+	int fd = open("/sys/class/misc/kcare/redirect", O_WRONLY);
+
+	if (fd < 0 || write(fd, way, 1) != 1)
+		die("/sys/class/misc/kcare/redirect");
+	close(fd);
+}
+
 static void *(*worker(uintptr_t i, bool getpid))(void *)
 {
 	if (getpid)
@@ -165,16 +176,19 @@ int main(int argc, char **argv)
 	unsigned long cycles, cycle, hammers = 0, count;
 	size_t size;
 	void *data;
-	int device;
+	int device, option;
+	bool convert = false;
 
-	if (argc == 5 && !strcmp(argv[1], "-g")) {
-		hammers = strtoul(argv[2], NULL, 0);
-		argv += 2;
-		argc -= 2;
-		if (!hammers || hammers > THREADS_MAX)
+	while ((option = getopt(argc, argv, "g:r")) != -1) {
+		if (option == 'g')
+			hammers = strtoul(optarg, NULL, 0);
+		else if (option == 'r')
+			convert = true;
+		else
 			return 2;
 	}
-	if (argc != 3)
+	argv += optind - 1;
+	if (argc - optind != 2 || hammers > THREADS_MAX)
 		return 2;
 	count = hammers ? hammers : THREADS_MAX;
 	data = slurp(argv[1], &size);
@@ -196,6 +210,11 @@ int main(int argc, char **argv)
 		/* Patched, and nothing under way: for as long as it takes to be seen. */
 		usleep(1000);
 		all_pass(hammers, state + 1);
+		if (convert) {
+			redirect("2");
+			redirect("1");
+			all_pass(hammers, state + 1);
+		}
 		atomic_store(&ceiling_state, state + 2);
 		succeeds("unload", cycle, back(device, UNLOAD, 0));
 		atomic_store(&floor_state, state + 2);
