@@ -5,7 +5,7 @@ import re
 import statistics
 
 from calls import call_cost
-from machine import MANY, ONE, compare_stops, kernel_log, load, run, status, stop, stops, table, timed, unload
+from machine import MANY, ONE, Requests, compare_stops, compare_sums, kernel_log, load, run, status, stops, table, timed
 
 ROUNDS = 20
 
@@ -15,18 +15,17 @@ class Level:
 
     def __init__(self, payload):
         self.payload = payload
-        self.stops, self.pushes, self.dry_runs, self.held = [], [], [], []
+        self.requests = Requests()
+        self.pushes, self.dry_runs, self.held = [], [], []
 
     def round(self):
         """Tries it, applies it, and takes it back."""
         self.dry_runs.append(timed("kcare-push", "--dry-run", self.payload))
         before = used()
-        self.pushes.append(timed("kcare-push", self.payload))
+        self.pushes.append(self.requests.make("kcare-push", self.payload))
         self.held.append(used() - before)
-        self.stops.append(stop())
         self.functions, self.memory = status("functions"), status("memory")
-        unload()
-        self.stops.append(stop())
+        self.requests.make("kcarectl", "--unload")
 
     def relocations(self):
         """How many, and the fastest time for all of them in µs, of the last rounds."""
@@ -56,8 +55,9 @@ def measure():
     empty += stops()[0]
     levels = [(f"{level.functions} functions", level) for level in (one, many)]
 
-    compare_stops("machine stopped, us",
-                  [[(levels[0][0], one.stops), (levels[1][0], many.stops), ("empty stop_machine()", empty)]])
+    compare_stops("machine stopped, us", [[(name, level.requests.stops) for name, level in levels] +
+                                          [("empty stop_machine()", empty)]])
+    compare_sums("worst request, us of stops", [(name, level.requests, empty, None) for name, level in levels])
     rows = [(name + what, times) for name, level in levels
             for what, times in [("", level.pushes), (": dry run, all taken back", level.dry_runs)]]
     table("from push to patched", [("ms", ".1f"), ("ratio", ".2f")],

@@ -9,10 +9,9 @@ import time
 from pathlib import Path
 
 from calls import insmod_livepatch, remove_livepatch
-from machine import DIR, MANY, ONE, load, run, stop, table, unload
+from machine import DIR, MANY, ONE, TRACING, load, run, stop, table, unload
 
 ROUNDS = 50
-TRACING = Path("/sys/kernel/tracing")
 # Until a thread that was kept waiting has run again: seconds.
 SETTLE = 0.005
 

@@ -11,6 +11,7 @@ from pathlib import Path
 DIR = Path(sys.argv[1])
 ONE, MANY = DIR / "jiffies.kpatch", DIR / "many.kpatch"
 KCARE = "/usr/lib/kcare/kcare.ko"
+TRACING = Path("/sys/kernel/tracing")
 
 
 def run(*command):
@@ -59,6 +60,37 @@ def stop():
     return status("stop-last-ns") / 1000
 
 
+def count_stops():
+    """Has the kernel count from now on how often the machine is stopped."""
+    (TRACING / "kprobe_events").write_text("p:bench/stops stop_machine")
+    (TRACING / "events/bench/stops/enable").write_text("1")
+
+
+def counts():
+    """Stops of the machine, and context switches of all CPUs, so far."""
+    return (int((TRACING / "kprobe_profile").read_text().split()[1]),
+            int(re.search(r"^ctxt (\d+)$", Path("/proc/stat").read_text(), re.M)[1]))
+
+
+class Requests:
+    """Requests that switch: of each the length of its last stop and of all of them in µs, how many these were, and how
+    many context switches there were meanwhile."""
+
+    def __init__(self):
+        self.stops, self.sums, self.counts, self.switches = [], [], [], []
+
+    def make(self, *command):
+        """Makes one; gives milliseconds."""
+        before = counts()
+        ms = timed(*command)
+        stops, switches = (after - former for after, former in zip(counts(), before))
+        self.stops.append(stop())
+        self.sums.append(status("stop-sum-ns") / 1000)
+        self.counts.append(stops)
+        self.switches.append(switches)
+        return ms
+
+
 def table(title, columns, rows):
     """Prints a table. A column is a name and how its numbers are printed; a row a name and its numbers, or None."""
     print(f"{title:44}" + "".join(f"{name:>10}" for name, _ in columns))
@@ -76,3 +108,12 @@ def compare_stops(title, groups):
             fastest, median = min(us), statistics.median(us)
             rows.append((name, (fastest, fastest / min(base), median, median / statistics.median(base), max(us))))
     table(title, [("fastest", ".0f"), ("ratio", ".2f"), ("median", ".0f"), ("ratio", ".2f"), ("longest", ".0f")], rows)
+
+
+def compare_sums(title, rows):
+    """Prints the worst of some requests: rows of a name, requests, empty stops in µs, and the longest single stop in
+    µs if that is known."""
+    cells = [(name, (max(made.sums), max(made.sums) / statistics.median(empty), longest, max(made.counts),
+                     len(made.sums), min(made.switches))) for name, made, empty, longest in rows]
+    table(title, [("sum", ".0f"), ("ratio", ".2f"), ("longest", ".0f"), ("stops", "d"), ("requests", "d"),
+                  ("switches", "d")], cells)
