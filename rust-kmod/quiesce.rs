@@ -88,8 +88,9 @@ const MAX_PAUSE_MS: i64 = 100;
 /// For how many tasks each CPU has room to note them between two turns; after each time that it did not suffice four times
 /// as many, up to [`MAX_NOTES`].
 const NOTES: usize = 2048;
-/// As above.
-const MAX_NOTES: usize = 1 << 15;
+/// As above. A look at a thread takes no less time than a switch to another one, so that a CPU notes no more of them than
+/// there are.
+const MAX_NOTES: usize = 1 << 21;
 /// For how many new stragglers there is room; after each time that it did not suffice four times as many, up to
 /// [`MAX_ROOM`].
 const ROOM: usize = 256;
@@ -529,6 +530,9 @@ impl Switch<'_> {
             tasks::for_each_sleeping(|task| self.consider(task, switches, &mut found));
             if found.full {
                 return Ok(Tried::NoRoom);
+            }
+            if switches.overflowed() {
+                return Ok(Tried::NoNotes);
             }
             let asleep = found.count().saturating_sub(found.moving);
             if aside.open || asleep == 0 || system::boot_ns() >= deadline {

@@ -66,7 +66,8 @@ unsafe fn visit<V: FnMut(&Task<'_>)>(find: Finder, mut visit: V) {
     unsafe { find(run::<V>, (&raw mut visit).cast()) };
 }
 
-/// Every task that leaves a CPU is noted as long as this exists.
+/// Tasks that leave a CPU are noted as long as this exists: those that exit, and from the first [`Switches::narrow`] on all.
+/// So all threads have to be visited after that.
 ///
 /// # Invariants
 ///

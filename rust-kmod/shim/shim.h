@@ -222,7 +222,7 @@ void kcare_task_comm(struct task_struct *task, char *comm);
 /* ---- switches.c: which tasks have run since? ---- */
 
 /*
- * From here on every task that leaves a CPU is noted; one user at a time. @tasks, a power of two, is for how many each CPU has
+ * From here on every task that exits is noted when it leaves a CPU, and from the first turn on every task; one user at a time. @tasks, a power of two, is for how many each CPU has
  * room. -ETIMEDOUT if a grace period of RCU-tasks takes longer than @limit_ms.
  */
 int kcare_switches_start(unsigned int tasks, unsigned int limit_ms);

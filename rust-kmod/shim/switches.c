@@ -53,6 +53,9 @@ static unsigned int room, places;
 /* There were tasks without room for a note; set by any CPU. */
 static bool overflow;
 
+/* Until the first turn only tasks that exit are noted: all others are in the list that is looked at after it. */
+static bool note_all;
+
 static struct tracepoint *sched_switch;
 
 static void find_sched_switch(struct tracepoint *tp, void *unused)
@@ -70,7 +73,7 @@ static void notrace note(struct task_struct *task)
 	u32 *number;
 
 	/* The CPUs' own idle tasks are looked at in any case; those of idle injection (play_idle_precise()) are not. */
-	if (!task->pid)
+	if (!task->pid || !(READ_ONCE(note_all) || task->flags & PF_EXITING))
 		return;
 	for (i = 0; i < TRIES; i++) {
 		number = &notes->index[(slot + i) & (places - 1)];
@@ -209,6 +212,7 @@ int kcare_switches_start(unsigned int tasks, unsigned int limit_ms)
 	if (!notes_of_cpu)
 		return -ENOMEM;
 	overflow = false;
+	note_all = false;
 	for_each_possible_cpu(cpu) {
 		notes_of_cpu[cpu].now = new_notes();
 		notes_of_cpu[cpu].before = new_notes();
@@ -263,6 +267,8 @@ void kcare_switches_turn(void)
 		notes_of_cpu[cpu].before->count = 0;
 		memset(notes_of_cpu[cpu].before->index, 0, array_size(places, sizeof(u32)));
 	}
+	/* Each CPU knows behind its turn. */
+	WRITE_ONCE(note_all, true);
 	cpus_read_lock();
 	for_each_possible_cpu(cpu)
 		if (!cpu_online(cpu))
