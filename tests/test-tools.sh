@@ -213,7 +213,8 @@ is "report" "$(awk '$2 == "[kcare_1]" { print $2, $3, $4 }' <<<"$out")" "[kcare_
 # As on most machines. /proc/kcore makes one of vmlinux and modules then.
 on_exit mv "$vmlinux.away" "$vmlinux"
 mv "$vmlinux" "$vmlinux.away"
-is "without a vmlinux" "$(perf_names)" "__x64_sys_getpid ([kernel.kallsyms])"
+# perf has the last symbol of a module reach into the page behind it (symbols__fixup_end()), where a level may begin.
+like "without a vmlinux" "$(perf_names)" '^(__x64_sys_getpid|__SCT__kcare_[a-z_]+) \(\[kernel\.kallsyms\]\)$'
 check_result
 
 start_test "perf trace and perf probe"
