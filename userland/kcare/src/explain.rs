@@ -2,7 +2,8 @@
 
 //! Puts the kernel's refusal into words: what happened, to what, and the next step.
 //!
-//! The payload is parsed here for the names in it only; the kernel has decided by then.
+//! The payload is parsed here for the names in it only, and only if the kernel's reason says that it has verified the
+//! signature: what nobody has vouched for is not looked at.
 
 use std::io;
 use std::path::Path;
@@ -15,7 +16,7 @@ use rustix::io::Errno;
 use crate::device::Refusal;
 use crate::error::{Error, Kind};
 use crate::state::State;
-use crate::{kernel, signer, text};
+use crate::{kernel, text};
 
 /// What the kernel's message about the part for a module starts with.
 const PART: &str = "part ";
@@ -28,9 +29,8 @@ pub fn explain_apply(refusal: &Refusal, path: &Path, file: &[u8], before: &State
     let Ok(reason) = Reason::try_from(refusal.reason) else {
         return without_reason(&cannot, refusal);
     };
-    let payload = trailer::split(file)
-        .and_then(|(body, _)| Payload::parse(body))
-        .ok();
+    let signed = trailer::split(file).ok().filter(|_| is_verified(reason));
+    let payload = signed.and_then(|(body, _)| Payload::parse(body).ok());
     // A place in the part for a module is not one of the payload around it.
     let payload = payload.filter(|_| !refusal.text.starts_with(PART));
     let name = payload.as_ref().and_then(|p| name_of(p, place(refusal)));
@@ -46,12 +46,6 @@ pub fn explain_apply(refusal: &Refusal, path: &Path, file: &[u8], before: &State
         // The kernel's own message would say the same once more.
         Some(lines) => lines.into_iter().fold(error, Error::detail),
         None => facts(error, refusal, name.as_deref()),
-    };
-    let error = match signer::of(file) {
-        Some(signer) if reason == Reason::KeyRejected => {
-            error.detail(format!("signed by  {signer}"))
-        }
-        _ => error,
     };
     error
         .hint(next_step(
@@ -200,6 +194,16 @@ fn compare_object(payload: &Payload<'_>, index: u32, before: &State) -> Option<[
     ])
 }
 
+/// Whether the kernel has verified the signature before it gave this reason.
+fn is_verified(reason: Reason) -> bool {
+    let number = reason.number();
+    (FIRST_OF_THE_CONTENT..FIRST_OF_THE_REQUEST).contains(&number) || number >= FIRST_OF_THE_SYSTEM
+}
+
+/// Reasons with lower numbers are about the signature.
+const FIRST_OF_THE_CONTENT: u32 = Reason::ElfMagic.number();
+/// Those from here on are about what the content wants of this system.
+const FIRST_OF_THE_SYSTEM: u32 = Reason::WrongRelease.number();
 /// Reasons with lower numbers are about the file alone.
 const FIRST_OF_THE_REQUEST: u32 = Reason::NotPermitted.number();
 
@@ -463,16 +467,16 @@ mod tests {
     }
 
     #[test]
-    fn a_rejected_signature_names_its_signer() {
-        let failure = push(
-            &refusal(Reason::KeyRejected, Place::Nowhere, ""),
-            &sample::payload(),
-        );
-        assert_eq!(
-            failure.details,
-            ["signed by  CN=Example kcare payloads,O=Example, serial 1f2e3d"]
-        );
-        assert_eq!(failure.kind, Kind::Trust);
+    fn nothing_is_told_from_a_file_that_the_kernel_has_not_verified() {
+        // A place whose name the sample has.
+        let place = entry(Table::Objects, 0);
+        for &reason in Reason::ALL {
+            let failure = push(&refusal(reason, place, ""), &sample::payload());
+            let told = failure.text("kcare-push");
+            let own = told.contains("vmlinux") || told.contains(sample::RELEASE);
+            let before = matches!(reason.number(), 1..16 | 256..272);
+            assert_eq!(own, !before, "{reason}: {told}");
+        }
     }
 
     /// An entry of a table of the sample.

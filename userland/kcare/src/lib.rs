@@ -32,7 +32,6 @@ pub mod proxy;
 mod sample;
 pub mod server;
 pub mod service;
-pub mod signer;
 pub mod state;
 pub mod stragglers;
 pub mod text;

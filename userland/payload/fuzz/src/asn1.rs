@@ -172,25 +172,6 @@ pub fn mutate_signed(file: &[u8], random: &mut Random) -> Option<Vec<u8>> {
     }
 }
 
-/// The key identifier that a signature names its signer by, if it is in form.
-pub fn key_identifier(der: &[u8]) -> Option<Vec<u8>> {
-    let mut list = elements(der, DEPTH)?;
-    // ContentInfo, [0], SignedData, the signers, the signer, its sid.
-    for index in [0, 1, 0, 3, 0] {
-        match list.into_iter().nth(index)?.content {
-            Content::Elements(inner) => list = inner,
-            Content::Bytes(_) => return None,
-        }
-    }
-    match list.into_iter().nth(1)? {
-        Element {
-            tag: 0x80,
-            content: Content::Bytes(key),
-        } => Some(key),
-        _ => None,
-    }
-}
-
 fn change_bytes(bytes: &mut Vec<u8>, random: &mut Random) {
     let at = random.below(bytes.len() + 1);
     match random.below(4) {
