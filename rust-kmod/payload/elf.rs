@@ -262,7 +262,7 @@ impl ExactSizeIterator for Relocations<'_> {}
 ///
 /// # Invariants
 ///
-/// The table starts and ends with NUL, and NUL is its only control character; none turns the direction of text.
+/// The table starts and ends with NUL, and NUL is its only control character; none is [`is_format`].
 #[derive(Clone, Copy, Debug)]
 pub struct Strings<'a>(&'a str);
 
@@ -282,7 +282,7 @@ impl<'a> Strings<'a> {
         }
         let text =
             core::str::from_utf8(bytes).map_err(|e| (Reason::StringsForm, e.valid_up_to()))?;
-        let control = |&(_, c): &(usize, char)| c != '\0' && (c.is_control() || is_directional(c));
+        let control = |&(_, c): &(usize, char)| c != '\0' && (c.is_control() || is_format(c));
         match text.char_indices().find(control) {
             Some((at, _)) => Err((Reason::StringsControl, at)),
             // INVARIANT: checked above.
@@ -310,10 +310,17 @@ impl<'a> Strings<'a> {
     }
 }
 
-/// Whether a character turns the direction of text, so that a terminal shows something else than is there
-/// (`Bidi_Control` of Unicode).
-pub const fn is_directional(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// Whether a character is not seen, or has others seen as what they are not: those that only format text (Unicode's `Cf`),
+/// such as what turns its direction, and the separators of lines and paragraphs.
+pub const fn is_format(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
+            | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2064}'
+            | '\u{2066}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}'
+            | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0001}'
+            | '\u{e0020}'..='\u{e007f}'
+    )
 }
 
 /// An ELF object that [`Elf::parse`] has accepted.

@@ -195,7 +195,7 @@ reasons! {
 
     // Strings.
     160 StringsForm "strings-form" ENOEXEC "the string table is not UTF-8, or does not start and end with NUL",
-    161 StringsControl "strings-control" ENOEXEC "the string table holds a control character",
+    161 StringsControl "strings-control" ENOEXEC "the string table holds a control character, or one that only formats text",
     162 StringRange "string-range" ENOEXEC "a string starts outside the string table, or within a character",
     163 StringTooLong "string-too-long" EFBIG "a string is longer than 1024 bytes",
     164 StringEmpty "string-empty" EINVAL "a string that must say something is empty",

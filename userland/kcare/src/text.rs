@@ -5,12 +5,13 @@
 use std::path::Path;
 
 use jiff::{fmt::strtime, Timestamp};
-use kcare_payload::elf::is_directional;
+use kcare_payload::elf::is_format;
 use kcare_tuf::time::Time;
 
 /// A NUL-padded field or a message of the kernel, safe to show on a terminal.
 ///
-/// A payload's author chose the bytes, so control characters other than newline are escaped.
+/// A payload's author chose the bytes, so control characters other than newline are escaped, and those that only
+/// format text.
 pub fn from_kernel(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
     let mut text = String::new();
@@ -18,7 +19,7 @@ pub fn from_kernel(bytes: &[u8]) -> String {
         match c {
             '\n' => text.push(c),
             c if c.is_control() => text.extend(c.escape_default()),
-            c if is_directional(c) => text.extend(c.escape_unicode()),
+            c if is_format(c) => text.extend(c.escape_unicode()),
             c => text.push(c),
         }
     }
@@ -109,6 +110,12 @@ mod tests {
         assert_eq!(from_kernel(b"full"), "full");
         assert_eq!(from_kernel(b"\x1b[31mred\nline"), "\\u{1b}[31mred\nline");
         assert_eq!(from_kernel(b"\xff!"), "\u{fffd}!");
+        let tricky = "a\u{202e}b\u{200b}c\u{ad}d\u{2028}e\u{e0041}f";
+        assert_eq!(
+            from_kernel(tricky.as_bytes()),
+            "a\\u{202e}b\\u{200b}c\\u{ad}d\\u{2028}e\\u{e0041}f"
+        );
+        assert_eq!(from_kernel("größer".as_bytes()), "größer");
     }
 
     #[test]

@@ -89,6 +89,10 @@ cases! {
     "strings-escape" StringsControl |image| append(image, b"\x1b[31m\0", 0);
     "strings-delete" StringsControl |image| append(image, b"x\x7f\0", 1);
     "strings-c1-control" StringsControl |image| append(image, b"xy\xc2\x9b\0", 2);
+    "strings-turned" StringsControl |image| append(image, b"a\xe2\x80\xaeb\0", 1);
+    "strings-invisible" StringsControl |image| append(image, b"a\xe2\x80\x8bb\0", 1);
+    "strings-line-separator" StringsControl |image| append(image, b"\xe2\x80\xa8\0", 0);
+    "strings-tag" StringsControl |image| append(image, b"ab\xf3\xa0\x81\x81\0", 2);
     "release-outside" StringRange |image| {
         let end = image.manifest_now()?.string_bytes;
         release_at(image, end)
