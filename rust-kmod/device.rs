@@ -80,6 +80,7 @@ impl MiscDevice for Device {
             uapi::IOCTL_UNLOAD => device.take_back(arg, What::Unload),
             uapi::IOCTL_ROLLBACK => device.take_back(arg, What::Rollback),
             uapi::IOCTL_FORGET => device.take_back(arg, What::Forget),
+            uapi::IOCTL_REVOKE => device.revoke(arg),
             uapi::IOCTL_INFO => device.info(arg),
             _ => Err(ENOTTY),
         }
@@ -113,14 +114,35 @@ impl Show for Arc<Core> {
 
 impl Device {
     fn apply(&self, arg: usize) -> Result<isize> {
+        self.give(
+            arg,
+            What::Apply,
+            uapi::APPLY_FLAGS,
+            |file, flags, report| self.core.apply(file, Request::new(flags), report),
+        )
+    }
+
+    fn revoke(&self, arg: usize) -> Result<isize> {
+        self.give(arg, What::Revoke, 0, |file, _, report| {
+            self.core.revoke(file, report)
+        })
+    }
+
+    /// Has `f` take a signed file, with the request's flags, which are among `known`.
+    fn give(
+        &self,
+        arg: usize,
+        what: What,
+        known: u32,
+        f: impl FnOnce(Unverified, u32, &mut Report) -> Result<(), Error>,
+    ) -> Result<isize> {
         let mut request = Apply::decode(&read(arg)?);
         let mut report = Report::new()?;
-        let how = Request::new(request.flags);
         let before = self.core.with_status(Status::level);
-        let result = known_flags(request.flags, uapi::APPLY_FLAGS)
+        let result = known_flags(request.flags, known)
             .and_then(|()| Unverified::copy_from_user(request.data, request.size))
-            .and_then(|payload| self.core.apply(payload, how, &mut report));
-        note(&self.core, What::Apply, before, &result, &mut report);
+            .and_then(|file| f(file, request.flags, &mut report));
+        note(&self.core, what, before, &result, &mut report);
         (request.reason, request.place) = outcome(&result);
         request.text_len = write_text(request.text, request.text_size, report.as_str());
         // What was done counts, also if the caller cannot be told the details.

@@ -372,13 +372,13 @@ extern "C" {
         level: c_uint,
         done: bool,
     );
+    pub(crate) fn kcare_audit_revoked(hash: *const u8);
 
     pub(crate) fn kcare_hide_fixes();
 
     pub(crate) fn kcare_certs() -> *const c_char;
     pub(crate) fn kcare_certs_development() -> bool;
-    pub(crate) fn kcare_keyring_new() -> *mut key;
-    pub(crate) fn kcare_keyring_add(keyring: *mut key, cert: *const c_void, size: usize) -> c_int;
+    pub(crate) fn kcare_keyring_new(cert: *const c_void, size: usize) -> *mut key;
     pub(crate) fn kcare_keyring_put(keyring: *mut key);
     pub(crate) fn kcare_keyring_verify(
         keyring: *mut key,
@@ -387,6 +387,7 @@ extern "C" {
         sig: *const c_void,
         sig_size: usize,
     ) -> c_int;
+    pub(crate) fn kcare_sha256(data: *const c_void, size: usize, hash: *mut u8);
 
     pub(crate) static mut kcare_sysfs_groups: [*const attribute_group; 2];
 

@@ -173,6 +173,7 @@ impl kernel::InPlaceModule for Kcare {
                     "this module trusts a development key: it is not for machines that matter\n"
                 );
             }
+            let keyring = Arc::new(keyring, GFP_KERNEL)?;
             Arc::pin_init(Core::new(ksyms, keyring, options, module)?, GFP_KERNEL)
         };
         let core = core();

@@ -11,6 +11,7 @@ use crate::{
             Kind,
             Patch, //
         },
+        keyring::Signer,
         ksyms::Ksyms,
         module::{
             Module,
@@ -46,11 +47,15 @@ use crate::{
     status::About,
     verify::{
         self,
+        Bundled,
         Trusted,
         Verified, //
     },
 };
-use core::fmt::Write;
+use core::{
+    fmt::Write,
+    ops, //
+};
 use kernel::{
     prelude::*,
     str::CString,
@@ -82,11 +87,13 @@ pub(crate) struct Level {
     patch: Patch,
     /// Id and version of each state that it changes, ascending by id.
     states: KVec<(u64, u32)>,
-    /// Names of all modules that it patches, loaded or not.
-    modules: KVec<CString>,
+    /// Names of all modules that it patches, loaded or not, and where in `payload` what is done to them is.
+    modules: KVec<(CString, ops::Range<usize>)>,
     /// For parts that are yet to be made; `None` if there are none.
     payload: Option<Verified>,
     about: Arc<About>,
+    /// Who has signed it.
+    signer: Signer,
     /// The lowest level that may follow it.
     floor: u32,
     /// The universe in which its bodies are seen; no two levels have the same.
@@ -128,19 +135,19 @@ impl Universe for Level {
 }
 
 impl Level {
-    /// Loads what a payload does to vmlinux.
+    /// Loads what a payload does to vmlinux. [`Level::keep`] has to follow.
     ///
     /// # Errors
     ///
-    /// Those of [`Verified::parse`], [`loader::load`], and [`Reason::OutOfMemory`].
+    /// Those of [`loader::load`], and [`Reason::OutOfMemory`].
     pub(crate) fn load(
-        payload: Verified,
+        parsed: &Bundled<'_>,
+        signer: Signer,
         objects: Objects,
         universe: u64,
         (ksyms, module): (Ksyms, &'static ThisModule),
         report: &mut Report,
     ) -> Result<Self, Error> {
-        let parsed = payload.parse(report)?;
         let outer = parsed.outer();
         let around = Around {
             ksyms,
@@ -151,9 +158,11 @@ impl Level {
         let states: KVec<(u64, u32)> = collect(states)?;
         let patch = Patch::new(states.iter().copied()).map_err(out_of_memory)?;
         let mut modules = KVec::new();
-        for (name, _) in parsed.parts() {
+        for (name, at) in parsed.parts() {
             let name = CString::try_from_fmt(fmt!("{name}")).map_err(out_of_memory)?;
-            modules.push(name, GFP_KERNEL).map_err(out_of_memory)?;
+            modules
+                .push((name, at), GFP_KERNEL)
+                .map_err(out_of_memory)?;
         }
         let about = About::new(&outer)?;
         let manifest = outer.manifest();
@@ -164,9 +173,10 @@ impl Level {
             base,
             patch,
             states,
-            payload: (!modules.is_empty()).then_some(payload),
+            payload: None,
             modules,
             about,
+            signer,
             floor,
             universe,
             all_at_once,
@@ -175,6 +185,11 @@ impl Level {
             _needs: objects.needs,
             _module: ModuleRef::new(module),
         })
+    }
+
+    /// Keeps the payload that it was loaded from, if there are parts that are yet to be loaded.
+    pub(crate) fn keep(&mut self, payload: Verified) {
+        self.payload = (!self.modules.is_empty()).then_some(payload);
     }
 
     /// Loads the parts that are missing: for all modules that are live, or for the one that is coming.
@@ -191,8 +206,8 @@ impl Level {
         let Some(payload) = &self.payload else {
             return Ok(());
         };
-        let parsed = payload.parse(report)?;
-        for (name, payload) in parsed.parts() {
+        for (name, at) in &self.modules {
+            let name = name.to_str().unwrap_or_default();
             let module = match coming {
                 Some(module) => Some(module).filter(|module| module.name() == name),
                 None => Module::find(name).map_err(|_| report.coming(name))?,
@@ -203,6 +218,7 @@ impl Level {
             if self.parts.iter().any(|part| part.module == module) {
                 continue;
             }
+            let payload = payload.part(at)?;
             let base = &self.base;
             let part = report.about_part(name, |report| {
                 load_part(&payload, module, base, ksyms, report)
@@ -250,6 +266,11 @@ impl Level {
     /// The lowest level that may go live once it has been, 0 for any.
     pub(crate) fn floor(&self) -> u32 {
         self.floor
+    }
+
+    /// Who has signed it.
+    pub(crate) fn signer(&self) -> Signer {
+        self.signer
     }
 
     /// What is told about it.
@@ -308,14 +329,14 @@ impl Level {
 
     /// Names of the modules that it patches, loaded or not.
     pub(crate) fn modules(&self) -> impl Iterator<Item = &CStr> {
-        self.modules.iter().map(|name| &**name)
+        self.modules.iter().map(|(name, _)| &**name)
     }
 
     /// Whether it patches modules of this name.
     pub(crate) fn wants(&self, module: &str) -> bool {
         self.modules
             .iter()
-            .any(|name| name.to_bytes() == module.as_bytes())
+            .any(|(name, _)| name.to_bytes() == module.as_bytes())
     }
 
     /// The part for a module that is loaded.
@@ -335,7 +356,7 @@ impl Level {
     ///
     /// Those of `out`.
     pub(crate) fn print_modules(&self, out: &mut dyn Write) -> core::fmt::Result {
-        for name in &self.modules {
+        for (name, _) in &self.modules {
             let name = name.to_str().unwrap_or("?");
             let here = self.parts.iter().any(|part| part.module.name() == name);
             let state = if here { "patched" } else { "waiting" };

@@ -30,6 +30,7 @@ use crate::{
     },
     report::{
         out_of_memory,
+        Hex,
         Report, //
     },
 };
@@ -202,15 +203,6 @@ impl Objects {
             }
         }
         Ok(address)
-    }
-}
-
-/// Prints bytes in hex.
-struct Hex<'a>(&'a [u8]);
-
-impl core::fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

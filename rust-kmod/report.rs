@@ -145,6 +145,15 @@ impl Write for Report {
     }
 }
 
+/// Bytes as hexadecimal digits.
+pub(crate) struct Hex<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// An error of memory allocation, where nothing more can be said.
 pub(crate) fn out_of_memory<E>(_: E) -> Error {
     Error::from(Reason::OutOfMemory)

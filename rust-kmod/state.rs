@@ -16,12 +16,15 @@
 //! goes does wait for it ([`crate::late`]) if a level patches it, with the lock of the kernel's chain held, so that a way
 //! takes that lock first. What is left for later takes both, too. [`Core::wanted`] nests inside; it tells all other modules
 //! apart, which do not wait. [`Core::status`] nests inside all and is held for copying only, so that reading the state never
-//! waits.
+//! waits. A revocation holds [`Core::request`] alone, so that each request comes before it or behind it.
 
 use crate::{
     kapi::{
         callbacks::Kind,
-        keyring::Keyring,
+        keyring::{
+            Keyring,
+            Revoked, //
+        },
         ksyms::Ksyms,
         module::ChainGuard,
         oom,
@@ -59,6 +62,7 @@ use crate::{
     },
     report::{
         out_of_memory,
+        Hex,
         Report, //
     },
     status::{
@@ -88,6 +92,7 @@ use kernel::{
             mutex::MutexBackend,
             Guard, //
         },
+        Arc,
         Mutex, //
     },
     ThisModule, //
@@ -278,7 +283,7 @@ pub(crate) struct Core {
     status: Mutex<Status>,
     #[pin]
     wanted: Mutex<Wanted>,
-    keyring: Keyring,
+    keyring: Arc<Keyring>,
     pub(crate) ksyms: Ksyms,
     pub(crate) options: Options,
     module: &'static ThisModule,
@@ -292,11 +297,11 @@ impl Core {
     /// `ENOMEM`.
     pub(crate) fn new(
         ksyms: Ksyms,
-        keyring: Keyring,
+        keyring: Arc<Keyring>,
         options: Options,
         module: &'static ThisModule,
     ) -> Result<impl PinInit<Self>> {
-        let nothing = Status::new(options.choice)?;
+        let nothing = Status::new(options.choice, keyring.clone())?;
         Ok(pin_init!(Self {
             request <- new_mutex!(()),
             engine <- new_mutex!(Engine {
@@ -397,6 +402,7 @@ impl Core {
         let name = match what {
             What::Apply => "patch",
             What::ModuleCame => "module",
+            What::Revoke => "revocation record",
             other => other.name(),
         };
         pr_err!(
@@ -427,7 +433,9 @@ impl Core {
             return Err(Reason::ModulesDisabled.into());
         }
         // In front of the lock: the kernel may load a module for the signature's algorithm.
-        let verified = payload.verify(&self.keyring, report)?;
+        pr_info!("verifying patch...\n");
+        let signed = payload.verify(&self.keyring, report)?;
+        let verified = signed.payload(&self.keyring, report)?;
         let mut locked = self.lock()?;
         let engine = &mut *locked.engine;
         self.close_if_over(engine);
@@ -584,12 +592,67 @@ impl Core {
         engine.previous = former;
     }
 
+    /// Revokes the certificates that a record of user space names: until this module is unloaded, nothing that their keys
+    /// have signed is applied or gone back to. What is live stays.
+    ///
+    /// # Errors
+    ///
+    /// One reason; everything is as before then. That a record's own signer is revoked is one only if the record would
+    /// change something: it can name its signer, and be given once more.
+    pub(crate) fn revoke(&self, record: Unverified, report: &mut Report) -> Result<(), Error> {
+        pr_info!("verifying revocation record...\n");
+        let record = record.verify(&self.keyring, report)?;
+        // What is under way is over when it counts.
+        let _request = self.request.try_lock().ok_or(Error::from(Reason::Busy))?;
+        let revocation = record.revocation()?;
+        let mut certificates = revocation.certificates();
+        if certificates.any(|hash| self.keyring.trusts(&hash)) {
+            verify::unrevoked(record.signer(), &self.keyring, report)?;
+        }
+        pr_info!("verified successfully\n");
+        let (mut now, mut before, mut unknown) = (0u32, 0u32, 0u32);
+        for hash in revocation.certificates() {
+            let count = match self.keyring.revoke(&hash) {
+                Revoked::Now(certificate) => {
+                    pr_warn!("certificate revoked: {certificate}\n");
+                    system::audit_revoked(&hash);
+                    &mut now
+                }
+                Revoked::Before => &mut before,
+                Revoked::Unknown => {
+                    pr_info!(
+                        "certificate revoked that is not of this module: sha256 {}\n",
+                        format_args!("{}", Hex(&hash))
+                    );
+                    &mut unknown
+                }
+            };
+            *count = count.saturating_add(1);
+        }
+        report.add(format_args!(
+            "certificates: {now} revoked, {before} revoked before, {unknown} not of this module"
+        ));
+        if !self.keyring.has_valid() {
+            pr_err!("no certificate is left: no payload and no revocation record is taken until this module is loaded anew\n");
+            report.add(format_args!(
+                "; none is left, so that no payload is taken until the module is loaded anew"
+            ));
+        }
+        // Records are given again and again.
+        if now > 0 {
+            let mut status = self.status.lock();
+            let level = status.level();
+            status.note(What::Revoke, "", level, None);
+        }
+        Ok(())
+    }
+
     /// Goes back to the level that the live one has replaced.
     ///
     /// # Errors
     ///
-    /// [`Reason::Latched`], [`Reason::BelowFloor`], [`Reason::NothingApplied`], [`Reason::NoPrevious`], and those of
-    /// [`Core::go`]; all is as before then.
+    /// [`Reason::Latched`], [`Reason::BelowFloor`], [`Reason::NothingApplied`], [`Reason::NoPrevious`],
+    /// [`Reason::KeyRevoked`], and those of [`Core::go`]; all is as before then.
     pub(crate) fn rollback(&self, request: Request, report: &mut Report) -> Result<(), Error> {
         self.unlatched()?;
         let mut locked = self.lock()?;
@@ -597,6 +660,7 @@ impl Core {
         self.close_if_over(engine);
         if let Some(previous) = &engine.previous {
             engine.above_floor(previous.number(), report)?;
+            verify::unrevoked(previous.signer(), &self.keyring, report)?;
         }
         let live = engine
             .live
@@ -882,6 +946,8 @@ impl Core {
         request: Request,
         report: &mut Report,
     ) -> Result<Level, Error> {
+        // It may have been revoked since it was verified.
+        verify::unrevoked(payload.signer(), &self.keyring, report)?;
         let parsed = payload.parse(report)?;
         let outer = parsed.outer();
         let objects = Objects::find(&outer, None, self.ksyms, report)?;
@@ -895,7 +961,9 @@ impl Core {
         let context = (self.ksyms, self.module);
         // OVERFLOW: a number for each payload that is loaded lasts for ever.
         engine.universe = engine.universe.wrapping_add(1);
-        let mut level = Level::load(payload, objects, engine.universe, context, report)?;
+        let signer = payload.signer();
+        let mut level = Level::load(&parsed, signer, objects, engine.universe, context, report)?;
+        level.keep(payload);
         if let Some(live) = &engine.live {
             level.takes_over(live, report)?;
         }

@@ -4,7 +4,10 @@
 
 use crate::{
     kapi::{
-        keyring,
+        keyring::{
+            self,
+            Keyring, //
+        },
         oops,
         system, //
     },
@@ -23,7 +26,10 @@ use crate::{
     },
     quiesce::Switched,
     redirect::Choice,
-    report::out_of_memory,
+    report::{
+        out_of_memory,
+        Hex, //
+    },
     verify::Trusted, //
 };
 use core::fmt::{
@@ -110,6 +116,7 @@ struct Event {
 
 /// What is live, and what was counted since the module was loaded.
 pub(crate) struct Status {
+    keyring: Arc<Keyring>,
     /// The live level.
     pub(crate) live: Option<Arc<About>>,
     /// The level that a rollback goes back to.
@@ -141,8 +148,9 @@ impl Status {
     /// # Errors
     ///
     /// `ENOMEM` without room for a whole history.
-    pub(crate) fn new(choice: Choice) -> Result<Self> {
+    pub(crate) fn new(choice: Choice, keyring: Arc<Keyring>) -> Result<Self> {
         Ok(Self {
+            keyring,
             events: KVVec::with_capacity(MAX_EVENTS, GFP_KERNEL)?,
             live: None,
             previous: None,
@@ -259,6 +267,7 @@ impl Status {
         writeln!(out, "stop-sum-ns: {}", self.stop_sum)?;
         writeln!(out, "failures: {}", self.failures)?;
         writeln!(out, "oopses: {}", oops::count())?;
+        self.keyring.print_revoked("revoked: ", out)?;
         let fixes = live.map_or(&[][..], |about| &about.fixes);
         out.write_str(core::str::from_utf8(fixes).unwrap_or_default())?;
         for event in &self.events {
@@ -295,10 +304,11 @@ enum View {
     Certificates,
     Stragglers,
     Redirect,
+    Revoked,
 }
 
 impl View {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::State,
         Self::Level,
         Self::PreviousLevel,
@@ -311,6 +321,7 @@ impl View {
         Self::Certificates,
         Self::Stragglers,
         Self::Redirect,
+        Self::Revoked,
     ];
 }
 
@@ -335,6 +346,7 @@ impl Status {
             View::StopLast => writeln!(out, "{}", self.stop_last),
             View::StopMax => writeln!(out, "{}", self.stop_max),
             View::Certificates => out.write_str(keyring::certificates()),
+            View::Revoked => self.keyring.print_revoked("", out),
             View::Stragglers => writeln!(out, "{}", self.nr_stragglers.unwrap_or(0)),
             View::Redirect => writeln!(out, "{}", self.choice.number()),
         }
@@ -369,11 +381,7 @@ impl Status {
         let page = usize::try_from(page).ok().and_then(|i| Page::ALL.get(i));
         match page.ok_or(fmt::Error)? {
             Page::Status => {
-                out.write_str("kernel-build-id: ")?;
-                build_id
-                    .iter()
-                    .try_for_each(|byte| write!(out, "{byte:02x}"))?;
-                out.write_str("\n")?;
+                writeln!(out, "kernel-build-id: {}", Hex(&build_id))?;
                 self.print(out)
             }
             Page::EffectiveVersion => match live.and_then(About::effective_version) {

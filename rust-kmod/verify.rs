@@ -2,23 +2,21 @@
 
 //! Trust: from bytes of user space to a payload that the loader may believe.
 //!
-//! [`Unverified`] → [`Verified`] → [`Level`] → [`Trusted`]; each step consumes or borrows the one before, and
-//! the loader takes a [`Trusted`] only.
+//! [`Unverified`] → [`Signed`] → [`Verified`] → [`Bundled`] → [`Trusted`]; each step consumes or borrows the one before, and
+//! the loader takes a [`Trusted`] only. A [`Signed`] may be a [`Revocation`], too.
 
 use crate::{
     kapi::{
         keyring::{
             Keyring,
-            Rejection, //
+            Rejection,
+            Signer, //
         },
         system, //
     },
     objects::Objects,
     payload::{
-        bundle::{
-            Bundle,
-            Part, //
-        },
+        bundle::Bundle,
         check::Payload,
         cms,
         error::{
@@ -29,6 +27,7 @@ use crate::{
         },
         layout::MAX_PAYLOAD,
         preimage,
+        revocation::Revocation,
         trailer, //
     },
     report::{
@@ -36,7 +35,10 @@ use crate::{
         Report, //
     },
 };
-use core::ops::Deref;
+use core::ops::{
+    Deref,
+    Range, //
+};
 use kernel::{
     prelude::*,
     uaccess::{
@@ -45,7 +47,7 @@ use kernel::{
     },
 };
 
-/// A payload's bytes, copied from user space once.
+/// The bytes of a payload or of a revocation record, copied from user space once.
 pub(crate) struct Unverified(VVec<u8>);
 
 impl Unverified {
@@ -76,14 +78,13 @@ impl Unverified {
         Ok(Self(bytes))
     }
 
-    /// Checks the signature over the whole payload. Nothing of it but the trailer has been looked at.
+    /// Checks the signature over the whole. Nothing of it but the trailer has been looked at.
     ///
     /// # Errors
     ///
     /// Those of [`trailer::split`] and [`cms::check`], [`Reason::KeyRejected`], [`Reason::PayloadCorrupted`],
     /// [`Reason::SignatureMalformed`].
-    pub(crate) fn verify(self, keyring: &Keyring, report: &mut Report) -> Result<Verified, Error> {
-        pr_info!("verifying patch...\n");
+    pub(crate) fn verify(self, keyring: &Keyring, report: &mut Report) -> Result<Signed, Error> {
         let (body, signature) = trailer::split(&self.0)?;
         // CAST: widening; the payload is at most 64 MiB.
         let place = Place::Offset(body.len() as u64);
@@ -95,7 +96,7 @@ impl Unverified {
             ),
             weak => Error::new(weak, place),
         })?;
-        keyring
+        let signer = keyring
             .verify(body, signature)
             .map_err(|rejection| match rejection {
                 Rejection::UnknownKey => report.refuse(
@@ -112,11 +113,55 @@ impl Unverified {
                     report.failed(Reason::SignatureMalformed, "reading its signature", error)
                 }
             })?;
-        pr_info!("verified successfully\n");
         let body = body.len();
-        let mut bytes = self.0;
+        Ok(Signed {
+            bytes: self.0,
+            body,
+            signer,
+        })
+    }
+}
+
+/// What a vendor has signed, with a key that may have been revoked since.
+///
+/// # Invariants
+///
+/// The first `body` bytes are what the key of `signer` has signed.
+pub(crate) struct Signed {
+    bytes: VVec<u8>,
+    body: usize,
+    signer: Signer,
+}
+
+impl Signed {
+    /// Who has signed it.
+    pub(crate) fn signer(&self) -> Signer {
+        self.signer
+    }
+
+    /// Walks the whole as a revocation record.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Revocation::parse`].
+    pub(crate) fn revocation(&self) -> Result<Revocation<'_>, Error> {
+        Revocation::parse(self.body())
+    }
+
+    /// Takes it for a payload, if its signer and the kernel's security modules let it be loaded.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::KeyRevoked`], [`Reason::SecurityRefused`].
+    pub(crate) fn payload(
+        mut self,
+        keyring: &Keyring,
+        report: &mut Report,
+    ) -> Result<Verified, Error> {
+        unrevoked(self.signer, keyring, report)?;
+        pr_info!("verified successfully\n");
         // They may refuse it, and measure what it is; kcare believes what it has verified.
-        if let Some(code) = bytes.get_mut(..body) {
+        if let Some(code) = self.bytes.get_mut(..self.body) {
             system::security_load(code).map_err(|e| {
                 report.failed(
                     Reason::SecurityRefused,
@@ -125,24 +170,46 @@ impl Unverified {
                 )
             })?;
         }
-        Ok(Verified { bytes, body })
+        Ok(Verified(self))
+    }
+
+    fn body(&self) -> &[u8] {
+        self.bytes.get(..self.body).unwrap_or_default()
     }
 }
 
-/// A payload that the vendor has signed.
+/// Whether what this signer has signed is still to be believed.
 ///
-/// # Invariants
+/// # Errors
 ///
-/// The first `body` bytes are what a key of the module's keyring has signed.
-pub(crate) struct Verified {
-    bytes: VVec<u8>,
-    body: usize,
+/// [`Reason::KeyRevoked`].
+pub(crate) fn unrevoked(
+    signer: Signer,
+    keyring: &Keyring,
+    report: &mut Report,
+) -> Result<(), Error> {
+    match keyring.revoked(signer) {
+        None => Ok(()),
+        Some(certificate) => Err(report.refuse(
+            Reason::KeyRevoked,
+            Place::Nowhere,
+            format_args!("it is signed by {certificate}, which has been revoked"),
+        )),
+    }
 }
+
+/// A payload that the vendor has signed. Its signer may be revoked while it is in memory.
+pub(crate) struct Verified(Signed);
 
 impl Verified {
     /// Bytes of memory, the signature included.
     pub(crate) fn size(&self) -> usize {
-        self.bytes.len()
+        self.0.bytes.len()
+    }
+
+    /// Who has signed it.
+    pub(crate) fn signer(&self) -> Signer {
+        self.0.signer
     }
 
     /// Walks the whole payload, parts included, and checks it (see [`Bundle::parse`]).
@@ -150,10 +217,10 @@ impl Verified {
     /// # Errors
     ///
     /// Those of [`Bundle::parse`]; the message starts with the part that it is about.
-    pub(crate) fn parse(&self, report: &mut Report) -> Result<Level<'_>, Error> {
-        let body = self.bytes.get(..self.body).unwrap_or_default();
+    pub(crate) fn parse(&self, report: &mut Report) -> Result<Bundled<'_>, Error> {
+        let body = self.0.body();
         match Bundle::parse(body) {
-            Ok(bundle) => Ok(Level { bundle, body }),
+            Ok(bundle) => Ok(Bundled { bundle, body }),
             Err(refusal) => {
                 let error = refusal.error;
                 match refusal.part {
@@ -163,15 +230,27 @@ impl Verified {
             }
         }
     }
+
+    /// A part of a payload that [`Verified::parse`] has accepted, at a place that [`Bundled::parts`] gave.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::Internal`] for any other place.
+    pub(crate) fn part(&self, at: &Range<usize>) -> Result<Trusted<'_>, Error> {
+        let internal = Error::from(Reason::Internal);
+        let body = self.0.body().get(at.clone()).ok_or(internal)?;
+        let payload = Payload::parse(body).map_err(|_| internal)?;
+        Ok(Trusted { payload, body })
+    }
 }
 
 /// A payload that is signed and well-formed, with its parts for modules.
-pub(crate) struct Level<'a> {
+pub(crate) struct Bundled<'a> {
     bundle: Bundle<'a>,
     body: &'a [u8],
 }
 
-impl<'a> Level<'a> {
+impl<'a> Bundled<'a> {
     /// What it does to vmlinux.
     pub(crate) fn outer(&self) -> Trusted<'a> {
         Trusted {
@@ -180,9 +259,9 @@ impl<'a> Level<'a> {
         }
     }
 
-    /// The parts, with the names of their modules, ascending.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = (&'a str, Trusted<'a>)> + 'a {
-        self.bundle.parts().map(Trusted::of_part)
+    /// The parts: the names of their modules, ascending, and where in the payload they are.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (&'a str, Range<usize>)> + 'a {
+        self.bundle.places()
     }
 }
 
@@ -193,15 +272,6 @@ pub(crate) struct Trusted<'a> {
 }
 
 impl<'a> Trusted<'a> {
-    fn of_part(part: Part<'a>) -> (&'a str, Self) {
-        let Part {
-            name,
-            payload,
-            body,
-        } = part;
-        (name, Self { payload, body })
-    }
-
     /// The ELF object, signature excluded.
     pub(crate) fn body(&self) -> &'a [u8] {
         self.body

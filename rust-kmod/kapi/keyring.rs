@@ -1,32 +1,78 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A keyring of the module's own, and the kernel's own CMS verification.
+//! The certificates that were built into the module, which of them are revoked, and the kernel's own CMS verification.
 
 use crate::{
     ffi,
-    payload::cms, //
+    payload::{
+        cms,
+        revocation::{
+            Hash,
+            HASH_SIZE, //
+        },
+    },
 };
-use core::ptr::NonNull;
+use core::{
+    fmt::{
+        self,
+        Write, //
+    },
+    ptr::NonNull,
+};
 use kernel::{
     bindings,
     error::{
         from_err_ptr,
         to_result, //
     },
-    prelude::*, //
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
 };
 
-/// A keyring that holds the certificates that were built into the module, and nothing else.
+/// The certificates that were built into the module, and nothing else.
+pub(crate) struct Keyring(KVec<Certificate>);
+
+/// One of them.
+struct Certificate {
+    /// The kernel's verification tells that a keyring has the signer, but not which of its keys that is.
+    key: OneKey,
+    /// Of its DER.
+    hash: Hash,
+    /// Its subject and that hash, as they are told.
+    line: &'static str,
+    /// Its key signs nothing any more. Only ever set, by whoever holds the lock of requests; what depends on it is decided
+    /// under that lock, too. Others read it to tell it, or to answer sooner.
+    revoked: Atomic<bool>,
+}
+
+/// Which of a keyring's certificates has signed something.
+#[derive(Clone, Copy)]
+pub(crate) struct Signer(usize);
+
+/// What became of a certificate that was to be revoked.
+pub(crate) enum Revoked {
+    /// It is revoked from here on.
+    Now(&'static str),
+    /// It was revoked before.
+    Before,
+    /// The module does not have it.
+    Unknown,
+}
+
+/// A keyring of the kernel's that holds one certificate.
 ///
 /// # Invariants
 ///
 /// The pointer owns one reference to a keyring.
-pub(crate) struct Keyring(NonNull<ffi::key>);
+struct OneKey(NonNull<ffi::key>);
 
 // SAFETY: Keys are reference-counted and locked by the kernel (security/keys).
-unsafe impl Send for Keyring {}
+unsafe impl Send for OneKey {}
 // SAFETY: As above; `verify` only reads the keyring.
-unsafe impl Sync for Keyring {}
+unsafe impl Sync for OneKey {}
 
 /// Why a signature was not accepted.
 pub(crate) enum Rejection {
@@ -47,7 +93,7 @@ fn built_in_certificates() -> &'static [u8] {
     unsafe { core::slice::from_raw_parts(start, size) }
 }
 
-/// One line for each certificate whose key may sign payloads: its subject, and the SHA-256 of its DER.
+/// One line for each certificate whose key may sign payloads, in their order: its subject, and the SHA-256 of its DER.
 pub(crate) fn certificates() -> &'static str {
     // SAFETY: Returns a string that scripts/keys has written, which stays for as long as the module.
     let lines = unsafe { CStr::from_char_ptr(ffi::kcare_certs()) };
@@ -60,36 +106,114 @@ pub(crate) fn is_development() -> bool {
     unsafe { ffi::kcare_certs_development() }
 }
 
+fn sha256(data: &[u8]) -> Hash {
+    let mut hash = [0; HASH_SIZE];
+    // SAFETY: The slice is valid for its length, and there is room for the hash.
+    unsafe { ffi::kcare_sha256(data.as_ptr().cast(), data.len(), hash.as_mut_ptr()) };
+    hash
+}
+
 impl Keyring {
-    /// Makes the keyring.
+    /// Takes the built-in certificates in; none of them is revoked.
     ///
     /// # Errors
     ///
     /// Those of `keyring_alloc()` and of parsing a certificate (`key_create_or_update()`).
     pub(crate) fn new() -> Result<Self> {
-        // SAFETY: Process context.
-        let key = from_err_ptr(unsafe { ffi::kcare_keyring_new() })?;
-        // INVARIANT: The shim hands its one reference over.
-        let keyring = Self(NonNull::new(key).ok_or(ENOMEM)?);
+        let mut all = KVec::new();
+        let mut lines = certificates().lines();
         let mut rest = built_in_certificates();
         while !rest.is_empty() {
-            let cert;
-            (cert, rest) = cms::split_first(rest).ok_or(EINVAL)?;
-            // SAFETY: The keyring is live by the type's invariant, and the slice is valid for its length.
-            to_result(unsafe {
-                ffi::kcare_keyring_add(keyring.0.as_ptr(), cert.as_ptr().cast(), cert.len())
-            })?;
+            let der;
+            (der, rest) = cms::split_first(rest).ok_or(EINVAL)?;
+            let certificate = Certificate {
+                key: OneKey::new(der)?,
+                hash: sha256(der),
+                line: lines.next().ok_or(EINVAL)?,
+                revoked: Atomic::new(false),
+            };
+            all.push(certificate, GFP_KERNEL)?;
         }
-        Ok(keyring)
+        Ok(Self(all))
     }
 
-    /// Checks a detached CMS signature over `data` (`verify_pkcs7_signature()`,
-    /// certs/system_keyring.c).
+    /// Checks a detached CMS signature over `data`, and tells who made it. That may be a revoked certificate's key.
     ///
     /// # Errors
     ///
     /// A [`Rejection`].
-    pub(crate) fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), Rejection> {
+    pub(crate) fn verify(&self, data: &[u8], signature: &[u8]) -> Result<Signer, Rejection> {
+        let mut rejection = Rejection::UnknownKey;
+        for (index, certificate) in self.0.iter().enumerate() {
+            match certificate.key.verify(data, signature) {
+                Ok(()) => return Ok(Signer(index)),
+                Err(Rejection::UnknownKey) => {}
+                // Another certificate may have the same name.
+                Err(Rejection::Mismatch) => rejection = Rejection::Mismatch,
+                Err(unreadable) => return Err(unreadable),
+            }
+        }
+        Err(rejection)
+    }
+
+    /// What is told of a signer, if its certificate is revoked.
+    pub(crate) fn revoked(&self, signer: Signer) -> Option<&'static str> {
+        let certificate = self.0.get(signer.0)?;
+        certificate
+            .revoked
+            .load(Relaxed)
+            .then_some(certificate.line)
+    }
+
+    /// Whether it has this certificate, and it is not revoked.
+    pub(crate) fn trusts(&self, hash: &Hash) -> bool {
+        let mut valid = self.valid();
+        valid.any(|certificate| certificate.hash == *hash)
+    }
+
+    /// Revokes a certificate for as long as this module is loaded. The caller holds the lock of requests.
+    pub(crate) fn revoke(&self, hash: &Hash) -> Revoked {
+        let mut outcome = Revoked::Unknown;
+        for certificate in self.0.iter().filter(|c| c.hash == *hash) {
+            outcome = match certificate.revoked.load(Relaxed) {
+                true => Revoked::Before,
+                false => Revoked::Now(certificate.line),
+            };
+            certificate.revoked.store(true, Relaxed);
+        }
+        outcome
+    }
+
+    /// Whether there is a certificate that is not revoked.
+    pub(crate) fn has_valid(&self) -> bool {
+        self.valid().next().is_some()
+    }
+
+    /// Writes a line for each certificate that is revoked, with something in front of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    pub(crate) fn print_revoked(&self, head: &str, out: &mut dyn Write) -> fmt::Result {
+        let mut revoked = self.0.iter().filter(|c| c.revoked.load(Relaxed));
+        revoked.try_for_each(|certificate| writeln!(out, "{head}{}", certificate.line))
+    }
+
+    fn valid(&self) -> impl Iterator<Item = &Certificate> {
+        self.0.iter().filter(|c| !c.revoked.load(Relaxed))
+    }
+}
+
+impl OneKey {
+    fn new(der: &[u8]) -> Result<Self> {
+        // SAFETY: The slice is valid for its length. Process context.
+        let key = from_err_ptr(unsafe { ffi::kcare_keyring_new(der.as_ptr().cast(), der.len()) })?;
+        // INVARIANT: The shim hands its one reference over.
+        Ok(Self(NonNull::new(key).ok_or(ENOMEM)?))
+    }
+
+    /// Checks a signature by this key (`verify_pkcs7_signature()`, certs/system_keyring.c).
+    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), Rejection> {
         // SAFETY: The keyring is live by the type's invariant, both slices are valid for their lengths.
         let verified = to_result(unsafe {
             ffi::kcare_keyring_verify(
@@ -108,7 +232,7 @@ impl Keyring {
     }
 }
 
-impl Drop for Keyring {
+impl Drop for OneKey {
     fn drop(&mut self) {
         // SAFETY: The reference is ours by the type's invariant.
         unsafe { ffi::kcare_keyring_put(self.0.as_ptr()) };

@@ -2,7 +2,10 @@
 
 //! Clocks, the kernel's release, capabilities, and reading memory that may not be there.
 
-use crate::ffi;
+use crate::{
+    ffi,
+    payload::revocation::Hash, //
+};
 use kernel::{
     bindings,
     error::to_result,
@@ -56,6 +59,12 @@ pub(crate) fn audit(what: &str, before: u32, level: u32, done: bool) {
     let name = what.as_ptr().cast();
     // SAFETY: The name is valid for its length. Process context.
     unsafe { ffi::kcare_audit(name, what.len(), before, level, done) };
+}
+
+/// Records in the audit log that a certificate is revoked.
+pub(crate) fn audit_revoked(certificate: &Hash) {
+    // SAFETY: The hash has the size that the shim reads. Process context.
+    unsafe { ffi::kcare_audit_revoked(certificate.as_ptr()) };
 }
 
 /// From now on only root may read which fixes are live. Before the device and the folder in /proc are made.

@@ -17,6 +17,7 @@ use super::{
         Table, //
     }, //
 };
+use core::ops::Range;
 
 /// A payload whose parts are right in form as well.
 ///
@@ -92,6 +93,16 @@ impl<'a> Bundle<'a> {
     /// The parts, ascending by name.
     pub fn parts(&self) -> impl Iterator<Item = Part<'a>> + 'a {
         self.outer.part_sections().filter_map(read_part)
+    }
+
+    /// Where the parts are in the payload, with the names of their modules, ascending by name. [`Payload::parse`] accepts
+    /// what is there.
+    pub fn places(&self) -> impl Iterator<Item = (&'a str, Range<usize>)> + 'a {
+        let place = |(name, section): (&'a str, Section<'a>)| {
+            let start = usize::try_from(section.offset).ok()?;
+            Some((name, start..start.checked_add(section.data.len())?))
+        };
+        self.outer.part_sections().filter_map(place)
     }
 
     /// The part for a module.

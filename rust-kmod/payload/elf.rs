@@ -103,6 +103,8 @@ pub struct Section<'a> {
     pub kind: SectionKind,
     /// `SHF_…`.
     pub flags: u64,
+    /// File offset of the content.
+    pub offset: u64,
     /// Size in bytes, in memory.
     pub size: u64,
     /// Alignment in bytes, a power of two from 1 to [`MAX_ALIGN`].
@@ -392,6 +394,7 @@ impl<'a> Elf<'a> {
             name: self.section_names.get(header.name).unwrap_or(""),
             kind,
             flags: header.flags,
+            offset: header.offset,
             size: header.size,
             align: header.addralign.max(1),
             link: header.link,

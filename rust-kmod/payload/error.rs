@@ -37,6 +37,8 @@ pub mod errno {
     pub const ETIMEDOUT: i32 = 110;
     /// Out of date.
     pub const ESTALE: i32 = 116;
+    /// Key has been revoked.
+    pub const EKEYREVOKED: i32 = 128;
     /// Key was rejected.
     pub const EKEYREJECTED: i32 = 129;
 }
@@ -105,6 +107,7 @@ reasons! {
     6 PayloadCorrupted "payload-corrupted" EBADMSG "the payload does not match its signature",
     7 DigestWeak "digest-weak" EKEYREJECTED "the payload is signed by way of a digest other than SHA-256, SHA-384, SHA-512 and SHA-3",
     8 AlgorithmUnknown "algorithm-unknown" EKEYREJECTED "the payload is signed with an algorithm other than RSA, ECDSA and ML-DSA",
+    9 KeyRevoked "key-revoked" EKEYREVOKED "it is signed with a key that has been revoked",
 
     // The ELF header and the section header table.
     16 ElfMagic "elf-magic" ENOEXEC "the payload is not an ELF file",
@@ -257,6 +260,13 @@ reasons! {
     223 PartForeign "part-foreign" EINVAL "a part differs from its payload in level, times, release, description, floor or vmlinux",
     224 PartNested "part-nested" EINVAL "a part has fixes, states or parts of its own",
     225 PartAlign "part-align" ENOEXEC "a part is not aligned to 8 bytes",
+
+    // A revocation record.
+    232 RevocationMagic "revocation-magic" ENOEXEC "the file is no revocation record",
+    233 RevocationVersion "revocation-version" EOPNOTSUPP "the revocation record has a layout version that this kcare does not know",
+    234 RevocationCount "revocation-count" EINVAL "the revocation record names no certificate, or more than 256",
+    235 RevocationSize "revocation-size" ENOEXEC "the revocation record does not end behind its last certificate",
+    236 RevocationOrder "revocation-order" EINVAL "the revocation record's certificates are not in strictly ascending order",
 
     // The request.
     256 NotPermitted "not-permitted" EPERM "the caller lacks CAP_SYS_MODULE, or lockdown forbids it",

@@ -11,6 +11,7 @@
 //! out in memory, [`reloc`] is the relocation arithmetic, [`preimage`] the masked code comparison,
 //! [`arrange`] decides which body each task sees while some are
 //! in old code, [`description`] what scanners are told, [`ranges`] the search for stack words and [`uapi`] the border with user space.
+//! [`revocation`] is the other kind of signed file, which takes trust away.
 //!
 //! Rules of this tree: `core` only, no `unsafe`, no allocation, no panic on any input.
 
@@ -27,6 +28,7 @@ pub mod preimage;
 pub mod ranges;
 pub mod raw;
 pub mod reloc;
+pub mod revocation;
 pub mod special;
 pub mod trailer;
 pub mod trampoline;

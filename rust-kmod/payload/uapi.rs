@@ -23,6 +23,9 @@ pub const IOCTL_UNLOAD: u32 = iowr(1, Unload::SIZE);
 pub const IOCTL_ROLLBACK: u32 = iowr(3, Unload::SIZE);
 /// Frees the level that is kept for a rollback: [`Unload`].
 pub const IOCTL_FORGET: u32 = iowr(5, Unload::SIZE);
+/// Revokes certificates for as long as the module is loaded: [`Apply`], whose data is a signed
+/// [`super::revocation::Revocation`], and which has no flags.
+pub const IOCTL_REVOKE: u32 = iowr(6, Apply::SIZE);
 /// Tells what is live; the argument is an [`Info`].
 pub const IOCTL_INFO: u32 = iowr(2, Info::SIZE);
 
@@ -40,7 +43,7 @@ pub const STATE_NONE: u32 = 0;
 pub const STATE_APPLIED: u32 = 1;
 
 record! {
-    /// Argument of [`IOCTL_APPLY`].
+    /// Argument of [`IOCTL_APPLY`] and [`IOCTL_REVOKE`].
     pub struct Apply, 48 {
         /// In: address of the payload.
         0 data: u64,
@@ -100,11 +103,13 @@ pub enum What {
     Complete = 7,
     /// Functions are redirected in another way.
     Redirect = 8,
+    /// Certificates were revoked.
+    Revoke = 9,
 }
 
 impl What {
     /// All of them, ascending.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Apply,
         Self::Unload,
         Self::Rollback,
@@ -113,6 +118,7 @@ impl What {
         Self::ModuleWent,
         Self::Complete,
         Self::Redirect,
+        Self::Revoke,
     ];
 
     /// One word, for programs and people.
@@ -126,6 +132,7 @@ impl What {
             Self::ModuleWent => "module-went",
             Self::Complete => "complete",
             Self::Redirect => "redirect",
+            Self::Revoke => "revoke",
         }
     }
 }

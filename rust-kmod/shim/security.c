@@ -26,3 +26,8 @@ void kcare_audit(const char *what, size_t len, unsigned int before, unsigned int
 	audit_log(audit_context(), GFP_KERNEL, AUDIT_KERN_MODULE, "op=kcare-%.*s name=kcare_%u old=%u res=%d", (int)len,
 		  what, level, before, done);
 }
+
+void kcare_audit_revoked(const u8 hash[32])
+{
+	audit_log(audit_context(), GFP_KERNEL, AUDIT_KERN_MODULE, "op=kcare-revoke sha256=%32phN res=1", hash);
+}

@@ -380,21 +380,23 @@ int kcare_security_load(void *data, size_t size);
  * whether it was done. Sleeps.
  */
 void kcare_audit(const char *what, size_t len, unsigned int before, unsigned int level, bool done);
+/* Records that the certificate with this SHA-256 is revoked. Sleeps. */
+void kcare_audit_revoked(const u8 hash[32]);
 
 /* ---- keyring.c ---- */
 
-/* One line for each certificate: its subject and the SHA-256 of its DER. */
+/* One line for each certificate, in the order of the certificates: its subject and the SHA-256 of its DER. */
 const char *kcare_certs(void);
 /* Whether one of them is a development key's. */
 bool kcare_certs_development(void);
-/* A keyring of kcare's own, empty; an ERR_PTR on failure. */
-struct key *kcare_keyring_new(void);
-/* Has it hold one certificate in DER. */
-int kcare_keyring_add(struct key *keyring, const void *cert, size_t size);
+/* A keyring of kcare's own that holds one certificate in DER; an ERR_PTR on failure. */
+struct key *kcare_keyring_new(const void *cert, size_t size);
 void kcare_keyring_put(struct key *keyring);
 /* 0 if @sig is a detached CMS signature over @data by a key of @keyring. */
 int kcare_keyring_verify(struct key *keyring, const void *data, size_t size,
 			 const void *sig, size_t sig_size);
+/* The SHA-256 of @data. */
+void kcare_sha256(const void *data, size_t size, u8 hash[32]);
 
 /* ---- sysfs.c ---- */
 
@@ -402,7 +404,7 @@ int kcare_keyring_verify(struct key *keyring, const void *data, size_t size,
 #define KCARE_VIEWS(X)                                                                                                 \
 	X(state, 0444) X(level, 0444) X(previous_level, 0444) X(description, 0444) X(cves, 0444) X(failures, 0444)    \
 	X(oopses, 0444) X(stop_last_ns, 0444) X(stop_max_ns, 0444) X(certificates, 0444) X(stragglers, 0444)          \
-	X(redirect, 0644)
+	X(redirect, 0644) X(revoked, 0444)
 
 #define KCARE_VIEW_ENUM(name, mode) KCARE_VIEW_##name,
 enum kcare_view { KCARE_VIEWS(KCARE_VIEW_ENUM) KCARE_NR_VIEWS };

@@ -47,6 +47,7 @@ _Static_assert(sizeof(struct apply) == 48 && sizeof(struct unload) == 32 && size
 #define INFO _IOWR('k', 2, struct info)
 #define ROLLBACK _IOWR('k', 3, struct unload)
 #define HISTORY _IOWR('k', 4, struct history)
+#define REVOKE _IOWR('k', 6, struct apply)
 /* Flags of apply. */
 #define DOWNGRADE 1
 #define DRY_RUN 2
@@ -84,7 +85,8 @@ struct answer {
 
 static char answer_text[4096];
 
-static inline struct answer apply(int device, const void *data, size_t size, uint32_t flags)
+/* APPLY and REVOKE. */
+static inline struct answer give(int device, unsigned long request, const void *data, size_t size, uint32_t flags)
 {
 	struct apply a = {
 		.data = (uintptr_t)data, .size = size, .flags = flags,
@@ -93,8 +95,13 @@ static inline struct answer apply(int device, const void *data, size_t size, uin
 	int err;
 
 	answer_text[0] = 0;
-	err = ioctl(device, APPLY, &a) ? errno : 0;
+	err = ioctl(device, request, &a) ? errno : 0;
 	return (struct answer){ err, a.reason, a.place, a.text_len };
+}
+
+static inline struct answer apply(int device, const void *data, size_t size, uint32_t flags)
+{
+	return give(device, APPLY, data, size, flags);
 }
 
 /* UNLOAD and ROLLBACK. */

@@ -104,7 +104,7 @@ static void flips(const char *path, unsigned long count, size_t from, size_t to)
 
 static int usage(void)
 {
-	fprintf(stderr, "Usage: kpush apply [-f FLAGS] [-n TIMES] FILE...\n"
+	fprintf(stderr, "Usage: kpush apply|revoke [-f FLAGS] [-n TIMES] FILE...\n"
 			"       kpush flips FILE COUNT [FROM [TO]]\n"
 			"       kpush unload|rollback [-f FLAGS]\n"
 			"       kpush null SIZE             a payload at an address that cannot be read\n"
@@ -133,14 +133,16 @@ int main(int argc, char **argv)
 	if (device < 0)
 		die("/dev/kcare");
 
-	if (!strcmp(what, "apply") && argc > optind) {
+	if ((!strcmp(what, "apply") || !strcmp(what, "revoke")) && argc > optind) {
+		unsigned long request = what[0] == 'a' ? APPLY : REVOKE;
+
 		for (; optind < argc; optind++) {
 			const char *name = strrchr(argv[optind], '/');
 			size_t size;
 			void *data = slurp(argv[optind], &size);
 
 			for (unsigned long i = 0; i < times; i++)
-				print(name ? name + 1 : argv[optind], apply(device, data, size, flags));
+				print(name ? name + 1 : argv[optind], give(device, request, data, size, flags));
 			free(data);
 		}
 	} else if (!strcmp(what, "flips") && argc >= optind + 2 && argc <= optind + 4) {

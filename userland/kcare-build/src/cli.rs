@@ -2,6 +2,7 @@
 
 //! The command line.
 
+use std::fmt::Display;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::process::ExitCode;
 use anyhow::{anyhow, ensure, Context, Result};
 use clap::{Args, Parser, Subcommand};
 use kcare_tuf::time::Time;
+use serde::Serialize;
 
 use crate::build::{build, Built, Explain, Report, Request};
 use crate::delta::Delta;
@@ -21,6 +23,7 @@ use crate::progress::Progress;
 use crate::publish::{self, PublishArgs};
 use crate::refuse::Ending;
 use crate::renames::Renames;
+use crate::revoke;
 use crate::sign::{body, Signer};
 use crate::verdicts::Verdicts;
 
@@ -51,6 +54,7 @@ struct Cli {
 enum Command {
     Build(BuildArgs),
     Sign(SignArgs),
+    Revoke(RevokeArgs),
     Inspect(InspectArgs),
     Diff(DiffArgs),
     Compare(CompareArgs),
@@ -159,7 +163,7 @@ struct SignerArgs {
     cert: Option<PathBuf>,
 }
 
-/// Sign a payload; a signature that it has is replaced.
+/// Sign a payload or a revocation record; a signature that it has is replaced.
 #[derive(Debug, Args)]
 struct SignArgs {
     #[command(flatten)]
@@ -167,11 +171,35 @@ struct SignArgs {
     /// Where to write the signed payload [default: FILE itself].
     #[arg(short, long)]
     output: Option<PathBuf>,
-    /// The payload.
+    /// The payload or record.
     file: PathBuf,
 }
 
-/// Explain a payload, or tell where a shipped module's symbols are in its memory.
+/// Make a revocation record, which tells the kcare module of a running kernel that certificates are dead.
+///
+/// Until the module is loaded anew it applies nothing any more that their keys have signed, and goes back to no such level;
+/// what is live stays. Machines take a record by `kcare-push`, or from /etc/sysconfig/kcare/revoked. Name all certificates
+/// of a key that is dead.
+///
+/// A record may name the certificate that it is signed with. The module takes no record whose signer it knows to be revoked,
+/// but for one that says nothing new.
+#[derive(Debug, Args)]
+struct RevokeArgs {
+    #[command(flatten)]
+    signer: SignerArgs,
+    /// Do not sign.
+    #[arg(long, conflicts_with_all = ["key", "cert"])]
+    unsigned: bool,
+    /// Where to write the record.
+    #[arg(short, long, value_name = "OUT.revoked")]
+    output: PathBuf,
+    /// Certificates that are dead, in PEM or DER, or the SHA-256 of one in DER, as the module's log and `modinfo -F
+    /// kcare_cert kcare.ko` tell it.
+    #[arg(required = true, value_name = "CERT.pem|SHA256")]
+    certificates: Vec<String>,
+}
+
+/// Explain a payload or a revocation record, or tell where a shipped module's symbols are in its memory.
 #[derive(Debug, Args)]
 struct InspectArgs {
     /// Print it as JSON.
@@ -301,6 +329,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Build(args) => return run_build(args),
         Command::Sign(args) => run_sign(&args)?,
+        Command::Revoke(args) => run_revoke(&args)?,
         Command::Inspect(args) => run_inspect(&args)?,
         Command::Diff(args) => return run_diff(&args),
         Command::Compare(args) => run_compare(&args)?,
@@ -449,12 +478,36 @@ fn run_sign(args: &SignArgs) -> Result<()> {
         fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
     let plain = body(&bytes);
     // Nothing is signed that the kernel would refuse.
-    Summary::new(plain).with_context(|| format!("{} is no payload", args.file.display()))?;
+    let what = args.file.display();
+    if revoke::summary(plain)
+        .with_context(|| format!("{what} is no revocation record"))?
+        .is_none()
+    {
+        Summary::new(plain).with_context(|| format!("{what} is no payload"))?;
+    }
     let signer = args.signer.signer()?;
     let signed = signer.sign(plain)?;
     let path = args.output.as_ref().unwrap_or(&args.file);
     write_file(path, &signed)?;
     println!("{}: signed by {}", path.display(), signer.name()?);
+    Ok(())
+}
+
+fn run_revoke(args: &RevokeArgs) -> Result<()> {
+    let mut record = revoke::record(&args.certificates)?;
+    let mut out = std::io::stdout().lock();
+    let path = args.output.display();
+    if args.unsigned {
+        writeln!(out, "{path}: unsigned")?;
+    } else {
+        let signer = args.signer.signer()?;
+        record = signer.sign(&record)?;
+        writeln!(out, "{path}: signed by {}", signer.name()?)?;
+    }
+    write_file(&args.output, &record)?;
+    if let Some(summary) = revoke::summary(&record)? {
+        write!(out, "{summary}")?;
+    }
     Ok(())
 }
 
@@ -464,10 +517,17 @@ fn run_inspect(args: &InspectArgs) -> Result<()> {
     }
     let file = args.file.as_ref().context("no payload is named")?;
     let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let summary = Summary::new(&bytes).with_context(|| format!("in {}", file.display()))?;
+    let within = || format!("in {}", file.display());
+    match revoke::summary(&bytes).with_context(within)? {
+        Some(summary) => print_summary(&summary, args.json),
+        None => print_summary(&Summary::new(&bytes).with_context(within)?, args.json),
+    }
+}
+
+fn print_summary(summary: &(impl Display + Serialize), json: bool) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&summary)?)?;
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(summary)?)?;
     } else {
         write!(out, "{summary}")?;
     }

@@ -6,7 +6,7 @@
 //! it with the kernel's own commands, [`structs`] judges changed layouts, [`verify`] proves that the rebuilt unit is the shipped one,
 //! [`correlate`], with [`scope`], and [`compare`] find what differs, [`mod@author`] what the author declares beside code, [`select`] decides what goes into the payload,
 //! [`preimage`] takes the code that must be found in memory, [`emit`] and [`mod@elf`] write the object,
-//! [`sign`] signs it, and [`debug`] writes its debug companion; [`delta`] tells two payloads apart. Each borrows the former's data immutably. The bias of all of them: never miss a
+//! [`sign`] signs it, [`revoke`] makes the record that takes the trust in a signer away, and [`debug`] writes its debug companion; [`delta`] tells two payloads apart. Each borrows the former's data immutably. The bias of all of them: never miss a
 //! change; refuse rather than guess.
 
 pub mod account;
@@ -52,6 +52,7 @@ pub mod progress;
 pub mod publish;
 pub mod refuse;
 pub mod renames;
+pub mod revoke;
 pub mod rust;
 pub mod scope;
 pub mod seen;

@@ -192,18 +192,36 @@ impl Certificates {
     }
 }
 
+/// A certificate in DER; `form` is that of the input, `PEM` or `DER`.
+///
+/// # Errors
+///
+/// It is no certificate.
+pub fn der(certificate: &[u8], form: &str) -> Result<Vec<u8>> {
+    let mut command = Command::new("openssl");
+    command.args(["x509", "-inform", form, "-outform", "DER"]);
+    // openssl reads no further than the certificate goes.
+    let (output, _) = run_openssl(command, certificate)?;
+    ensure!(
+        output.status.success(),
+        "openssl cannot read the certificate: {}",
+        String::from_utf8_lossy(&output.stderr).trim_end()
+    );
+    Ok(output.stdout)
+}
+
 /// The payload without a signature, if it has one.
 pub fn body(bytes: &[u8]) -> &[u8] {
     trailer::split(bytes).map_or(bytes, |(body, _)| body)
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::fs;
 
     /// A key and its certificate.
-    fn signer(folder: &Path, name: &str) -> Signer {
+    pub(crate) fn signer(folder: &Path, name: &str) -> Signer {
         let key = folder.join(format!("{name}.key"));
         let cert = folder.join(format!("{name}.pem"));
         let made = Command::new("openssl")

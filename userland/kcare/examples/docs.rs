@@ -106,7 +106,8 @@ fn settings_page() -> io::Result<Vec<u8>> {
              never a default; an empty value is the default, but for a proxy, where it is none. A line may begin with \
              export. Where /etc/sysconfig/kcare is a file, it is read in place of that. Names that are not listed here \
              are left alone, and named by kcarectl --doctor. A server that has failed twice is asked less often; other \
-             settings of how it is reached end that.",
+             settings of how it is reached end that. Revocation records, /etc/sysconfig/kcare/revoked/*.revoked, go to \
+             the kernel before a level is applied.",
         ),
     ]);
     page.control("SH", ["SETTINGS"]);

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use kcare_payload::error::Reason;
 use kcare_payload::uapi::{
-    Apply, Info, Unload, ABI, IOCTL_APPLY, IOCTL_FORGET, IOCTL_INFO, IOCTL_ROLLBACK, IOCTL_UNLOAD,
-    STATE_APPLIED, STATE_NONE,
+    Apply, Info, Unload, ABI, IOCTL_APPLY, IOCTL_FORGET, IOCTL_INFO, IOCTL_REVOKE, IOCTL_ROLLBACK,
+    IOCTL_UNLOAD, STATE_APPLIED, STATE_NONE,
 };
 use rustix::io::Errno;
 use rustix::ioctl::{ioctl, Opcode, Updater};
@@ -124,19 +124,39 @@ impl Device {
 
     /// Applies a payload; `flags` are `kcare_payload::uapi::APPLY_…`. Gives what the kernel has to say.
     pub fn apply(&self, payload: &[u8], flags: u32) -> std::result::Result<String, Refusal> {
+        // SAFETY: the argument of this number is an `Apply`.
+        unsafe { self.give::<IOCTL_APPLY>(payload, flags) }
+    }
+
+    /// Revokes the certificates that a record names. Gives what the kernel has to say.
+    pub fn revoke(&self, record: &[u8]) -> std::result::Result<String, Refusal> {
+        // SAFETY: the argument of this number is an `Apply`.
+        unsafe { self.give::<IOCTL_REVOKE>(record, 0) }
+    }
+
+    /// Gives a signed file to the kernel.
+    ///
+    /// # Safety
+    ///
+    /// The argument of `NUMBER` must be an [`Apply`].
+    unsafe fn give<const NUMBER: Opcode>(
+        &self,
+        file: &[u8],
+        flags: u32,
+    ) -> std::result::Result<String, Refusal> {
         let mut text = [0; TEXT_SIZE];
         let mut record = Apply {
-            data: payload.as_ptr().expose_provenance() as u64,
-            size: payload.len() as u64,
+            data: file.as_ptr().expose_provenance() as u64,
+            size: file.len() as u64,
             flags,
             text: text.as_mut_ptr().expose_provenance() as u64,
             text_size: TEXT_SIZE as u32,
             ..Apply::default()
         }
         .encode();
-        // SAFETY: `Apply` is the record of this number; `payload` and `text` outlive the call, and the
-        // kernel reads `size` bytes of the one and writes at most `text_size` bytes of the other.
-        let result = unsafe { update::<IOCTL_APPLY, { Apply::SIZE }>(&self.file, &mut record) };
+        // SAFETY: by the contract of this function `Apply` is the record of this number; `file` and `text` outlive
+        // the call, and the kernel reads `size` bytes of the one and writes at most `text_size` bytes of the other.
+        let result = unsafe { update::<NUMBER, { Apply::SIZE }>(&self.file, &mut record) };
         let out = Apply::decode(&record);
         match result {
             Ok(()) => Ok(message(&text, out.text_len)),
@@ -277,6 +297,7 @@ mod tests {
             text: String::new(),
         };
         assert_eq!(device.apply(b"payload", 0), Err(expected.clone()));
+        assert_eq!(device.revoke(b"record"), Err(expected.clone()));
         assert_eq!(device.unload(), Err(expected.clone()));
         assert_eq!(device.forget(), Err(expected.clone()));
         assert_eq!(device.rollback(), Err(expected));

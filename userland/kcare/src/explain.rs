@@ -214,11 +214,12 @@ fn kind(reason: Reason) -> Kind {
         R::SignatureMissing
         | R::SignatureMalformed
         | R::KeyRejected
+        | R::KeyRevoked
         | R::PayloadCorrupted
         | R::DigestWeak
         | R::AlgorithmUnknown => Kind::Trust,
         R::UserMemory | R::Internal => Kind::Internal,
-        R::UnknownFlags | R::ManifestVersion => Kind::Config,
+        R::UnknownFlags | R::ManifestVersion | R::RevocationVersion => Kind::Config,
         R::SecurityRefused | R::ModulesDisabled => Kind::User,
         R::NotPermitted | R::WrongRelease | R::WrongBuildId => Kind::User,
         R::AlreadyLive | R::LowerLevel | R::NoPrevious | R::NothingApplied => Kind::User,
@@ -254,6 +255,7 @@ fn hint(reason: Reason, release: &str, name: Option<&str>) -> String {
             "take a payload that is signed with the key of the certificate in this kcare module, \
              or build the module with this vendor's certificate."
         }
+        R::KeyRevoked => "ask its vendor for one that is signed with its new key.",
         R::DigestWeak | R::AlgorithmUnknown => {
             "ask its vendor to sign it with `kcare-build sign`, which uses SHA-512."
         }
@@ -262,7 +264,7 @@ fn hint(reason: Reason, release: &str, name: Option<&str>) -> String {
         }
         R::BelowFloor => "take a higher level, or reboot to run without patches.",
         R::Latched => "reboot to run without patches, or load the module without `latch=1` then.",
-        R::ManifestVersion | R::UnknownFlags => {
+        R::ManifestVersion | R::RevocationVersion | R::UnknownFlags => {
             "install the programs and the kcare module from the same release of kcare."
         }
         R::SecurityRefused => {
@@ -416,6 +418,7 @@ mod tests {
             (Reason::ManifestVersion, Kind::Config),
             (Reason::SignatureMissing, Kind::Trust),
             (Reason::KeyRejected, Kind::Trust),
+            (Reason::KeyRevoked, Kind::Trust),
             (Reason::PayloadCorrupted, Kind::Trust),
             (Reason::PreimageMismatch, Kind::Kernel),
             (Reason::Blocked, Kind::Kernel),

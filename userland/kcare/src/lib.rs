@@ -28,6 +28,7 @@ pub mod mirror;
 pub mod offer;
 pub mod os;
 pub mod proxy;
+pub mod revoke;
 #[cfg(test)]
 mod sample;
 pub mod server;

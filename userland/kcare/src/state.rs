@@ -46,7 +46,7 @@ pub struct Event {
     /// When, in seconds since 1970.
     pub time: u64,
     /// `apply`, `unload`, `rollback`, `forget`, `complete` (the last task has left former code), `redirect` (functions are
-    /// redirected in another way), or `module-came` and `module-went`.
+    /// redirected in another way), `revoke`, or `module-came` and `module-went`.
     pub what: String,
     /// The module that came or went.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -157,6 +157,9 @@ pub struct Module {
     pub stop_sum: Option<u64>,
     /// Applies, rollbacks and unloads that failed.
     pub failures: u64,
+    /// Certificates that were revoked, each by its subject and the SHA-256 of its DER.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revoked: Vec<String>,
 }
 
 impl State {
@@ -246,6 +249,7 @@ impl State {
                 stop_max: number("stop-max-ns")?,
                 stop_sum: number("stop-sum-ns"),
                 failures: number("failures")?,
+                revoked: all("revoked").map(str::to_owned).collect(),
             }),
             transition: Transition::parse(text),
             note: None,

@@ -81,6 +81,9 @@ fn parts_are_found() {
         let again = bundle.part(part.name).expect("it is found by name");
         assert_eq!(again.payload.nr_symbols(), part.payload.nr_symbols());
     }
+    let bodies = bundle.parts().map(|part| (part.name, part.body));
+    let places = bundle.places().map(|(name, at)| (name, &body[at]));
+    assert!(bodies.eq(places));
     assert!(bundle.part("sample_mod").is_none());
     assert_eq!(refusal(&with_part(|_| {})), None);
 }

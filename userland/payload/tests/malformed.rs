@@ -70,7 +70,7 @@ fn every_reason_of_the_format_is_reached() {
     let reached: BTreeSet<_> = malform::all().map(|case| case.reason.number()).collect();
     // These are about the file around the body, or need a key: tests/trailer.rs, tests/cms.rs, and below. Thousands of functions are
     // made in tests/payload.rs.
-    // The last ones are about a payload and its parts: tests/bundle.rs.
+    // The last ones are about a payload and its parts, and about revocation records: tests/bundle.rs, tests/revocation.rs.
     let elsewhere = [
         Reason::TooLarge,
         Reason::SignatureMissing,
@@ -79,12 +79,18 @@ fn every_reason_of_the_format_is_reached() {
         Reason::PayloadCorrupted,
         Reason::DigestWeak,
         Reason::AlgorithmUnknown,
+        Reason::KeyRevoked,
         Reason::FuncColdCount,
         Reason::ObjectUnused,
         Reason::PartOrder,
         Reason::PartName,
         Reason::PartForeign,
         Reason::PartNested,
+        Reason::RevocationMagic,
+        Reason::RevocationVersion,
+        Reason::RevocationCount,
+        Reason::RevocationSize,
+        Reason::RevocationOrder,
     ];
     let missing: Vec<_> = Reason::ALL
         .iter()

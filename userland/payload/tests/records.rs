@@ -104,6 +104,7 @@ fn ioctl_numbers_are_those_of_the_c_macros() {
     assert_eq!(uapi::IOCTL_INFO, 0xc1a0_6b02);
     assert_eq!(uapi::IOCTL_ROLLBACK, 0xc020_6b03);
     assert_eq!(uapi::IOCTL_FORGET, 0xc020_6b05);
+    assert_eq!(uapi::IOCTL_REVOKE, 0xc030_6b06);
 }
 
 #[test]

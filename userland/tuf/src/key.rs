@@ -278,7 +278,7 @@ impl Signer {
 }
 
 /// In hexadecimal digits.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     to_hex(digest(&SHA256, bytes).as_ref())
 }
 

@@ -90,6 +90,7 @@ pub fn run(system: &System) -> Result<Answer> {
     let mut findings = vec![kernel(&state)];
     findings.push(module(system, &state));
     findings.extend(keys(system));
+    findings.extend(revoked(system, &state));
     let config = match Config::read(&system.root) {
         Ok(config) => {
             findings.push(settings(&config));
@@ -164,9 +165,12 @@ fn module(system: &System, state: &State) -> Finding {
     )
 }
 
+/// Where the module tells it, below the root of the system.
+const CERTIFICATES: &str = "sys/class/misc/kcare/certificates";
+
 /// Whose payloads the module takes.
 fn keys(system: &System) -> Option<Finding> {
-    let place = system.root.join("sys/class/misc/kcare/certificates");
+    let place = system.root.join(CERTIFICATES);
     let certificates = std::fs::read_to_string(place).ok()?;
     let names: Vec<String> = certificates
         .lines()
@@ -181,6 +185,23 @@ fn keys(system: &System) -> Option<Finding> {
         ),
         false => fine("keys", text),
     })
+}
+
+/// Which of them have been revoked.
+fn revoked(system: &System, state: &State) -> Option<Finding> {
+    let revoked = &state.module.as_ref()?.revoked;
+    let text = format!("revoked: {}", revoked.join("; "));
+    let all = std::fs::read_to_string(system.root.join(CERTIFICATES)).unwrap_or_default();
+    match revoked.len() {
+        0 => None,
+        count if count < all.lines().count() => Some(fine("keys", text)),
+        _ => Some(wrong(
+            "keys",
+            &Error::config("all certificates of the module are revoked, so that it takes no payload")
+                .detail(text)
+                .hint("install the vendor's module with its new certificate, take the live level back, and load it anew."),
+        )),
+    }
 }
 
 fn settings(config: &Config) -> Finding {

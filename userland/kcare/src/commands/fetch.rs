@@ -20,7 +20,7 @@ use crate::mirror::{self, Mirror};
 use crate::offer::{Offer, Place};
 use crate::server::Server;
 use crate::state::State;
-use crate::{Answer, System};
+use crate::{revoke, Answer, System};
 
 use super::update::{held_text, idle, Wanted};
 
@@ -107,6 +107,7 @@ pub fn apply_cached(
     host::load_module(system)?;
     let _lock = Lock::take(&system.root.join(apply::STATE))?;
     let state = State::gather(system)?;
+    revoke::give_kept(system, &state);
     let live = state.level();
     let mut guard = Guard::read(system)?;
     guard.remember(system)?;

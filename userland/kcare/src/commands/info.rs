@@ -47,6 +47,11 @@ fn held_line(level: u32) -> String {
 /// The trade's four lines, and behind them what the trade does not know.
 pub(super) fn render(state: &State) -> String {
     let mut text = trade(state);
+    if let Some(module) = &state.module {
+        for certificate in &module.revoked {
+            text += &format!("kpatch-revoked: {certificate}\n");
+        }
+    }
     if let Some(transition) = &state.transition {
         text += &stragglers_line(transition);
         for line in transition.lines() {
@@ -113,6 +118,17 @@ mod tests {
             "{text}"
         );
         assert_eq!(lines.len(), 3);
+    }
+
+    #[test]
+    fn certificates_that_were_revoked() {
+        let mut state = fixtures::applied();
+        state.module.as_mut().unwrap().revoked = vec!["CN=old, sha256 5a".to_owned()];
+        let (text, usual) = (render(&state), render(&fixtures::applied()));
+        assert_eq!(
+            text.strip_prefix(&usual),
+            Some("kpatch-revoked: CN=old, sha256 5a\n")
+        );
     }
 
     #[test]

@@ -5,19 +5,20 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use kcare_payload::revocation::Revocation;
 use kcare_payload::uapi::{APPLY_DOWNGRADE, APPLY_DRY_RUN};
 
 use crate::device::Device;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::explain::explain_apply;
 use crate::state::State;
-use crate::{file, Answer, System};
+use crate::{file, revoke, Answer, System};
 
 /// The program's argument and option.
 #[derive(Args)]
 #[group(skip)]
 pub struct Push {
-    /// The payload, a file that ends in `.kpatch`
+    /// The payload, a file that ends in `.kpatch`, or a revocation record, which ends in `.revoked`
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
@@ -30,12 +31,25 @@ pub struct Push {
     pub dry_run: bool,
 }
 
-/// Gives a payload to the kernel, which decides.
+/// Gives a payload or a revocation record to the kernel, which decides.
 pub fn run(system: &System, push: &Push) -> Result<Answer> {
     let path = &push.file;
     let payload = file::read(path)?;
     let device = Device::open(&system.device)?;
     let before = State::gather(system)?;
+    if Revocation::is_meant(&payload) {
+        if push.downgrade || push.dry_run {
+            return Err(Error::user(format!(
+                "{} is a revocation record, which takes no options.",
+                path.display()
+            ))
+            .hint("push it without options."));
+        }
+        let said = revoke::give(&device, path, &payload, &before)?;
+        let mut answer = Answer::now(system, format!("Revocation record taken: {said}\n"), 0)?;
+        answer.state.note = Some(said);
+        return Ok(answer);
+    }
     let flag = |wanted, flag| if wanted { flag } else { 0 };
     let flags = flag(push.downgrade, APPLY_DOWNGRADE) | flag(push.dry_run, APPLY_DRY_RUN);
     let said = device

@@ -129,6 +129,9 @@ fn render(state: &State) -> String {
         if module.failures > 0 {
             lines.push(format!("  failures   {}, see `dmesg`", module.failures));
         }
+        for certificate in &module.revoked {
+            lines.push(format!("  revoked    {certificate}"));
+        }
     }
     lines.extend(known(state, service));
     lines.push(match hint(state, service) {

@@ -17,7 +17,7 @@ use crate::lock::Lock;
 use crate::offer::{Offer, Place};
 use crate::server::Server;
 use crate::state::State;
-use crate::{os, text, Answer, System};
+use crate::{os, revoke, text, Answer, System};
 
 /// The commands' options.
 #[derive(Args)]
@@ -155,6 +155,7 @@ pub fn run(system: &System, update: &Update, force: bool) -> Result<Answer> {
     // From here on nobody else changes what is live; what was so before may have changed while the server was asked.
     let _lock = Lock::take(&folder)?;
     let state = State::gather(system)?;
+    revoke::give_kept(system, &state);
     let mut guard = Guard::read(system)?;
     let held = hold(&guard);
     let wanted = Wanted {

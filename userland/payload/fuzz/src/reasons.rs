@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Counts what becomes of inputs: `reasons DIRECTORY…` with those of `bundle` and of `cms`.
+//! Counts what becomes of inputs: `reasons DIRECTORY…` with those of `bundle`, of `cms` and of `revocation`.
 
 use std::collections::BTreeSet;
 use std::{env, fs, io};
 
 use kcare_fuzz::samples::OUT_OF_REACH;
 use kcare_payload::error::Reason;
+use kcare_payload::revocation::Revocation;
 use kcare_payload::{cms, trailer};
 
 mod loader;
@@ -35,6 +36,7 @@ fn main() -> io::Result<()> {
                 }
             }
             reached.extend(cms::check(&body).err());
+            reached.extend(Revocation::parse(&body).err().map(|error| error.reason));
             match trailer::split(&body) {
                 Ok((_, signature)) => reached.extend(cms::check(signature).err()),
                 Err(error) => drop(reached.insert(error.reason)),

@@ -7,14 +7,16 @@ use crate::common::{build, image, Spec};
 use crate::malform;
 
 use kcare_payload::error::Reason;
+use kcare_payload::revocation::{self, Head, HASH_SIZE};
 
 /// Longest input of `bundle`, in bytes.
 pub const MAX_BUNDLE: usize = 24 << 10;
 
 /// Reasons of form that no input up to these sizes can have, or that only a kernel with keys has.
-pub const OUT_OF_REACH: [Reason; 7] = [
+pub const OUT_OF_REACH: [Reason; 8] = [
     Reason::TooLarge,
     Reason::KeyRejected,
+    Reason::KeyRevoked,
     Reason::PayloadCorrupted,
     Reason::SymbolCount,
     Reason::SymbolNames,
@@ -68,6 +70,29 @@ pub fn bundles() -> Vec<Vec<u8>> {
     all.extend(cases.filter_map(|case| Some((case.make)(&image)?.0)));
     all.retain(|body| body.len() <= MAX_BUNDLE);
     all
+}
+
+/// For `revocation`: good records, and one for each mistake.
+pub fn revocations() -> Vec<Vec<u8>> {
+    let record = |firsts: &[u8]| {
+        let head = Head {
+            magic: revocation::MAGIC,
+            version: revocation::VERSION,
+            count: firsts.len() as u32,
+        };
+        let hashes = firsts.iter().map(|first| [*first; HASH_SIZE]);
+        [&head.encode()[..], &hashes.collect::<Vec<_>>().concat()].concat()
+    };
+    let good = record(&[1, 2]);
+    let with = |at: usize, value: u8| {
+        let mut bad = good.clone();
+        bad[at] = value;
+        bad
+    };
+    let all: Vec<u8> = (0..=u8::MAX).collect();
+    let mistakes = [with(0, 0), with(8, 2), with(12, 0), with(12, 1)];
+    let good = [record(&[1]), record(&all), record(&[2, 1]), good.clone()];
+    mistakes.into_iter().chain(good).collect()
 }
 
 /// For `cms`: signatures, and payloads with one.

@@ -21,5 +21,6 @@ fn main() -> io::Result<()> {
     let directory = Path::new(&directory);
     write(&directory.join("good"), &samples::good())?;
     write(&directory.join("bundle"), &samples::bundles())?;
-    write(&directory.join("cms"), &samples::signatures())
+    write(&directory.join("cms"), &samples::signatures())?;
+    write(&directory.join("revocation"), &samples::revocations())
 }
