@@ -113,6 +113,7 @@ impl Show for Arc<Core> {
 }
 
 impl Device {
+    #[inline(never)]
     fn apply(&self, arg: usize) -> Result<isize> {
         self.give(
             arg,
@@ -122,6 +123,7 @@ impl Device {
         )
     }
 
+    #[inline(never)]
     fn revoke(&self, arg: usize) -> Result<isize> {
         self.give(arg, What::Revoke, 0, |file, _, report| {
             self.core.revoke(file, report)
@@ -129,6 +131,7 @@ impl Device {
     }
 
     /// Has `f` take a signed file, with the request's flags, which are among `known`.
+    #[inline(never)]
     fn give(
         &self,
         arg: usize,
@@ -151,6 +154,7 @@ impl Device {
     }
 
     /// `what` is an unload, a rollback, or to forget.
+    #[inline(never)]
     fn take_back(&self, arg: usize, what: What) -> Result<isize> {
         let mut request = Unload::decode(&read(arg)?);
         let mut report = Report::new()?;
@@ -168,6 +172,7 @@ impl Device {
         answer(result)
     }
 
+    #[inline(never)]
     fn info(&self, arg: usize) -> Result<isize> {
         let build_id = self.core.build_id();
         let info = self.core.with_status(|status| status.info(build_id));
@@ -186,6 +191,7 @@ impl Device {
 }
 
 /// Tells the audit system; counts and logs a refusal, and makes sure that its message says something.
+#[inline(never)]
 fn note(core: &Core, what: What, before: u32, result: &Result<(), Error>, report: &mut Report) {
     let level = core.with_status(Status::level);
     system::audit(what.name(), before, level, result.is_ok());

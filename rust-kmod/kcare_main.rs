@@ -7,6 +7,9 @@
 //! into memory among the [`objects`] that it names, [`redirect`] leads the old functions to trampolines, [`quiesce`] switches them over
 //! with the machine stopped, [`transition`] waits for tasks that were inside, [`state`] keeps which [`level`] is live, [`late`] patches modules that come
 //! while it is, and [`status`] tells of it. [`kapi`] is what they use of the kernel.
+//!
+//! The kernel's stack has 16 KiB, and what is inlined adds its frame to that of its caller, which stays: so the steps of a
+//! request are `inline(never)`.
 
 use core::borrow::Borrow;
 use kernel::{

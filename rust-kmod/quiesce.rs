@@ -249,6 +249,7 @@ impl Switch<'_> {
     ///
     /// [`Reason::Blocked`] after the limit, naming tasks and functions; [`Reason::Interrupted`] if the
     /// caller gets a signal; [`Reason::StopLimit`], [`Reason::StopFailed`]. The flags are unchanged.
+    #[inline(never)]
     pub(crate) fn run(&self, report: &mut Report) -> Result<Switched, Error> {
         let limit_ns = u64::from(self.limit_ms).saturating_mul(1_000_000);
         let start = system::boot_ns();
@@ -306,6 +307,7 @@ impl Switch<'_> {
     /// # Errors
     ///
     /// [`Reason::StopLimit`], [`Reason::StopFailed`], [`Reason::OutOfMemory`]. The flags are unchanged.
+    #[inline(never)]
     pub(crate) fn run_aside(
         &self,
         aside: &Aside<'_>,
@@ -373,6 +375,7 @@ impl Switch<'_> {
     /// A thread that sleeps inside is a blocker without any stop. One that only waits for a CPU moves on: it is
     /// noted, and a few stops in a row have a good chance to find it, and all others like it, outside. `None` if there
     /// was no room for a note, so that all threads have to be looked at anew.
+    #[inline(never)]
     fn attempt(
         &self,
         switches: &Switches,
@@ -432,6 +435,7 @@ impl Switch<'_> {
 
     /// Looks at the threads that have been noted, while the machine runs, so that fewer are left for the stop; gives
     /// those that sleep inside.
+    #[inline(never)]
     fn narrow(&self, switches: &Switches) -> Blockers {
         let mut blockers = Blockers::default();
         for _ in 0..NARROWINGS {
@@ -447,6 +451,7 @@ impl Switch<'_> {
 
     /// Stops the machine, looks on all CPUs where those are that have run since their last look, and does `last`, unless that
     /// took too long. The part of `caller`'s stack that stays has been looked at.
+    #[inline(never)]
     fn stop<R>(
         &self,
         bound: &Bound,
@@ -502,6 +507,7 @@ impl Switch<'_> {
 
     /// One look at all tasks; then stops until one finds nobody inside but who sleeps there, or until it has been tried
     /// often enough, and switches.
+    #[inline(never)]
     fn attempt_aside(
         &self,
         aside: &Aside<'_>,
@@ -660,6 +666,7 @@ impl Switch<'_> {
         )
     }
 
+    #[inline(never)]
     fn blocked(&self, blockers: &Blockers, report: &mut Report) -> Error {
         let limit = self.limit_ms;
         let count = blockers.count;

@@ -423,6 +423,7 @@ impl Core {
     /// # Errors
     ///
     /// One reason; everything is as before then.
+    #[inline(never)]
     pub(crate) fn apply(
         &self,
         payload: Unverified,
@@ -489,6 +490,7 @@ impl Core {
 
     /// Switches from the live level to another one that is in memory, if this is no dry run; after an error, and after a dry
     /// run, all leads to where it did. `known` says that it has been live before. Gives the level back, but for one that has to stay in memory for ever.
+    #[inline(never)]
     fn replace(
         &self,
         engine: &mut Engine,
@@ -520,6 +522,7 @@ impl Core {
     }
 
     /// The switch itself, and how it went to take back what was done for it, if it was not done.
+    #[inline(never)]
     fn switch_to(
         &self,
         engine: &mut Engine,
@@ -560,6 +563,7 @@ impl Core {
 
     /// What comes behind a switch from `former` to `level`, which is live from here on: at once, or when the last straggler
     /// has left. The former level is kept for a rollback.
+    #[inline(never)]
     fn follow(
         &self,
         engine: &mut Engine,
@@ -599,6 +603,7 @@ impl Core {
     ///
     /// One reason; everything is as before then. That a record's own signer is revoked is one only if the record would
     /// change something: it can name its signer, and be given once more.
+    #[inline(never)]
     pub(crate) fn revoke(&self, record: Unverified, report: &mut Report) -> Result<(), Error> {
         pr_info!("verifying revocation record...\n");
         let record = record.verify(&self.keyring, report)?;
@@ -653,6 +658,7 @@ impl Core {
     ///
     /// [`Reason::Latched`], [`Reason::BelowFloor`], [`Reason::NothingApplied`], [`Reason::NoPrevious`],
     /// [`Reason::KeyRevoked`], and those of [`Core::go`]; all is as before then.
+    #[inline(never)]
     pub(crate) fn rollback(&self, request: Request, report: &mut Report) -> Result<(), Error> {
         self.unlatched()?;
         let mut locked = self.lock()?;
@@ -708,6 +714,7 @@ impl Core {
     /// # Errors
     ///
     /// [`Reason::Latched`], [`Reason::NothingApplied`], and those of [`Core::go`]; the level is still live then.
+    #[inline(never)]
     pub(crate) fn unload(&self, request: Request, report: &mut Report) -> Result<(), Error> {
         self.unlatched()?;
         let mut locked = self.lock()?;
@@ -756,6 +763,7 @@ impl Core {
     }
 
     /// Switches from the live level to the original bodies; after an error all leads to where it did.
+    #[inline(never)]
     fn switch_off(
         &self,
         engine: &mut Engine,
@@ -810,6 +818,7 @@ impl Core {
     /// # Errors
     ///
     /// [`Reason::Busy`], and those of [`Redirects::convert`]; all is as before then.
+    #[inline(never)]
     pub(crate) fn redirect(&self, choice: Choice, report: &mut Report) -> Result<(), Error> {
         let mut locked = self.lock()?;
         let engine = &mut *locked.engine;
@@ -829,6 +838,7 @@ impl Core {
     /// # Errors
     ///
     /// [`Reason::NoPrevious`], [`Reason::Busy`]; those of [`Core::vacant`], and it is still kept then.
+    #[inline(never)]
     pub(crate) fn forget(&self, report: &mut Report) -> Result<(), Error> {
         let mut locked = self.lock()?;
         let engine = &mut *locked.engine;
@@ -889,6 +899,7 @@ impl Core {
     }
 
     /// Publishes what is live now; gives the level that was said to be before.
+    #[inline(never)]
     pub(crate) fn show(&self, engine: &Engine) -> u32 {
         let about = |level: &Option<Level>| level.as_ref().map(Level::about);
         let mut modules = Text::new();
@@ -939,6 +950,7 @@ impl Core {
     }
 
     /// Checks a payload and loads it, whatever the engine does now.
+    #[inline(never)]
     fn admit(
         &self,
         payload: Verified,

@@ -428,6 +428,7 @@ impl Core {
     /// # Errors
     ///
     /// Those of [`Redirects::arm`], [`Switch::run`] and [`Switch::run_aside`]; [`Way::disarm`] is the way back.
+    #[inline(never)]
     pub(crate) fn go(
         &self,
         way: &Way<'_>,
@@ -490,6 +491,7 @@ impl Core {
     /// # Errors
     ///
     /// Those of [`Switch::run`], with the report that says why.
+    #[inline(never)]
     pub(crate) fn vacant(
         &self,
         redirects: &Redirects,
@@ -528,6 +530,7 @@ impl Core {
     }
 
     /// Closes the transition if its last straggler has left; frees levels that no straggler sees any more.
+    #[inline(never)]
     pub(crate) fn close_if_over(&self, engine: &mut Engine) {
         if engine.open.is_none() {
             return;
@@ -544,6 +547,7 @@ impl Core {
     }
 
     /// Frees a level that neither a straggler nor anybody else sees; false if memory is too short for that now.
+    #[inline(never)]
     fn free_unseen(&self, engine: &mut Engine, at: usize) -> bool {
         if engine.reserve().is_err() {
             return false;
@@ -610,6 +614,7 @@ impl Core {
     }
 
     /// Everybody sees the same: settles, calls the callbacks that were due, and frees the levels that only stragglers saw.
+    #[inline(never)]
     fn close(&self, engine: &mut Engine) {
         let Some(open) = engine.open.take() else {
             return;
@@ -672,6 +677,7 @@ impl Core {
     }
 
     /// Frees a level to which nothing leads any more, behind [`Redirects::synchronize`]; later if a task returns to it.
+    #[inline(never)]
     pub(crate) fn free(&self, engine: &mut Engine, level: Level) {
         let mut report = Report::new().unwrap_or(Report::none());
         if self
