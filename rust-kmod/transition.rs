@@ -295,6 +295,14 @@ fn publish(levels: &[&Level], now: Option<&Level>) -> Result<Former, Error> {
     Ok(asks.publish(now))
 }
 
+/// Wakes stragglers that sleep, once each.
+fn lead_out(engine: &Engine) {
+    let woken = engine.stragglers.lead_out();
+    if woken > 0 {
+        pr_info!("{woken} sleeping task(s) woken\n");
+    }
+}
+
 impl Engine {
     /// All levels in memory, the live one first.
     pub(crate) fn levels(&self) -> impl Iterator<Item = &Level> + Clone {
@@ -522,10 +530,7 @@ impl Core {
             engine.name_stragglers(report);
             pr_info!("{}\n", report.as_str());
         }
-        let woken = engine.stragglers.lead_out();
-        if woken > 0 {
-            pr_info!("{woken} sleeping task(s) woken\n");
-        }
+        lead_out(engine);
         stragglers::in_ms(FIRST_LOOK_MS);
     }
 
@@ -539,6 +544,7 @@ impl Core {
             self.close(engine);
             return;
         }
+        lead_out(engine);
         while let Some(at) = engine.unseen() {
             if !self.free_unseen(engine, at) {
                 break;

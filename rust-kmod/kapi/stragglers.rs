@@ -234,7 +234,7 @@ impl Stragglers {
         unsafe { ffi::kcare_asks_left() }
     }
 
-    /// Shows those that are new the way out; gives how many tasks were woken for it.
+    /// Wakes those that sleep and have not been woken yet; gives how many there were.
     pub(crate) fn lead_out(&self) -> usize {
         // SAFETY: By the type's invariant.
         unsafe { ffi::kcare_asks_lead_out() }

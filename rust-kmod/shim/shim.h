@@ -300,7 +300,7 @@ struct kcare_asks *kcare_asks_retract(void);
 size_t kcare_asks_left(void);
 bool kcare_asks_straggles(struct task_struct *task);
 void kcare_asks_visit(void (*visit)(void *ctx, const struct kcare_straggler *info), void *ctx);
-/* Shows those that are new the way out, once each; gives how many were woken. */
+/* Wakes those that sleep, once each; gives how many were woken. */
 size_t kcare_asks_lead_out(void);
 /* Looks where each of them is; gives how many are left. Sleeps. */
 size_t kcare_asks_look(void);

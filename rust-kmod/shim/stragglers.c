@@ -40,7 +40,7 @@ struct straggler {
 	u64 universe;
 	/* Sees what everybody sees. */
 	bool gone;
-	/* It has been shown the way out. */
+	/* It has been woken. Who has not may have been about to fall asleep. */
 	bool led;
 	bool queued;
 	struct callback_head work;
@@ -507,18 +507,19 @@ size_t kcare_asks_lead_out(void)
 	for_each_straggler(straggler, i, published) {
 		struct task_struct *task = straggler->task;
 
-		if (READ_ONCE(straggler->gone) || straggler->led)
-			continue;
-		straggler->led = true;
-		if (is_idle_task(task))
+		if (READ_ONCE(straggler->gone) || straggler->led || is_idle_task(task))
 			continue;
 		if (!stays_in_kernel(task)) {
-			if (!is_led_out(task) || !READ_ONCE(straggler->queued))
+			if (!READ_ONCE(straggler->queued) || !is_led_out(task))
 				continue;
 			/* As set_notify_signal(): what it waits in ends as by a signal, and the work runs. */
 			set_tsk_thread_flag(task, TIF_NOTIFY_SIGNAL);
+			straggler->led = true;
 		}
-		woken += ksym(wake_up_state)(task, TASK_INTERRUPTIBLE);
+		if (ksym(wake_up_state)(task, TASK_INTERRUPTIBLE)) {
+			straggler->led = true;
+			woken++;
+		}
 	}
 	return woken;
 }
