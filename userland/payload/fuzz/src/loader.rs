@@ -18,6 +18,7 @@ use kcare_payload::layout::{
 use kcare_payload::place::{self, Layout, Region, Slot};
 use kcare_payload::ranges::{Range, Ranges};
 use kcare_payload::{preimage, reloc, trampoline};
+use std::collections::BTreeMap;
 
 /// Where vmlinux is.
 const VMLINUX: u64 = 0xffff_ffff_8100_0000;
@@ -216,11 +217,11 @@ const PLAIN: [(&str, bool, bool); 5] = [
 ];
 
 fn check_tables(payload: &Payload<'_>) {
-    let mut seen = [None; TABLES.len()];
+    let mut entries = BTreeMap::new();
     for section in payload.sections().skip(1) {
         let name = section.name;
-        if let Some(number) = TABLES.iter().position(|(table, ..)| *table == name) {
-            let (_, entry, align, written) = TABLES[number];
+        if let Some(&(_, entry, align, written)) = TABLES.iter().find(|(table, ..)| *table == name)
+        {
             assert!(
                 section.is_alloc() && section.kind == SectionKind::ProgBits,
                 "{name}"
@@ -233,8 +234,8 @@ fn check_tables(payload: &Payload<'_>) {
                 section.size % entry == 0 && section.align >= align,
                 "{name}"
             );
-            assert_eq!(seen[number], None, "{name} is there once");
-            seen[number] = Some(section.size / entry);
+            let former = entries.insert(name, section.size / entry);
+            assert_eq!(former, None, "{name} is there once");
         } else if section.is_alloc() {
             let known = |&&(plain, ..): &&(&str, bool, bool)| {
                 name == plain || name.starts_with(&format!("{plain}."))
@@ -258,7 +259,8 @@ fn check_tables(payload: &Payload<'_>) {
         }
     }
     // unwind_module_init() sorts both by the number of one.
-    assert_eq!(seen[11], seen[12], "unwind tables");
+    let unwind = [".orc_unwind", ".orc_unwind_ip"].map(|name| entries.get(name));
+    assert_eq!(unwind[0], unwind[1], "unwind tables");
 }
 
 fn check_symbols(payload: &Payload<'_>) {
