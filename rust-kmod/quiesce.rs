@@ -251,13 +251,10 @@ impl Switch<'_> {
     /// caller gets a signal; [`Reason::StopLimit`], [`Reason::StopFailed`]. The flags are unchanged.
     #[inline(never)]
     pub(crate) fn run(&self, report: &mut Report) -> Result<Switched, Error> {
-        let limit_ns = u64::from(self.limit_ms).saturating_mul(1_000_000);
-        let start = system::boot_ns();
-        let deadline = start.saturating_add(limit_ns);
-        let nudge_ns = u64::from(self.nudge_ms).saturating_mul(1_000_000);
+        let deadline = system::boot_ns_in(self.limit_ms);
         // Those who wait in it go on when this ends, whichever way.
         let mut parking: Option<Parking> = None;
-        let mut turn_ns = start.saturating_add(nudge_ns);
+        let mut turn_ns = system::boot_ns_in(self.nudge_ms);
         let mut pause_ms = 1;
         let mut switched = Switched::default();
         let mut notes = NOTES;
@@ -286,7 +283,7 @@ impl Switch<'_> {
                 return Err(Reason::Interrupted.into());
             }
             // Nobody is kept waiting for long, nor while somebody is inside who cannot be led out.
-            if nudge_ns != 0 && now >= turn_ns {
+            if self.nudge_ms != 0 && now >= turn_ns {
                 turn_ns = now.saturating_add(PARKING_NS);
                 parking = match parking {
                     None if blockers.stuck == 0 => Parking::new().ok(),
@@ -313,12 +310,11 @@ impl Switch<'_> {
         aside: &Aside<'_>,
         report: &mut Report,
     ) -> Result<(Switched, Option<Former>), Error> {
-        let effort_ns = u64::from(aside.effort_ms).saturating_mul(1_000_000);
         let mut switched = Switched::default();
         let (mut notes, mut room) = (NOTES, ROOM);
         loop {
             let switches = watch(notes, self.limit_ms, report)?;
-            let deadline = system::boot_ns().saturating_add(effort_ns);
+            let deadline = system::boot_ns_in(aside.effort_ms);
             match self.attempt_aside(aside, &switches, room, deadline, &mut switched, report)? {
                 Tried::Done(former) => return Ok((switched, former)),
                 Tried::NoRoom => {
@@ -551,8 +547,7 @@ impl Switch<'_> {
         let caller = Caller::new(&variable);
         let outside = caller.visit(|task| self.inside(task)).is_none();
         let caller = outside.then_some(&caller);
-        let limit_ns = u64::from(self.limit_ms).saturating_mul(1_000_000);
-        let give_up = system::boot_ns().saturating_add(limit_ns);
+        let give_up = system::boot_ns_in(self.limit_ms);
         let mut tries = 0u32;
         loop {
             for _ in 0..NARROWINGS {

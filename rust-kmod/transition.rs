@@ -601,8 +601,7 @@ impl Core {
         engine: &mut Engine,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let limit_ns = u64::from(self.options.limit_ms).saturating_mul(1_000_000);
-        let deadline = system::boot_ns().saturating_add(limit_ns);
+        let deadline = system::boot_ns_in(self.options.limit_ms);
         loop {
             self.close_if_over(engine);
             if engine.open.is_none() {
@@ -705,8 +704,7 @@ impl Core {
             return;
         }
         remember(&mut engine.lingering, level);
-        let pause_ns = u64::from(LINGER_MS).saturating_mul(1_000_000);
-        engine.linger_ns = system::boot_ns().saturating_add(pause_ns);
+        engine.linger_ns = system::boot_ns_in(LINGER_MS);
         stragglers::in_ms(LINGER_MS);
     }
 

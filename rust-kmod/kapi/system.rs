@@ -18,6 +18,11 @@ pub(crate) fn boot_ns() -> u64 {
     unsafe { ffi::kcare_boot_ns() }
 }
 
+/// What [`boot_ns`] says in some milliseconds.
+pub(crate) fn boot_ns_in(ms: u32) -> u64 {
+    boot_ns().saturating_add(u64::from(ms).saturating_mul(1_000_000))
+}
+
 /// Seconds since 1970 (`ktime_get_real_seconds()`).
 pub(crate) fn real_seconds() -> u64 {
     // SAFETY: Callable in any context.
