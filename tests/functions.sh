@@ -273,6 +273,11 @@ load_kcare() {
 	on_exit remove_kcare
 }
 
+# forget_keys: IMA keeps a copy of every new key until a policy comes, or for 5 minutes (ima_queue_key()).
+forget_keys() {
+	[[ ! -e /sys/kernel/security/ima ]] || echo 'dont_measure fsmagic=0x9fa0' >/sys/kernel/security/ima/policy
+}
+
 # reload_kcare [PARAMETER]...
 reload_kcare() {
 	rmmod kcare && insmod "$KO" "$@" || die "kcare.ko cannot be loaded again"

@@ -56,8 +56,7 @@ is "state" "$(state)" "$state"
 check_result
 
 start_test "fexit on a function that a second level adds"
-# IMA keeps a copy of every new key until a policy comes (ima_queue_key()).
-echo 'dont_measure fsmagic=0x9fa0' >/sys/kernel/security/ima/policy
+forget_keys
 reload_kcare timeout_ms=$LIMIT nudge_ms=0 redirect=2
 is "apply 1" "$(apply cmdline)" $'ok\tok'
 bpftrace -B line -e 'fexit:vmlinux:meminfo_proc_show { printf("hit\n") }' >"$WORK/bpftrace" 2>&1 &

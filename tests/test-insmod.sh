@@ -43,8 +43,7 @@ succeeds rmmod kcare
 check_result "registered device with node 10:N"
 
 start_test "20 times leave nothing"
-# IMA keeps a copy of every new key until a policy comes, or for 5 minutes (ima_queue_key()).
-echo 'dont_measure fsmagic=0x9fa0' >/sys/kernel/security/ima/policy
+forget_keys
 # The first time fills caches that are kept, such as that for executable memory.
 traces >"$WORK/traces.before"
 cycles=0

@@ -17,8 +17,7 @@
 . "${BASH_SOURCE[0]%/*}/functions.sh"
 
 need_payloads straggler-1 straggler-2 straggler-ioctl straggler-thread
-# IMA keeps a copy of every new key until a policy comes (ima_queue_key()).
-[[ ! -e /sys/kernel/security/ima ]] || echo 'dont_measure fsmagic=0x9fa0' >/sys/kernel/security/ima/policy
+forget_keys
 # shellcheck disable=SC2119 # without parameters
 load_kcare
 state=$(state)
