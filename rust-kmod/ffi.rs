@@ -276,7 +276,7 @@ extern "C" {
     pub(crate) fn kcare_task_pid(task: *mut task_struct) -> c_int;
     pub(crate) fn kcare_task_comm(task: *mut task_struct, comm: *mut c_char);
 
-    pub(crate) fn kcare_switches_start(tasks: c_uint, limit_ms: c_uint) -> c_int;
+    pub(crate) fn kcare_switches_start(tasks: c_uint) -> c_int;
     pub(crate) fn kcare_switches_stop();
     pub(crate) fn kcare_switches_note(task: *mut task_struct);
     pub(crate) fn kcare_switches_turn();
@@ -290,7 +290,6 @@ extern "C" {
         ctx: *mut c_void,
     );
     pub(crate) fn kcare_switches_overflowed() -> bool;
-    pub(crate) fn kcare_switches_exit();
 
     pub(crate) fn kcare_ask_address() -> u64;
     pub(crate) fn kcare_in_ask(address: u64) -> bool;

@@ -46,14 +46,7 @@ use kapi::{
         ModuleRef,
         Watch, //
     },
-    oom,
-    oops,
-    parking,
-    proc,
-    resident,
-    stragglers,
-    system,
-    tasks, //
+    oom, oops, parking, proc, resident, stragglers, system,
 };
 use redirect::Choice;
 use state::{
@@ -134,7 +127,6 @@ impl Drop for Stragglers {
     fn drop(&mut self) {
         parking::exit();
         stragglers::exit();
-        tasks::exit();
         resident::sweep();
     }
 }

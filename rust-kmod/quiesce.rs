@@ -37,7 +37,8 @@ use crate::{
             self,
             Caller,
             Switches,
-            Task, //
+            Task,
+            MAX_ENTRIES, //
         },
     },
     payload::{
@@ -70,8 +71,6 @@ use kernel::{
 
 /// Blockers that one refusal names.
 const MAX_BLOCKERS: usize = 8;
-/// Longest stack, in frames, of which the unwinder is asked.
-const MAX_ENTRIES: usize = 64;
 /// How often the noted threads are looked at before a stop.
 const NARROWINGS: u32 = 2;
 /// Stops, and looks that made a stop needless, in a row before all sleeping threads are looked at anew, if all have to be
@@ -96,8 +95,6 @@ const MAX_NOTES: usize = 1 << 21;
 const ROOM: usize = 256;
 /// As above; more threads than a kernel has.
 const MAX_ROOM: usize = 1 << 22;
-/// The shortest time that a grace period of RCU-tasks is given, in milliseconds.
-const MIN_GRACE_MS: u32 = 10_000;
 /// How long woken tasks are kept waiting outside, and how long they are left alone then, in nanoseconds.
 const PARKING_NS: u64 = 500_000_000;
 
@@ -210,9 +207,9 @@ enum Tried {
 /// # Errors
 ///
 /// [`Reason::OutOfMemory`]; [`Reason::StopFailed`] if the kernel has nothing to note them by.
-fn watch(notes: usize, limit_ms: u32, report: &mut Report) -> Result<Switches, Error> {
+fn watch(notes: usize, report: &mut Report) -> Result<Switches, Error> {
     let notes = u32::try_from(notes).map_err(out_of_memory)?;
-    Switches::watch(notes, limit_ms.max(MIN_GRACE_MS))
+    Switches::watch(notes)
         .map_err(|e| report.failed(Reason::StopFailed, "noting which tasks run", e))
 }
 
@@ -258,12 +255,12 @@ impl Switch<'_> {
         let mut pause_ms = 1;
         let mut switched = Switched::default();
         let mut notes = NOTES;
-        let mut switches = watch(notes, self.limit_ms, report)?;
+        let mut switches = watch(notes, report)?;
         loop {
             if switches.overflowed() {
                 drop(switches);
                 notes = more(notes, MAX_NOTES, report)?;
-                switches = watch(notes, self.limit_ms, report)?;
+                switches = watch(notes, report)?;
             }
             let attempt = self.attempt(&switches, deadline, &mut switched, report)?;
             let now = system::boot_ns();
@@ -313,7 +310,7 @@ impl Switch<'_> {
         let mut switched = Switched::default();
         let (mut notes, mut room) = (NOTES, ROOM);
         loop {
-            let switches = watch(notes, self.limit_ms, report)?;
+            let switches = watch(notes, report)?;
             let deadline = system::boot_ns_in(aside.effort_ms);
             match self.attempt_aside(aside, &switches, room, deadline, &mut switched, report)? {
                 Tried::Done(former) => return Ok((switched, former)),
@@ -379,7 +376,6 @@ impl Switch<'_> {
         switched: &mut Switched,
         report: &mut Report,
     ) -> Result<Option<Blockers>, Error> {
-        // Of those that have run since the last look, one that exits may be in no list any more.
         let mut blockers = Blockers::default();
         switches.narrow(|task| {
             self.look_running(task, switches);

@@ -4,7 +4,7 @@
 # Nobody can veto a level: who is inside the code that goes out of use finishes there, and all others are in the new one.
 #
 # - a page fault on a file of a user's own file system that is never answered; vfork() with a child that pauses; a kernel
-#   thread that never leaves; 300 threads asleep and 100 that call all the time; a fault that userfaultfd holds; the task
+#   thread that never leaves; a thread in its exit, which no list of threads has any more; 300 threads asleep and 100 that call all the time; a fault that userfaultfd holds; the task
 #   that asks for the level
 # - meanwhile every new call sees the new code, the straggler the old one, consistently over two functions
 # - a second level, a rollback, an unload, the same level again while a straggler is out, of the original code or of a level
@@ -16,7 +16,7 @@
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "${BASH_SOURCE[0]%/*}/functions.sh"
 
-need_payloads straggler-1 straggler-2 straggler-ioctl straggler-thread
+need_payloads straggler-1 straggler-2 straggler-exit straggler-ioctl straggler-thread
 forget_keys
 # shellcheck disable=SC2119 # without parameters
 load_kcare
@@ -252,6 +252,39 @@ sees 2
 retry is_not_listed "$kthreadd"
 retry complete
 timed unload
+is "state" "$(state)" "$state"
+check_result
+# shellcheck disable=SC2119
+reload_kcare
+
+start_test "a thread in its exit, which has no number any more"
+timed apply straggler-exit
+rm -f "$WORK/end"
+mkfifo "$WORK/end"
+straggle exit <"$WORK/end" >"$WORK/exit" &
+job=$!
+exec 9>"$WORK/end"
+has_no_number() {
+	pid=$(<"$WORK/exit")
+	[[ -n $pid && ! -e /proc/$pid/stat ]]
+}
+retry has_no_number
+isnt "the process" "$job" "$pid"
+timed unload
+is "answer" "$message" "1 task(s) finish old calls: task $pid (at its end) of uid 0 in ${message##* in }"
+straggles "$pid" 3 free_pipe_info "at its end"
+timed apply $TWO
+sees 2
+straggles "$pid" 3 free_pipe_info
+timed unload
+fails 1 rmmod kcare
+is "in the list" "$(in_module_list kcare_3 && echo yes)" yes
+read -r size </proc/sys/fs/pipe-max-size
+succeeds tee /proc/sys/fs/pipe-max-size <<<$((1 << 21))
+retry complete
+echo "$size" >/proc/sys/fs/pipe-max-size
+exec 9>&-
+wait "$job"
 is "state" "$(state)" "$state"
 check_result
 # shellcheck disable=SC2119

@@ -21,6 +21,9 @@ use kernel::{
     prelude::*, //
 };
 
+/// Longest stack, in frames, of which the unwinder is asked.
+pub(crate) const MAX_ENTRIES: usize = 64;
+
 /// A task that is being visited.
 ///
 /// # Invariants
@@ -66,7 +69,7 @@ unsafe fn visit<V: FnMut(&Task<'_>)>(find: Finder, mut visit: V) {
     unsafe { find(run::<V>, (&raw mut visit).cast()) };
 }
 
-/// Tasks that leave a CPU are noted as long as this exists: those that exit, and from the first [`Switches::narrow`] on all.
+/// Tasks that leave a CPU are noted as long as this exists, and from the first [`Switches::narrow`] on all of them.
 /// So all threads have to be visited after that.
 ///
 /// # Invariants
@@ -80,11 +83,10 @@ impl Switches {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; `ENOENT` if the kernel has no `sched_switch` tracepoint; `ETIMEDOUT` if a grace period of RCU-tasks takes
-    /// longer than `limit_ms`.
-    pub(crate) fn watch(tasks: u32, limit_ms: u32) -> Result<Self> {
+    /// `ENOMEM`; `ENOENT` if the kernel has no `sched_switch` tracepoint.
+    pub(crate) fn watch(tasks: u32) -> Result<Self> {
         // SAFETY: Process context; nobody else watches.
-        to_result(unsafe { ffi::kcare_switches_start(tasks, limit_ms) })?;
+        to_result(unsafe { ffi::kcare_switches_start(tasks) })?;
         // INVARIANT: Just registered.
         Ok(Self(()))
     }
@@ -161,12 +163,6 @@ impl Stopped {
         // SAFETY: As above.
         unsafe { ffi::kcare_switches_visit(run::<F>, (&raw mut f).cast()) };
     }
-}
-
-/// Waits for what is left of [`Switches::watch`]; for the end of the module.
-pub(crate) fn exit() {
-    // SAFETY: Process context; nobody watches any more.
-    unsafe { ffi::kcare_switches_exit() };
 }
 
 /// The task that runs this, and the part of its stack that stays as it is: no call that is made while a variable of
@@ -280,12 +276,17 @@ impl Task<'_> {
         }
     }
 
-    /// Whether it is in a page fault of the kernel's own.
+    /// Whether it is in a page fault of the kernel's own, or may be.
     pub(crate) fn in_page_fault(&self) -> bool {
         // SAFETY: The shim compares addresses only.
         let in_fault = |word| unsafe { ffi::kcare_in_page_fault(word) };
-        self.find_word(None, |word| in_fault(word).then_some(()))
-            .is_some()
+        // As with any word: it may have been left over.
+        let word = self.find_word(None, |word| in_fault(word).then_some(()));
+        word.is_some_and(|()| {
+            let mut entries = [0; MAX_ENTRIES];
+            let trace = self.trace(&mut entries);
+            trace.is_none_or(|trace| trace.iter().any(|entry| in_fault(*entry)))
+        })
     }
 
     /// Whether a signal leads it out of where it is.
@@ -334,8 +335,8 @@ impl Task<'_> {
     }
 }
 
-/// Visits every thread that is not on a CPU, while the machine runs. A thread that runs meanwhile may be seen
-/// half-changed.
+/// Visits every thread that is not on a CPU, while the machine runs, those that exit included, and some more than once. A
+/// thread that runs meanwhile may be seen half-changed.
 pub(crate) fn for_each_sleeping(f: impl FnMut(&Task<'_>)) {
     // SAFETY: Callable in process context; the stacks are held.
     unsafe { visit(ffi::kcare_threads_visit, f) };

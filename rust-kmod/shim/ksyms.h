@@ -3,6 +3,7 @@
 #ifndef KCARE_KSYMS_H
 #define KCARE_KSYMS_H
 
+#include <linux/cgroup.h>
 #include <linux/execmem.h>
 #include <linux/ftrace.h>
 #include <linux/kallsyms.h>
@@ -43,6 +44,9 @@
 	KCARE_KSYM_OPTPROBES_FUNCTIONS(X)	\
 	X(add_ftrace_hash_entry_direct)		\
 	X(alloc_ftrace_hash)			\
+	X(css_task_iter_end)			\
+	X(css_task_iter_next)			\
+	X(css_task_iter_start)			\
 	X(execmem_alloc_rw)			\
 	X(execmem_free)				\
 	X(execmem_is_rox)			\

@@ -181,8 +181,8 @@ void kcare_redirects_exit(void);
 /* ---- tasks.c: stacks ---- */
 
 /*
- * Calls @visit for every thread, until it returns non-zero; returns that value. An RCU reader in each call. Sleeps in
- * between; a thread that runs meanwhile may be missed.
+ * Calls @visit for every thread, those that exit included, which may be more than once; until it returns non-zero, and
+ * returns that value. An RCU reader in each call. Sleeps in between; a thread that runs meanwhile may be missed.
  */
 int kcare_threads_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx);
 /* Keeps a task's stack from being freed; false if it has none or is on a CPU. */
@@ -222,10 +222,10 @@ void kcare_task_comm(struct task_struct *task, char *comm);
 /* ---- switches.c: which tasks have run since? ---- */
 
 /*
- * From here on every task that exits is noted when it leaves a CPU, and from the first turn on every task; one user at a time. @tasks, a power of two, is for how many each CPU has
- * room. -ETIMEDOUT if a grace period of RCU-tasks takes longer than @limit_ms.
+ * From here on tasks are noted when they leave a CPU, and from the first turn on each of them; one user at a time. @tasks, a
+ * power of two, is for how many each CPU has room.
  */
-int kcare_switches_start(unsigned int tasks, unsigned int limit_ms);
+int kcare_switches_start(unsigned int tasks);
 void kcare_switches_stop(void);
 /* Notes a task that is being visited as if it had left a CPU. */
 void kcare_switches_note(struct task_struct *task);
@@ -242,8 +242,6 @@ void kcare_switches_look(u64 (*look)(const void *ctx, struct task_struct *task),
 void kcare_switches_visit(void (*visit)(void *ctx, struct task_struct *task, u64 word), void *ctx);
 /* Whether there ever were too many to note. */
 bool kcare_switches_overflowed(void);
-/* For the module's end: no grace period is waited for after this. */
-void kcare_switches_exit(void);
 
 /* ---- stragglers.c, ask.S: tasks that were inside code when it went out of use ---- */
 

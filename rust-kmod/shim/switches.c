@@ -7,12 +7,10 @@
  * complete.
  */
 
-#include <linux/completion.h>
 #include <linux/cpu.h>
 #include <linux/hash.h>
 #include <linux/log2.h>
 #include <linux/rcupdate.h>
-#include <linux/rcupdate_wait.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
@@ -53,9 +51,6 @@ static unsigned int room, places;
 /* There were tasks without room for a note; set by any CPU. */
 static bool overflow;
 
-/* Until the first turn only tasks that exit are noted: all others are in the list that is looked at after it. */
-static bool note_all;
-
 static struct tracepoint *sched_switch;
 
 static void find_sched_switch(struct tracepoint *tp, void *unused)
@@ -73,7 +68,7 @@ static void notrace note(struct task_struct *task)
 	u32 *number;
 
 	/* The CPUs' own idle tasks are looked at in any case; those of idle injection (play_idle_precise()) are not. */
-	if (!task->pid || !(READ_ONCE(note_all) || task->flags & PF_EXITING))
+	if (!task->pid)
 		return;
 	for (i = 0; i < TRIES; i++) {
 		number = &notes->index[(slot + i) & (places - 1)];
@@ -152,52 +147,7 @@ static void free_notes(void)
 	notes_of_cpu = NULL;
 }
 
-/* A grace period that somebody waits for, but not for ever. */
-struct wait {
-	struct rcu_synchronize rcu;
-	struct wait *next;
-};
-
-/* Those that nobody waits for any more, until they are over. */
-static struct wait *unfinished;
-
-static void free_finished(void)
-{
-	struct wait **at = &unfinished;
-
-	while (*at) {
-		struct wait *wait = *at;
-
-		if (completion_done(&wait->rcu.completion)) {
-			*at = wait->next;
-			kfree(wait);
-		} else {
-			at = &wait->next;
-		}
-	}
-}
-
-/* As synchronize_rcu_tasks(), which a task that never sleeps holds up for as long as it likes. */
-static int synchronize_tasks(unsigned int limit_ms)
-{
-	struct wait *wait = kzalloc(sizeof(*wait), GFP_KERNEL);
-
-	free_finished();
-	if (!wait)
-		return -ENOMEM;
-	init_completion(&wait->rcu.completion);
-	/* Any other function would be called a quarter of a second later (call_rcu_tasks_generic(), kernel/rcu/tasks.h). */
-	call_rcu_tasks(&wait->rcu.head, wakeme_after_rcu);
-	if (!wait_for_completion_timeout(&wait->rcu.completion, msecs_to_jiffies(limit_ms))) {
-		wait->next = unfinished;
-		unfinished = wait;
-		return -ETIMEDOUT;
-	}
-	kfree(wait);
-	return 0;
-}
-
-int kcare_switches_start(unsigned int tasks, unsigned int limit_ms)
+int kcare_switches_start(unsigned int tasks)
 {
 	unsigned int cpu;
 	int err = -ENOMEM;
@@ -212,25 +162,16 @@ int kcare_switches_start(unsigned int tasks, unsigned int limit_ms)
 	if (!notes_of_cpu)
 		return -ENOMEM;
 	overflow = false;
-	note_all = false;
 	for_each_possible_cpu(cpu) {
 		notes_of_cpu[cpu].now = new_notes();
 		notes_of_cpu[cpu].before = new_notes();
 		if (!notes_of_cpu[cpu].now || !notes_of_cpu[cpu].before)
 			goto out;
 	}
+	/* A switch that begins without the probe is over behind the first turn. */
 	err = tracepoint_probe_register(sched_switch, note_switch, NULL);
-	if (err)
-		goto out;
-	/*
-	 * A switch that began without the probe is over after this: it runs with interrupts off. So is the exit of every
-	 * task that is in no list any more (rcu_tasks_postscan()), and which only a note could tell of; but for one that
-	 * sleeps between the two, in proc_flush_pid(), which nothing in the kernel waits for.
-	 */
-	err = synchronize_tasks(limit_ms);
-	if (err)
-		kcare_switches_stop();
-	return err;
+	if (!err)
+		return 0;
 out:
 	free_notes();
 	return err;
@@ -267,8 +208,6 @@ void kcare_switches_turn(void)
 		notes_of_cpu[cpu].before->count = 0;
 		memset(notes_of_cpu[cpu].before->index, 0, array_size(places, sizeof(u32)));
 	}
-	/* Each CPU knows behind its turn. */
-	WRITE_ONCE(note_all, true);
 	cpus_read_lock();
 	for_each_possible_cpu(cpu)
 		if (!cpu_online(cpu))
@@ -335,10 +274,4 @@ void kcare_switches_visit(void (*visit)(void *ctx, struct task_struct *task, u64
 bool kcare_switches_overflowed(void)
 {
 	return READ_ONCE(overflow);
-}
-
-void kcare_switches_exit(void)
-{
-	rcu_barrier_tasks();
-	free_finished();
 }

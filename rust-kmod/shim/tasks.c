@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What a conservative stack scan reads of a task. */
 
+#include <linux/cgroup.h>
 #include <linux/ctype.h>
 #include <linux/ftrace.h>
 #include <linux/pid.h>
@@ -18,33 +19,75 @@
 /* Threads that are visited in one RCU reader. */
 #define VISITS 256
 
-int kcare_threads_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx)
+/* Others get a turn between visits, the RCU reader's end included. */
+static void rest(unsigned int *seen)
+{
+	if (++*seen % VISITS)
+		return;
+	rcu_read_unlock();
+	cond_resched();
+	rcu_read_lock();
+}
+
+static int visit_threads(int (*visit)(void *ctx, struct task_struct *task), void *ctx)
 {
 	unsigned int seen = 0;
 	struct pid *pid;
-	int nr = 1;
-	int ret;
+	int nr, ret;
 
 	/*
-	 * By number, so that others get a turn in between: each thread has one, and who gets another one meanwhile, by an
-	 * execve() of a thread that is not the first (de_thread()), runs for it.
+	 * By number: each thread has one, and who gets another one meanwhile, by an execve() of a thread that is not the
+	 * first (de_thread()), runs for it.
 	 */
-	rcu_read_lock();
-	while ((pid = find_ge_pid(nr, &init_pid_ns))) {
+	for (nr = 1; (pid = find_ge_pid(nr, &init_pid_ns)); nr = pid_nr(pid) + 1) {
 		struct task_struct *thread = pid_task(pid, PIDTYPE_PID);
 
 		ret = thread ? visit(ctx, thread) : 0;
-		nr = pid_nr(pid) + 1;
+		if (ret)
+			return ret;
+		rest(&seen);
+	}
+	return 0;
+}
+
+/*
+ * A thread that exits loses its number before it leaves its CPU for the last time (release_task()). It stays in its cgroup
+ * until then (do_cgroup_task_dead()), and nobody moves it to another one (cgroup_migrate_add_task()).
+ */
+static int visit_exiting(int (*visit)(void *ctx, struct task_struct *task), void *ctx)
+{
+	struct cgroup_subsys_state *css;
+	unsigned int seen = 0;
+	int ret = 0;
+
+	css_for_each_descendant_pre(css, &cgrp_dfl_root.cgrp.self) {
+		struct css_task_iter it;
+		struct task_struct *thread;
+
+		/* One that is about to be freed has no threads. */
+		if (!css_tryget(css))
+			continue;
+		ksym(css_task_iter_start)(css, CSS_TASK_ITER_WITH_DEAD, &it);
+		while (!ret && (thread = ksym(css_task_iter_next)(&it))) {
+			if (READ_ONCE(thread->flags) & PF_EXITING)
+				ret = visit(ctx, thread);
+			rest(&seen);
+		}
+		ksym(css_task_iter_end)(&it);
+		css_put(css);
 		if (ret)
 			break;
-		if (++seen % VISITS == 0) {
-			rcu_read_unlock();
-			cond_resched();
-			rcu_read_lock();
-		}
 	}
-	rcu_read_unlock();
-	return pid ? ret : 0;
+	return ret;
+}
+
+int kcare_threads_visit(int (*visit)(void *ctx, struct task_struct *task), void *ctx)
+{
+	int ret;
+
+	guard(rcu)();
+	ret = visit_threads(visit, ctx);
+	return ret ?: visit_exiting(visit, ctx);
 }
 
 bool kcare_task_hold(struct task_struct *task)

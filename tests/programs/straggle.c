@@ -6,6 +6,8 @@
  *	straggle clone		print what clone() with an exit signal of 63 answers: `ok`, or an errno by name
  *	straggle fuse DIR	as nobody, mount a file system of our own at DIR and pass a mapped file of it to write(eventfd),
  *				whose page is never read, until the standard input ends; print the errno
+ *	straggle exit		print the id of a thread that has used sendfile() and exits with the name `at its end`; wait until the
+ *				standard input ends
  *	straggle epoll SLEEPERS SPINNERS
  *				threads that sleep in epoll_wait(), and threads that call it all the time; for each line of
  *				input print what calls of spinners have returned since, and when it ends, what the sleepers have,
@@ -26,6 +28,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -195,6 +198,30 @@ static int do_fuse(const char *dir)
 	_exit(0);
 }
 
+/* ---- a thread that exits ---- */
+
+static void *end_with_pipe(void *unused)
+{
+	int in = open("/proc/self/exe", O_RDONLY), out = open("/dev/null", O_WRONLY);
+
+	/* From now on it has a pipe of its own, which is freed by the last that it does (do_exit(), kernel/exit.c). */
+	if (in < 0 || out < 0 || sendfile(out, in, NULL, 1) != 1 || prctl(PR_SET_NAME, "at its end"))
+		exit(2);
+	printf("%d\n", gettid());
+	fflush(stdout);
+	return unused;
+}
+
+static int do_exit(void)
+{
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, end_with_pipe, NULL) || pthread_join(thread, NULL))
+		return 2;
+	wait_for_end();
+	return 0;
+}
+
 /* ---- many threads ---- */
 
 /* One that is never ready until the end, and one that always is. */
@@ -296,6 +323,8 @@ int main(int argc, char **argv)
 		return do_clone();
 	if (argc == 3 && !strcmp(argv[1], "fuse"))
 		return do_fuse(argv[2]);
+	if (argc == 2 && !strcmp(argv[1], "exit"))
+		return do_exit();
 	if (argc == 4 && !strcmp(argv[1], "epoll"))
 		return do_epoll(atoi(argv[2]), atoi(argv[3]));
 	return 2;
