@@ -61,6 +61,13 @@ pub(crate) struct asks {
     _private: [u8; 0],
 }
 
+/// `struct kcare_period`, known to the shim only.
+#[repr(C)]
+#[allow(non_camel_case_types)]
+pub(crate) struct period {
+    _private: [u8; 0],
+}
+
 /// `struct kcare_straggler`: a task that was inside code when it went out of use.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -241,6 +248,8 @@ extern "C" {
     pub(crate) fn kcare_ipmodify_grow(redirects: *const Redirect, count: usize) -> c_int;
     pub(crate) fn kcare_ipmodify_shrink(redirects: *const Redirect, count: usize) -> c_int;
     pub(crate) fn kcare_ipmodify_retarget(redirects: *const Redirect, count: usize) -> c_int;
+    pub(crate) fn kcare_ipmodify_begin_grace();
+    pub(crate) fn kcare_ipmodify_end_grace();
     pub(crate) fn kcare_redirects_exit();
 
     pub(crate) fn kcare_threads_visit(visit: Visit, ctx: *mut c_void) -> c_int;
@@ -353,14 +362,18 @@ extern "C" {
         last: unsafe extern "C" fn(*mut c_void),
         ctx: *mut c_void,
     ) -> c_int;
-    pub(crate) fn kcare_synchronize_text();
-    pub(crate) fn kcare_rcu_barrier();
     pub(crate) fn kcare_flag_set(flag: *mut u32, value: u32);
     pub(crate) fn kcare_copy_text(out: *mut c_void, from: u64, size: usize) -> c_int;
     pub(crate) fn kcare_boot_ns() -> u64;
     pub(crate) fn kcare_real_seconds() -> u64;
     pub(crate) fn kcare_uts_release() -> *const c_char;
     pub(crate) fn kcare_capable() -> bool;
+
+    pub(crate) fn kcare_synchronize_text();
+    pub(crate) fn kcare_rcu_barrier();
+    pub(crate) fn kcare_period_begin() -> *mut period;
+    pub(crate) fn kcare_period_is_over(period: *mut period, ms: c_uint) -> bool;
+    pub(crate) fn kcare_period_end(period: *mut period);
 
     pub(crate) fn kcare_modules_disabled() -> bool;
     pub(crate) fn kcare_security_load(data: *mut c_void, size: usize) -> c_int;

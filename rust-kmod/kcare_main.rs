@@ -28,6 +28,7 @@ mod objects;
 #[path = "payload/mod.rs"]
 mod payload;
 mod quiesce;
+mod reclaim;
 mod redirect;
 mod report;
 mod state;

@@ -180,13 +180,12 @@ impl Core {
             live,
             previous,
             retired,
-            lingering,
-            formers,
+            reclaim,
             ..
         } = engine;
         let mut left = false;
         let kept = Iterator::chain(previous.iter_mut(), retired);
-        let kept = Iterator::chain(kept, lingering).map(|level| (level, false));
+        let kept = Iterator::chain(kept, reclaim.all_mut()).map(|level| (level, false));
         for (level, is_live) in Iterator::chain(live.iter_mut().map(|level| (level, true)), kept) {
             let Some(part) = level.take_part(module) else {
                 continue;
@@ -206,7 +205,7 @@ impl Core {
             match released {
                 Ok(()) if level.text_stays() => core::mem::forget(part),
                 Ok(()) => {
-                    Engine::synchronize_with(redirects, formers);
+                    redirects.synchronize();
                     let mut report = Report::new().unwrap_or(Report::none());
                     let text = core::iter::once(part.loaded.text());
                     match self.vacant(redirects, text, &mut report) {

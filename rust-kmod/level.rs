@@ -17,8 +17,8 @@ use crate::{
             Module,
             ModuleRef, //
         },
-        resident::Flag,
-        stop_machine, //
+        rcu,
+        resident::Flag, //
     },
     loader::{
         self,
@@ -233,7 +233,7 @@ impl Level {
     /// Frees it, behind the functions that are still to be called by RCU; its memory stays if addresses of its text are
     /// somewhere.
     pub(crate) fn free(self) {
-        stop_machine::rcu_barrier();
+        rcu::rcu_barrier();
         if self.stays {
             pr_info!(
                 "the memory of patch level {} is kept until reboot, because addresses of its code have been handed on\n",

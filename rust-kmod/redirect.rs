@@ -14,7 +14,7 @@ use crate::{
             Strategy, //
         },
         ksyms::Ksyms,
-        stop_machine, //
+        rcu, //
     },
     loader::Function,
     payload::error::{
@@ -543,7 +543,17 @@ impl Redirects {
     /// Waits until no task is in text that a redirect led to which has ended or that leads elsewhere now, but for one that
     /// sleeps ([`Redirects::is_shared`]).
     pub(crate) fn synchronize(&self) {
-        stop_machine::synchronize_text();
+        rcu::synchronize_text();
+    }
+
+    /// A grace period has begun that begins behind the last change.
+    pub(crate) fn begin_grace(&mut self) {
+        self.ftrace.begin_grace();
+    }
+
+    /// That grace period is over.
+    pub(crate) fn end_grace(&mut self) {
+        self.ftrace.end_grace();
     }
 }
 

@@ -29,10 +29,7 @@ use crate::{
         module::ChainGuard,
         oom,
         oops,
-        stragglers::{
-            Former,
-            Stragglers, //
-        },
+        stragglers::Stragglers,
         system, //
     },
     level::{
@@ -55,6 +52,10 @@ use crate::{
         },
     },
     quiesce::Switched,
+    reclaim::{
+        Reclaim,
+        WAIT_MS, //
+    },
     redirect::{
         Choice,
         Redirects,
@@ -154,15 +155,11 @@ pub(crate) struct Engine {
     pub(crate) previous: Option<Level>,
     /// Levels that only stragglers see; none unless a transition is open.
     pub(crate) retired: KVec<Level>,
-    /// Levels that nothing leads to, and that could not be freed yet.
-    pub(crate) lingering: KVec<Level>,
-    /// When they are looked at again, by the machine's clock since boot, in nanoseconds.
-    pub(crate) linger_ns: u64,
     pub(crate) stragglers: Stragglers,
     /// There are stragglers, or were until a moment ago.
     pub(crate) open: Option<Open>,
-    /// Tables that somebody may still read, until [`Engine::synchronize`]. There is room: [`Engine::reserve`].
-    pub(crate) formers: KVec<Former>,
+    /// What is not needed any more.
+    pub(crate) reclaim: Reclaim,
     /// The universe of the level that was loaded last.
     universe: u64,
     /// The highest floor of all levels that have been live: nothing below it goes live any more.
@@ -309,11 +306,9 @@ impl Core {
                 live: None,
                 previous: None,
                 retired: KVec::new(),
-                lingering: KVec::new(),
-                linger_ns: 0,
                 stragglers: Stragglers::new(ksyms),
                 open: None,
-                formers: KVec::new(),
+                reclaim: Reclaim::new(),
                 universe: ORIGINAL,
                 floor: 0,
             }),
@@ -376,7 +371,7 @@ impl Core {
     fn want_no_more(&self, engine: &Engine) {
         // The one that was loaded last may be on its way.
         let there = |universe: u64| {
-            let mut levels = Iterator::chain(engine.levels(), &engine.lingering);
+            let mut levels = Iterator::chain(engine.levels(), engine.reclaim.all());
             universe == engine.universe || levels.any(|level| level.universe() == universe)
         };
         self.wanted
@@ -439,7 +434,7 @@ impl Core {
         let verified = signed.payload(&self.keyring, report)?;
         let mut locked = self.lock()?;
         let engine = &mut *locked.engine;
-        self.close_if_over(engine);
+        self.close_if_over(engine, 0);
         let level = self.admit(verified, engine, request, report)?;
         let all_at_once =
             level.is_all_at_once() || engine.live.as_ref().is_some_and(Level::is_all_at_once);
@@ -484,7 +479,7 @@ impl Core {
             pr_info!("patch level {} replaced\n", replaced);
         }
         self.tell(engine, switched, What::Apply);
-        self.close_if_over(engine);
+        self.close_if_over(engine, WAIT_MS);
         Ok(())
     }
 
@@ -536,18 +531,26 @@ impl Core {
             live,
             previous,
             retired,
-            formers,
+            reclaim:
+                Reclaim {
+                    levels: past,
+                    formers,
+                    ..
+                },
             open,
             ..
         } = engine;
         let kept = Iterator::chain(previous.iter(), &*retired);
         let kept = Iterator::chain(live.iter(), kept);
-        let levels = match collect(Iterator::chain(core::iter::once(level), kept)) {
-            Ok(levels) => levels,
-            Err(error) => return (Err(error), Ok(())),
+        let levels = Iterator::chain(core::iter::once(level), kept);
+        let asked = collect(Iterator::chain(levels.clone(), &*past));
+        let (levels, asked) = match (collect(levels), asked) {
+            (Ok(levels), Ok(asked)) => (levels, asked),
+            (Err(error), _) | (_, Err(error)) => return (Err(error), Ok(())),
         };
         let way = Way {
             levels: &levels,
+            asked: &asked,
             from: live.as_ref(),
             to: Some(level),
             open: open.is_some(),
@@ -663,7 +666,7 @@ impl Core {
         self.unlatched()?;
         let mut locked = self.lock()?;
         let engine = &mut *locked.engine;
-        self.close_if_over(engine);
+        self.close_if_over(engine, 0);
         if let Some(previous) = &engine.previous {
             engine.above_floor(previous.number(), report)?;
             verify::unrevoked(previous.signer(), &self.keyring, report)?;
@@ -688,8 +691,8 @@ impl Core {
             Ok((previous, switched)) => (previous, switched.unwrap_or_default()),
             Err((error, previous)) => {
                 engine.previous = previous;
-                // A task may be in front of its trampolines' test, behind which nobody is looked for when it is not live.
-                engine.synchronize();
+                // Who is in front of its trampolines goes on to ask; with the last table that ends.
+                self.reclaim(engine, WAIT_MS);
                 self.show(engine);
                 return Err(error);
             }
@@ -705,7 +708,7 @@ impl Core {
         if let Some(back) = back {
             self.put_away(engine, back);
         }
-        self.close_if_over(engine);
+        self.close_if_over(engine, WAIT_MS);
         Ok(())
     }
 
@@ -719,7 +722,7 @@ impl Core {
         self.unlatched()?;
         let mut locked = self.lock()?;
         let engine = &mut *locked.engine;
-        self.close_if_over(engine);
+        self.close_if_over(engine, 0);
         let live = engine
             .live
             .as_ref()
@@ -741,7 +744,7 @@ impl Core {
             }
             self.open(engine, report);
             self.tell(engine, switched, What::Unload);
-            self.close_if_over(engine);
+            self.close_if_over(engine, WAIT_MS);
             return Ok(());
         }
         if let Some(level) = &level {
@@ -752,13 +755,14 @@ impl Core {
         // are released, none is in a trampoline either.
         if let Some(level) = level {
             match engine.redirects.remove(level.functions()) {
-                Ok(()) => self.give_up(engine, level),
+                Ok(()) => engine.reclaim.add(level),
                 Err(e) => keep(level, unreleased!(e)),
             }
         }
         if let Some(previous) = previous {
-            self.give_up(engine, previous);
+            engine.reclaim.add(previous);
         }
+        self.reclaim(engine, WAIT_MS);
         Ok(())
     }
 
@@ -775,13 +779,20 @@ impl Core {
             live,
             previous,
             retired,
-            formers,
+            reclaim:
+                Reclaim {
+                    levels: past,
+                    formers,
+                    ..
+                },
             open,
             ..
         } = engine;
         let level = live.as_ref().ok_or(Error::from(Reason::NothingApplied))?;
         let kept = Iterator::chain(previous.iter(), &*retired);
-        let levels = collect(Iterator::chain(live.iter(), kept))?;
+        let levels = Iterator::chain(live.iter(), kept);
+        let asked = collect(Iterator::chain(levels.clone(), &*past))?;
+        let levels = collect(levels)?;
         // Until then its post-patch callbacks have not been called.
         let patched = level.due == Due::Nothing;
         if patched {
@@ -789,6 +800,7 @@ impl Core {
         }
         let way = Way {
             levels: &levels,
+            asked: &asked,
             from: Some(level),
             to: None,
             open: open.is_some(),
@@ -822,7 +834,7 @@ impl Core {
     pub(crate) fn redirect(&self, choice: Choice, report: &mut Report) -> Result<(), Error> {
         let mut locked = self.lock()?;
         let engine = &mut *locked.engine;
-        self.close_if_over(engine);
+        self.close_if_over(engine, 0);
         engine.convert(choice, report)?;
         let (direct, ipmodify) = engine.redirects.count();
         pr_info!(
@@ -837,34 +849,26 @@ impl Core {
     ///
     /// # Errors
     ///
-    /// [`Reason::NoPrevious`], [`Reason::Busy`]; those of [`Core::vacant`], and it is still kept then.
+    /// [`Reason::NoPrevious`], [`Reason::Busy`], [`Reason::OutOfMemory`].
     #[inline(never)]
     pub(crate) fn forget(&self, report: &mut Report) -> Result<(), Error> {
         let mut locked = self.lock()?;
         let engine = &mut *locked.engine;
-        self.close_if_over(engine);
+        self.close_if_over(engine, 0);
         let previous = engine
             .previous
             .as_ref()
             .ok_or(Error::from(Reason::NoPrevious))?;
-        let number = previous.number();
-        if engine.open.is_some() {
-            engine.reserve()?;
-            if let Some(level) = engine.previous.take() {
-                engine.retire(level);
-            }
+        let (number, universe) = (previous.number(), previous.universe());
+        engine.reserve()?;
+        if let Some(level) = engine.previous.take() {
+            self.put_away(engine, level);
+        }
+        let kept = Iterator::chain(engine.retired.iter(), engine.reclaim.all());
+        if kept.map(Level::universe).any(|kept| kept == universe) {
             report.add(format_args!(
                 "its memory is given back when the last task has left former code"
             ));
-        } else {
-            // Nothing has led to it since it was replaced.
-            engine.synchronize();
-            if let Some(previous) = &engine.previous {
-                self.vacant(&engine.redirects, previous.texts(), report)?;
-            }
-            if let Some(level) = engine.previous.take() {
-                level.free();
-            }
         }
         pr_info!("patch level {number} is no longer kept for a rollback\n");
         self.publish(engine, What::Forget, "");
@@ -878,12 +882,6 @@ impl Core {
             Some(_) => engine.retire(level),
             None => self.give_up(engine, level),
         }
-    }
-
-    /// Frees a level to which nothing has led since it was replaced or released, and in which no task was then.
-    pub(crate) fn give_up(&self, engine: &mut Engine, level: Level) {
-        engine.synchronize();
-        self.free(engine, level);
     }
 
     /// Publishes what is live now, after a stop.

@@ -57,6 +57,7 @@ use crate::{
         Switch,
         Switched, //
     },
+    reclaim,
     redirect::{
         insert,
         pause,
@@ -91,8 +92,6 @@ const FIRST_LOOK_MS: u32 = 10;
 const LAST_LOOK_MS: u64 = 10_000;
 /// How long one look for tasks that return to the text of a level may take, in milliseconds.
 const VACANT_MS: u32 = 1_000;
-/// After how long a level that could not be freed is looked at again, in milliseconds.
-const LINGER_MS: u32 = 10_000;
 /// Looks come this much more rarely than the transition has been open for.
 const LOOK_SHARE: u64 = 8;
 
@@ -184,8 +183,10 @@ fn one_word(place: &str) -> (&str, &str) {
 
 /// One way from what is live to something else.
 pub(crate) struct Way<'a> {
-    /// All levels in memory.
+    /// All levels that something may lead to.
     pub(crate) levels: &'a [&'a Level],
+    /// All that tasks may ask about: they, and those that a task may still be in front of ([`crate::reclaim`]).
+    pub(crate) asked: &'a [&'a Level],
     /// What is live before, and behind it.
     pub(crate) from: Option<&'a Level>,
     pub(crate) to: Option<&'a Level>,
@@ -215,7 +216,7 @@ impl Way<'_> {
         if let Some(to) = self.to {
             let asks = self.open || self.from.is_some();
             if asks {
-                let former = publish(self.levels, self.from)?;
+                let former = publish(self.asked, self.from)?;
                 formers.push(former, GFP_KERNEL).map_err(out_of_memory)?;
             }
             to.flag()
@@ -315,17 +316,24 @@ impl Engine {
         collect(self.levels())
     }
 
-    /// Takes memory for what must not fail behind a switch.
+    /// All that tasks may ask about: they, and those that a task may still be in front of.
+    pub(crate) fn asked_levels(&self) -> Result<KVec<&Level>, Error> {
+        collect(Iterator::chain(self.levels(), &self.reclaim.levels))
+    }
+
+    /// Takes memory for what must not fail behind a switch: two more levels that are retired or given up, and two tables.
     pub(crate) fn reserve(&mut self) -> Result<(), Error> {
         self.retired.reserve(2, GFP_KERNEL).map_err(out_of_memory)?;
-        self.formers.reserve(2, GFP_KERNEL).map_err(out_of_memory)
+        // All of those are given up when the transition is closed.
+        self.reclaim.reserve(self.retired.len().saturating_add(2))
     }
 
     /// Has the trampolines of parts that have come be known to who asks.
     pub(crate) fn tell_parts(&mut self) -> Result<(), Error> {
-        self.formers.reserve(1, GFP_KERNEL).map_err(out_of_memory)?;
-        let former = publish(&self.all_levels()?, self.live.as_ref())?;
-        self.formers.push(former, GFP_KERNEL).map_err(out_of_memory)
+        self.reclaim.reserve(0)?;
+        let former = publish(&self.asked_levels()?, self.live.as_ref())?;
+        remember(&mut self.reclaim.formers, former);
+        Ok(())
     }
 
     /// A level that no straggler sees, and that the callbacks of the live one do not wait for: where it is in the list of
@@ -346,36 +354,6 @@ impl Engine {
         // Its trampolines may be led to from now on.
         level.flag().set(Bodies::Ask);
         remember(&mut self.retired, level);
-    }
-
-    /// Waits until no task is in text that a redirect led to which has ended, nor reads a former table. While no transition is
-    /// open nobody asks, and the last table goes, too.
-    pub(crate) fn synchronize(&mut self) {
-        // Who has read a flag before goes on with the last table until then.
-        Self::synchronize_with(&self.redirects, &mut self.formers);
-        if self.open.is_none() && self.retract() {
-            Self::synchronize_with(&self.redirects, &mut self.formers);
-        }
-    }
-
-    /// The same without the last table.
-    pub(crate) fn synchronize_with(redirects: &Redirects, formers: &mut KVec<Former>) {
-        redirects.synchronize();
-        while let Some(former) = formers.pop() {
-            former.free();
-        }
-    }
-
-    /// Has the last table count no more, if there is one; it goes with the next [`Engine::synchronize_with`].
-    fn retract(&mut self) -> bool {
-        if self.formers.reserve(1, GFP_KERNEL).is_err() {
-            return false;
-        }
-        let Some(former) = self.stragglers.retract() else {
-            return false;
-        };
-        remember(&mut self.formers, former);
-        true
     }
 
     /// One line for each straggler: `straggler: PID UID SINCE LEVEL WHERE NAME`.
@@ -447,7 +425,7 @@ impl Core {
     ) -> Result<Option<Switched>, Error> {
         way.arm(redirects, formers, report)?;
         let ranges = way.leaving()?;
-        let name: Name<'_> = &|word, report| name_address(way.levels, word, report);
+        let name: Name<'_> = &|word, report| name_address(way.asked, word, report);
         let from = way.from.map(|level| (level.flag(), Bodies::Original));
         let to = way.to.map(|level| (level.flag(), Bodies::New));
         let first = to.or(from).ok_or(Error::from(Reason::Internal))?;
@@ -460,7 +438,7 @@ impl Core {
         if way.all_at_once() {
             return switch.run(report).map(Some);
         }
-        let (rows, old) = (rows(way.levels)?, old(way.levels, way.to)?);
+        let (rows, old) = (rows(way.asked)?, old(way.asked, way.to)?);
         let aside = Aside {
             rows: &rows,
             old: in_order(&old)?,
@@ -534,27 +512,29 @@ impl Core {
         stragglers::in_ms(FIRST_LOOK_MS);
     }
 
-    /// Closes the transition if its last straggler has left; frees levels that no straggler sees any more.
+    /// Closes the transition if its last straggler has left; frees levels that no straggler sees any more, for which it waits so
+    /// many milliseconds at most.
     #[inline(never)]
-    pub(crate) fn close_if_over(&self, engine: &mut Engine) {
+    pub(crate) fn close_if_over(&self, engine: &mut Engine, ms: u32) {
         if engine.open.is_none() {
             return;
         }
         if engine.stragglers.look() == 0 {
-            self.close(engine);
+            self.close(engine, ms);
             return;
         }
         lead_out(engine);
         while let Some(at) = engine.unseen() {
-            if !self.free_unseen(engine, at) {
+            if !self.give_up_unseen(engine, at) {
                 break;
             }
+            self.reclaim(engine, ms);
         }
     }
 
-    /// Frees a level that neither a straggler nor anybody else sees; false if memory is too short for that now.
+    /// Gives up a level that neither a straggler nor anybody else sees; false if memory is too short for that now.
     #[inline(never)]
-    fn free_unseen(&self, engine: &mut Engine, at: usize) -> bool {
+    fn give_up_unseen(&self, engine: &mut Engine, at: usize) -> bool {
         if engine.reserve().is_err() {
             return false;
         }
@@ -584,10 +564,7 @@ impl Core {
             return false;
         }
         level.unpatch_at_last();
-        // Without it the table knows trampolines that are none any more, which nobody calls.
-        let _ = engine.tell_parts();
-        Engine::synchronize_with(&engine.redirects, &mut engine.formers);
-        self.free(engine, level);
+        engine.reclaim.add(level);
         true
     }
 
@@ -603,7 +580,7 @@ impl Core {
     ) -> Result<(), Error> {
         let deadline = system::boot_ns_in(self.options.limit_ms);
         loop {
-            self.close_if_over(engine);
+            self.close_if_over(engine, 0);
             if engine.open.is_none() {
                 return Ok(());
             }
@@ -618,9 +595,9 @@ impl Core {
         }
     }
 
-    /// Everybody sees the same: settles, calls the callbacks that were due, and frees the levels that only stragglers saw.
+    /// Everybody sees the same: settles, calls the callbacks that were due, and gives up the levels that only stragglers saw.
     #[inline(never)]
-    fn close(&self, engine: &mut Engine) {
+    fn close(&self, engine: &mut Engine, ms: u32) {
         let Some(open) = engine.open.take() else {
             return;
         };
@@ -629,6 +606,7 @@ impl Core {
             live,
             previous,
             retired,
+            reclaim,
             ..
         } = engine;
         let mut released = Ok(());
@@ -665,9 +643,8 @@ impl Core {
         }
         match released {
             Ok(()) => {
-                engine.synchronize();
-                while let Some(level) = engine.retired.pop() {
-                    self.free(engine, level);
+                while let Some(level) = retired.pop() {
+                    reclaim.add(level);
                 }
             }
             // Whose trampolines the functions lead to is not known any more.
@@ -676,43 +653,10 @@ impl Core {
                 keep(previous.take(), unreleased!(e));
             }
         }
+        self.reclaim(engine, ms);
         let ms = system::boot_ns().saturating_sub(open.since_ns) / 1_000_000;
         pr_info!("no task is left in former code: the transition is complete, after {ms} ms\n");
         self.publish(engine, What::Complete, "");
-    }
-
-    /// Frees a level to which nothing leads any more, behind [`Redirects::synchronize`]; later if a task returns to it.
-    #[inline(never)]
-    pub(crate) fn free(&self, engine: &mut Engine, level: Level) {
-        let mut report = Report::new().unwrap_or(Report::none());
-        if self
-            .vacant(&engine.redirects, level.texts(), &mut report)
-            .is_ok()
-        {
-            level.free();
-            return;
-        }
-        let number = level.number();
-        // A task that comes from a BPF program runs the original body once more (README, Limits).
-        level.flag().set(Bodies::Original);
-        pr_info!(
-            "patch level {number} cannot be freed yet: {}\n",
-            report.as_str()
-        );
-        if engine.lingering.reserve(1, GFP_KERNEL).is_err() {
-            keep(level, format_args!("there is no room to remember it"));
-            return;
-        }
-        remember(&mut engine.lingering, level);
-        engine.linger_ns = system::boot_ns_in(LINGER_MS);
-        stragglers::in_ms(LINGER_MS);
-    }
-
-    /// Tries again to free those that could not be.
-    fn free_lingering(&self, engine: &mut Engine) {
-        for level in core::mem::take(&mut engine.lingering) {
-            self.free(engine, level);
-        }
     }
 }
 
@@ -720,13 +664,8 @@ impl Later for Core {
     fn later(&self) {
         let mut locked = self.lock_for_later();
         let engine = &mut *locked.engine;
-        if !engine.lingering.is_empty() && system::boot_ns() >= engine.linger_ns {
-            self.free_lingering(engine);
-        }
-        self.close_if_over(engine);
-        if !engine.lingering.is_empty() {
-            stragglers::in_ms(LINGER_MS);
-        }
+        self.reclaim_later(engine);
+        self.close_if_over(engine, reclaim::WAIT_MS);
         if let Some(open) = engine.open {
             self.show(engine);
             let open_ms = system::boot_ns().saturating_sub(open.since_ns) / 1_000_000;

@@ -4,7 +4,8 @@
 # Nobody can veto a level: who is inside the code that goes out of use finishes there, and all others are in the new one.
 #
 # - a page fault on a file of a user's own file system that is never answered; vfork() with a child that pauses; a kernel
-#   thread that never leaves; a thread in its exit, which no list of threads has any more; 300 threads asleep and 100 that call all the time; a fault that userfaultfd holds; the task
+#   thread that never leaves; a thread in its exit, which no list of threads has any more; a grace period of RCU-tasks that
+#   does not end; 300 threads asleep and 100 that call all the time; a fault that userfaultfd holds; the task
 #   that asks for the level
 # - meanwhile every new call sees the new code, the straggler the old one, consistently over two functions
 # - a second level, a rollback, an unload, the same level again while a straggler is out, of the original code or of a level
@@ -285,6 +286,43 @@ retry complete
 echo "$size" >/proc/sys/fs/pipe-max-size
 exec 9>&-
 wait "$job"
+is "state" "$(state)" "$state"
+check_result
+# shellcheck disable=SC2119
+reload_kcare
+
+start_test "a grace period that does not end"
+rm -f "$WORK/end"
+mkfifo "$WORK/end"
+straggle starved <"$WORK/end" >"$WORK/starved" &
+job=$!
+exec 9>"$WORK/end"
+reads_on() {
+	pid=$(<"$WORK/starved")
+	[[ -n $pid ]] && grep -q '^\[<0>\] .*read_iter_zero+' "/proc/$job/task/$pid/stack"
+}
+retry reads_on
+timed apply $ONE
+sees 1
+timed apply $TWO
+sees 2
+# The first level is not kept any more, and waits for the end of the grace period.
+timed apply straggler-exit
+sees 0
+is "in the list" "$(in_module_list kcare_1 && echo yes)" yes
+timed rollback
+sees 2
+is "in the list" "$(in_module_list kcare_3 && echo yes)" yes
+# The same level, beside what is left of it.
+timed apply straggler-exit
+sees 0
+timed rollback
+sees 2
+is "it is still there" "$(reads_on && echo yes)" yes
+exec 9>&-
+wait "$job"
+retry is_freed kcare_3
+timed unload
 is "state" "$(state)" "$state"
 check_result
 # shellcheck disable=SC2119

@@ -72,7 +72,7 @@ impl Ftrace {
     }
 
     /// Adds direct redirects, all or none. The targets must stay valid text until
-    /// [`super::stop_machine::synchronize_text`] after their end.
+    /// [`super::rcu::synchronize_text`] after their end.
     ///
     /// # Errors
     ///
@@ -130,6 +130,18 @@ impl Ftrace {
     pub(crate) fn shrink_ipmodify(&mut self, redirects: &[Redirect]) -> Result {
         // SAFETY: As for `direct`.
         to_result(unsafe { ffi::kcare_ipmodify_shrink(redirects.as_ptr(), redirects.len()) })
+    }
+
+    /// A grace period has begun, of those tables that have ceased to count. There is one at a time.
+    pub(crate) fn begin_grace(&mut self) {
+        // SAFETY: One at a time by the type's invariant.
+        unsafe { ffi::kcare_ipmodify_begin_grace() };
+    }
+
+    /// That grace period is over, and frees them.
+    pub(crate) fn end_grace(&mut self) {
+        // SAFETY: One at a time by the type's invariant; by this function's contract nobody reads them any more.
+        unsafe { ffi::kcare_ipmodify_end_grace() };
     }
 
     /// Leads some of them somewhere else.

@@ -14,6 +14,7 @@ pub(crate) mod oom;
 pub(crate) mod oops;
 pub(crate) mod parking;
 pub(crate) mod proc;
+pub(crate) mod rcu;
 pub(crate) mod resident;
 pub(crate) mod stop_machine;
 pub(crate) mod stragglers;

@@ -89,16 +89,3 @@ impl Stopped {
         unsafe { ffi::kcare_flag_set(flag.as_ptr(), bodies as u32) };
     }
 }
-
-/// Waits until no task can be in text that an un-registered redirect led to (RCU-tasks grace periods,
-/// as `ftrace_shutdown()` waits for its own trampolines). Sleeps.
-pub(crate) fn synchronize_text() {
-    // SAFETY: Process context.
-    unsafe { ffi::kcare_synchronize_text() };
-}
-
-/// Waits until all functions that were handed to `call_rcu()` have been called. Sleeps.
-pub(crate) fn rcu_barrier() {
-    // SAFETY: Process context.
-    unsafe { ffi::kcare_rcu_barrier() };
-}

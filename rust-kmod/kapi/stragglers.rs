@@ -197,7 +197,7 @@ pub(crate) struct Former(*mut ffi::asks);
 unsafe impl Send for Former {}
 
 impl Former {
-    /// Frees it. To be called behind a [`super::stop_machine::synchronize_text`] that began after it had ceased to count.
+    /// Frees it. To be called behind a [`super::rcu::synchronize_text`] that began after it had ceased to count.
     pub(crate) fn free(self) {
         // SAFETY: By this function's contract nobody reads it any more.
         unsafe { ffi::kcare_asks_free(self.0) };

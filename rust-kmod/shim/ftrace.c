@@ -142,6 +142,8 @@ int kcare_direct_update(enum kcare_direct how, const struct kcare_redirect *redi
 /* ---- IPMODIFY ---- */
 
 struct table {
+	/* Of those that do not count any more. */
+	struct table *next;
 	size_t count;
 	/* Ascending by site. */
 	struct kcare_redirect redirects[];
@@ -199,7 +201,10 @@ struct batch {
 
 static LIST_HEAD(batches);
 
-/* Publishes a table and frees the one before it when no handler can read it any more. */
+/* Those that calls of the handler may still read which had begun before; of them, those whose grace period has begun. */
+static struct table *former_tables, *ending_tables;
+
+/* Has a table count from here on. */
 static void ipmodify_publish(struct table *table)
 {
 	struct table *old = rcu_dereference_protected(ipmodify_table, true);
@@ -207,8 +212,24 @@ static void ipmodify_publish(struct table *table)
 	rcu_assign_pointer(ipmodify_table, table);
 	if (!old)
 		return;
-	kcare_synchronize_text();
-	kvfree(old);
+	old->next = former_tables;
+	former_tables = old;
+}
+
+void kcare_ipmodify_begin_grace(void)
+{
+	ending_tables = former_tables;
+	former_tables = NULL;
+}
+
+void kcare_ipmodify_end_grace(void)
+{
+	while (ending_tables) {
+		struct table *next = ending_tables->next;
+
+		kvfree(ending_tables);
+		ending_tables = next;
+	}
 }
 
 static bool in_batch(const struct batch *batch, u64 site)
@@ -379,8 +400,9 @@ int kcare_ipmodify_grow(const struct kcare_redirect *redirects, size_t count)
 		return -ENODEV;
 	}
 	if (err) {
-		/* Waits for those who have seen the batch, too, as ftrace may have had it in its list for a moment. */
 		ipmodify_publish(former);
+		/* ftrace may have had it in its list for a moment. */
+		kcare_synchronize_text();
 		free_batch(batch);
 		return err;
 	}
@@ -411,6 +433,17 @@ int kcare_ipmodify_shrink(const struct kcare_redirect *redirects, size_t count)
 	return err;
 }
 
+/* Calls of the handler that go by these tables lead elsewhere from now on, too. */
+static void retarget_former(struct table *table, const struct kcare_redirect *new)
+{
+	for (; table; table = table->next) {
+		struct kcare_redirect *redirect = find_redirect(table, new->site);
+
+		if (redirect)
+			WRITE_ONCE(redirect->target, new->target);
+	}
+}
+
 int kcare_ipmodify_retarget(const struct kcare_redirect *redirects, size_t count)
 {
 	struct table *table = rcu_dereference_protected(ipmodify_table, true);
@@ -422,11 +455,18 @@ int kcare_ipmodify_retarget(const struct kcare_redirect *redirects, size_t count
 		if (!redirect)
 			return -ENOENT;
 		WRITE_ONCE(redirect->target, redirects[i].target);
+		retarget_former(former_tables, &redirects[i]);
+		retarget_former(ending_tables, &redirects[i]);
 	}
 	return 0;
 }
 
 void kcare_redirects_exit(void)
 {
+	if (former_tables || ending_tables)
+		kcare_synchronize_text();
+	kcare_ipmodify_end_grace();
+	kcare_ipmodify_begin_grace();
+	kcare_ipmodify_end_grace();
 	ftrace_free_filter(&direct_ops);
 }

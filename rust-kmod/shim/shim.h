@@ -14,6 +14,7 @@ struct task_struct;
 struct key;
 struct kcare_patch;
 struct kcare_parking;
+struct kcare_period;
 
 /* ---- ksyms.c: functions and variables that the kernel does not export ---- */
 
@@ -173,6 +174,9 @@ int kcare_ipmodify_grow(const struct kcare_redirect *redirects, size_t count);
  * be redirected, or ftrace may call the handler for them in vain; the same call tries again to end that.
  */
 int kcare_ipmodify_shrink(const struct kcare_redirect *redirects, size_t count);
+/* A grace period has begun; behind its end tables are freed that calls of the handler read which had begun before. */
+void kcare_ipmodify_begin_grace(void);
+void kcare_ipmodify_end_grace(void);
 /* They are in the set; their targets change. */
 int kcare_ipmodify_retarget(const struct kcare_redirect *redirects, size_t count);
 /* Nothing is redirected any more. */
@@ -354,10 +358,6 @@ unsigned int kcare_oops_count(void);
  * others spin.
  */
 int kcare_stop_machine(void (*each)(const void *ctx), void (*last)(void *ctx), void *ctx);
-/* Waits until every task has left the text that an unregistered redirect led to. */
-void kcare_synchronize_text(void);
-/* Waits until every function that was handed to call_rcu() has been called. */
-void kcare_rcu_barrier(void);
 /* Flag that the trampolines test. */
 void kcare_flag_set(u32 *flag, u32 value);
 /* Copies kernel memory that may not be mapped; -ERANGE or -EFAULT then. */
@@ -366,6 +366,19 @@ u64 kcare_boot_ns(void);
 u64 kcare_real_seconds(void);
 const char *kcare_uts_release(void);
 bool kcare_capable(void);
+
+/* ---- rcu.c: grace periods ---- */
+
+/* Waits until every task has left the text that an unregistered redirect led to. */
+void kcare_synchronize_text(void);
+/* Waits until every function that was handed to call_rcu() has been called. */
+void kcare_rcu_barrier(void);
+/* What kcare_synchronize_text() waits for, beginning now; NULL if memory is short. */
+struct kcare_period *kcare_period_begin(void);
+/* Whether it is over, or will be in @ms milliseconds. */
+bool kcare_period_is_over(struct kcare_period *period, unsigned int ms);
+/* Waits for its end, and frees it. */
+void kcare_period_end(struct kcare_period *period);
 
 /* ---- security.c ---- */
 

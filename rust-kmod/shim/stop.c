@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Stopping the machine, waiting for it, and the clock. */
+/* Stopping the machine, and the clock. */
 
 #include <linux/atomic.h>
 #include <linux/capability.h>
 #include <linux/cpumask.h>
 #include <linux/module.h>
-#include <linux/rcupdate.h>
 #include <linux/stop_machine.h>
 #include <linux/timekeeping.h>
 #include <linux/uaccess.h>
@@ -40,18 +39,6 @@ int kcare_stop_machine(void (*each)(const void *ctx), void (*last)(void *ctx), v
 	struct stop stop = { .each = each, .last = last, .ctx = ctx };
 
 	return stop_machine(stopped, &stop, cpu_online_mask);
-}
-
-void kcare_synchronize_text(void)
-{
-	/* Tasks preempted in a trampoline, then CPUs where RCU is not watching, as ftrace itself waits. */
-	synchronize_rcu_tasks();
-	synchronize_rcu_tasks_rude();
-}
-
-void kcare_rcu_barrier(void)
-{
-	rcu_barrier();
 }
 
 void kcare_flag_set(u32 *flag, u32 value)

@@ -8,6 +8,8 @@
  *				whose page is never read, until the standard input ends; print the errno
  *	straggle exit		print the id of a thread that has used sendfile() and exits with the name `at its end`; wait until the
  *				standard input ends
+ *	straggle starved	as nobody, stay in one read() of /dev/zero with next to no CPU time; print the id of the thread; end
+ *				when the standard input ends
  *	straggle epoll SLEEPERS SPINNERS
  *				threads that sleep in epoll_wait(), and threads that call it all the time; for each line of
  *				input print what calls of spinners have returned since, and when it ends, what the sleepers have,
@@ -30,6 +32,7 @@
 #include <sys/prctl.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -222,6 +225,58 @@ static int do_exit(void)
 	return 0;
 }
 
+/* ---- a thread that is in the kernel, does not sleep, and gets no CPU ---- */
+
+/* What each read() has room for, in all (MAX_RW_COUNT, include/linux/fs.h): seconds of CPU time. */
+#define PARTS 1024
+#define PART (2 << 20)
+
+static void *hog(void *unused)
+{
+	for (;;)
+		;
+	return unused;
+}
+
+static void *starve(void *unused)
+{
+	struct sched_param param = {};
+	static struct iovec parts[PARTS];
+	int i, zero = open("/dev/zero", O_RDONLY);
+	void *part = mmap(NULL, PART, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (zero < 0 || part == MAP_FAILED)
+		exit(2);
+	for (i = 0; i < PARTS; i++)
+		parts[i] = (struct iovec){ part, PART };
+	printf("%d\n", gettid());
+	fflush(stdout);
+	if (pthread_setschedparam(pthread_self(), SCHED_IDLE, &param))
+		exit(2);
+	while (readv(zero, parts, PARTS) > 0)
+		;
+	return unused;
+}
+
+static int do_starved(void)
+{
+	pthread_t thread;
+	cpu_set_t last;
+	int i;
+
+	CPU_ZERO(&last);
+	CPU_SET(sysconf(_SC_NPROCESSORS_ONLN) - 1, &last);
+	if (setgid(NOBODY) || setuid(NOBODY))
+		return 2;
+	/* Not this thread, which is to see the end of its input. */
+	for (i = 0; i < 4; i++)
+		if (pthread_create(&thread, NULL, i ? hog : starve, NULL) ||
+		    pthread_setaffinity_np(thread, sizeof(last), &last))
+			return 2;
+	wait_for_end();
+	_exit(0);
+}
+
 /* ---- many threads ---- */
 
 /* One that is never ready until the end, and one that always is. */
@@ -325,6 +380,8 @@ int main(int argc, char **argv)
 		return do_fuse(argv[2]);
 	if (argc == 2 && !strcmp(argv[1], "exit"))
 		return do_exit();
+	if (argc == 2 && !strcmp(argv[1], "starved"))
+		return do_starved();
 	if (argc == 4 && !strcmp(argv[1], "epoll"))
 		return do_epoll(atoi(argv[2]), atoi(argv[3]));
 	return 2;

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory that nothing leads to any more, given back when no task can be in it.
+//!
+//! A grace period of RCU-tasks tells that, and behind it a look at all tasks if some may have slept on their way. Such a
+//! period lasts for as long as any task stays in the kernel that was preempted there, so that any user can draw it
+//! out: a request waits for it a moment only, holds nothing up then, and what is left is done later.
+
+use crate::{
+    kapi::{
+        rcu::{
+            self,
+            Period, //
+        },
+        stragglers::{
+            self,
+            Former, //
+        },
+        system, //
+    },
+    level::Level,
+    payload::{
+        error::Error,
+        trampoline::Bodies, //
+    },
+    report::{
+        out_of_memory,
+        Report, //
+    },
+    state::{
+        keep,
+        remember,
+        Core,
+        Engine, //
+    },
+};
+use kernel::prelude::*;
+
+/// How long a request waits for a grace period, in milliseconds.
+pub(crate) const WAIT_MS: u32 = 5_000;
+/// After how long one that was not over is looked at again, in milliseconds.
+const AGAIN_MS: u32 = 500;
+/// After how long a level that could not be freed is looked at again, in milliseconds.
+const LINGER_MS: u32 = 10_000;
+
+/// A grace period that is under way.
+struct Grace {
+    period: Period,
+    /// How many of the first levels and tables it is for: those that were there when it began.
+    levels: usize,
+    formers: usize,
+    /// No transition was open when it began.
+    closed: bool,
+}
+
+/// What waits for the end of a grace period.
+pub(crate) struct Reclaim {
+    /// Levels that nothing leads to, in which a task may be that is about to ask which body it sees. There is room:
+    /// [`Engine::reserve`].
+    pub(crate) levels: KVec<Level>,
+    /// Tables that somebody may still read. There is room: [`Engine::reserve`].
+    pub(crate) formers: KVec<Former>,
+    grace: Option<Grace>,
+    /// Levels behind their grace period, to which a task may return.
+    lingering: KVec<Level>,
+    /// When they are looked at again, by the machine's clock since boot, in nanoseconds.
+    linger_ns: u64,
+}
+
+impl Reclaim {
+    /// Nothing.
+    pub(crate) fn new() -> Self {
+        Self {
+            levels: KVec::new(),
+            formers: KVec::new(),
+            grace: None,
+            lingering: KVec::new(),
+            linger_ns: 0,
+        }
+    }
+
+    /// Takes memory for so many levels more, and two tables.
+    pub(crate) fn reserve(&mut self, levels: usize) -> Result<(), Error> {
+        self.levels
+            .reserve(levels, GFP_KERNEL)
+            .and_then(|()| self.formers.reserve(2, GFP_KERNEL))
+            .map_err(out_of_memory)
+    }
+
+    /// Adds a level that nothing leads to any more. There is room: [`Engine::reserve`].
+    pub(crate) fn add(&mut self, level: Level) {
+        remember(&mut self.levels, level);
+    }
+
+    /// All levels that are not freed yet.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Level> {
+        Iterator::chain(self.levels.iter(), &self.lingering)
+    }
+
+    /// The same, to change them.
+    pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut Level> {
+        Iterator::chain(self.levels.iter_mut(), &mut self.lingering)
+    }
+}
+
+impl Drop for Reclaim {
+    fn drop(&mut self) {
+        // A level keeps the module, so that only tables are left.
+        self.grace = None;
+        if !self.formers.is_empty() {
+            rcu::synchronize_text();
+        }
+        while let Some(former) = self.formers.pop() {
+            former.free();
+        }
+    }
+}
+
+impl Engine {
+    /// Begins a grace period for all that waits for one, unless there is nothing, or memory is short.
+    fn begin_grace(&mut self) -> bool {
+        let Reclaim {
+            levels,
+            formers,
+            grace,
+            ..
+        } = &mut self.reclaim;
+        if levels.is_empty() && formers.is_empty() {
+            return false;
+        }
+        let Ok(period) = Period::begin() else {
+            return false;
+        };
+        self.redirects.begin_grace();
+        *grace = Some(Grace {
+            period,
+            levels: levels.len(),
+            formers: formers.len(),
+            closed: self.open.is_none(),
+        });
+        true
+    }
+
+    /// Ends the grace period if it is over, or will be in so many milliseconds: frees the tables, and gives the levels.
+    fn end_grace(&mut self, ms: u32) -> Option<KVec<Level>> {
+        let Reclaim {
+            levels,
+            formers,
+            grace,
+            ..
+        } = &mut self.reclaim;
+        let under_way = grace.as_mut()?;
+        let mut over = KVec::with_capacity(under_way.levels, GFP_KERNEL).ok()?;
+        if !under_way.period.is_over(ms) {
+            return None;
+        }
+        let ended = grace.take()?;
+        self.redirects.end_grace();
+        // Each table that is published makes one more a former one.
+        let nobody_asks = ended.closed && self.open.is_none() && formers.len() == ended.formers;
+        for _ in 0..ended.formers {
+            if let Ok(former) = formers.remove(0) {
+                former.free();
+            }
+        }
+        for _ in 0..ended.levels {
+            if let Ok(level) = levels.remove(0) {
+                remember(&mut over, level);
+            }
+        }
+        // Who had read a flag before it began has asked by now, so that the last table goes, too.
+        if nobody_asks && formers.reserve(1, GFP_KERNEL).is_ok() {
+            if let Some(former) = self.stragglers.retract() {
+                remember(formers, former);
+            }
+        }
+        Some(over)
+    }
+}
+
+impl Core {
+    /// Frees a level to which nothing has led since it was replaced or released, and in which no task was then. There is room:
+    /// [`Engine::reserve`].
+    pub(crate) fn give_up(&self, engine: &mut Engine, level: Level) {
+        engine.reclaim.add(level);
+        self.reclaim(engine, WAIT_MS);
+    }
+
+    /// Frees what nobody uses any more, and waits for that so many milliseconds at most; the rest is done later.
+    #[inline(never)]
+    pub(crate) fn reclaim(&self, engine: &mut Engine, ms: u32) {
+        while engine.reclaim.grace.is_some() || engine.begin_grace() {
+            let Some(levels) = engine.end_grace(ms) else {
+                if ms > 0 {
+                    pr_info!(
+                        "a grace period takes longer than {ms} ms: memory is given back later\n"
+                    );
+                }
+                break;
+            };
+            for level in levels {
+                self.free(engine, level);
+            }
+        }
+        if !engine.reclaim.levels.is_empty() || engine.reclaim.grace.is_some() {
+            stragglers::in_ms(AGAIN_MS);
+        }
+    }
+
+    /// Frees a level to which nothing leads any more, behind a grace period; later if a task returns to it.
+    #[inline(never)]
+    fn free(&self, engine: &mut Engine, level: Level) {
+        let mut report = Report::new().unwrap_or(Report::none());
+        if self
+            .vacant(&engine.redirects, level.texts(), &mut report)
+            .is_ok()
+        {
+            level.free();
+            return;
+        }
+        let number = level.number();
+        // A task that comes from a BPF program runs the original body once more (README, Limits).
+        level.flag().set(Bodies::Original);
+        pr_info!(
+            "patch level {number} cannot be freed yet: {}\n",
+            report.as_str()
+        );
+        let reclaim = &mut engine.reclaim;
+        if reclaim.lingering.reserve(1, GFP_KERNEL).is_err() {
+            keep(level, format_args!("there is no room to remember it"));
+            return;
+        }
+        remember(&mut reclaim.lingering, level);
+        reclaim.linger_ns = system::boot_ns_in(LINGER_MS);
+        stragglers::in_ms(LINGER_MS);
+    }
+
+    /// What a former request has left, without waiting for anything.
+    pub(crate) fn reclaim_later(&self, engine: &mut Engine) {
+        self.reclaim(engine, 0);
+        let reclaim = &mut engine.reclaim;
+        if reclaim.lingering.is_empty() {
+            return;
+        }
+        if system::boot_ns() >= reclaim.linger_ns {
+            for level in core::mem::take(&mut reclaim.lingering) {
+                self.free(engine, level);
+            }
+        } else {
+            stragglers::in_ms(LINGER_MS);
+        }
+    }
+}
