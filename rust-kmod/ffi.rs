@@ -248,6 +248,7 @@ extern "C" {
     pub(crate) fn kcare_ipmodify_grow(redirects: *const Redirect, count: usize) -> c_int;
     pub(crate) fn kcare_ipmodify_shrink(redirects: *const Redirect, count: usize) -> c_int;
     pub(crate) fn kcare_ipmodify_retarget(redirects: *const Redirect, count: usize) -> c_int;
+    pub(crate) fn kcare_ipmodify_has_former() -> bool;
     pub(crate) fn kcare_ipmodify_begin_grace();
     pub(crate) fn kcare_ipmodify_end_grace();
     pub(crate) fn kcare_redirects_exit();
@@ -371,9 +372,10 @@ extern "C" {
 
     pub(crate) fn kcare_synchronize_text();
     pub(crate) fn kcare_rcu_barrier();
-    pub(crate) fn kcare_period_begin() -> *mut period;
+    pub(crate) fn kcare_period_new() -> *mut period;
+    pub(crate) fn kcare_period_begin(period: *mut period);
     pub(crate) fn kcare_period_is_over(period: *mut period, ms: c_uint) -> bool;
-    pub(crate) fn kcare_period_end(period: *mut period);
+    pub(crate) fn kcare_period_free(period: *mut period);
 
     pub(crate) fn kcare_modules_disabled() -> bool;
     pub(crate) fn kcare_security_load(data: *mut c_void, size: usize) -> c_int;

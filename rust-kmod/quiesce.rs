@@ -586,7 +586,7 @@ impl Switch<'_> {
     }
 
     /// Runs on one CPU while all others spin: looks at whoever has run since its last look, and switches if nobody is inside
-    /// but who sleeps, or if it is the `last` try. Gives how many stragglers there are. Without any, nobody is in a trampoline
+    /// but who sleeps, or if it is the `last` try. Gives how many stragglers there are. Without any, nobody is in any trampoline
     /// either, so that nobody asks, and no table is needed.
     fn switch_stopped(
         &self,

@@ -34,7 +34,10 @@ use crate::{
         Engine, //
     },
 };
-use kernel::prelude::*;
+use kernel::{
+    fmt,
+    prelude::*, //
+};
 
 /// How long a request waits for a grace period, in milliseconds.
 pub(crate) const WAIT_MS: u32 = 5_000;
@@ -45,7 +48,6 @@ const LINGER_MS: u32 = 10_000;
 
 /// A grace period that is under way.
 struct Grace {
-    period: Period,
     /// How many of the first levels and tables it is for: those that were there when it began.
     levels: usize,
     formers: usize,
@@ -60,7 +62,10 @@ pub(crate) struct Reclaim {
     pub(crate) levels: KVec<Level>,
     /// Tables that somebody may still read. There is room: [`Engine::reserve`].
     pub(crate) formers: KVec<Former>,
+    /// Levels that something may lead to for ever.
+    pub(crate) kept: KVec<Level>,
     grace: Option<Grace>,
+    period: Period,
     /// Levels behind their grace period, to which a task may return.
     lingering: KVec<Level>,
     /// When they are looked at again, by the machine's clock since boot, in nanoseconds.
@@ -69,14 +74,20 @@ pub(crate) struct Reclaim {
 
 impl Reclaim {
     /// Nothing.
-    pub(crate) fn new() -> Self {
-        Self {
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
             levels: KVec::new(),
             formers: KVec::new(),
+            kept: KVec::new(),
             grace: None,
+            period: Period::new()?,
             lingering: KVec::new(),
             linger_ns: 0,
-        }
+        })
     }
 
     /// Takes memory for so many levels more, and two tables.
@@ -92,21 +103,35 @@ impl Reclaim {
         remember(&mut self.levels, level);
     }
 
+    /// Keeps a level for ever that something may still lead to.
+    pub(crate) fn keep(&mut self, level: Level, why: fmt::Arguments<'_>) {
+        if self.kept.reserve(1, GFP_KERNEL).is_err() {
+            return keep(level, why);
+        }
+        pr_err!("the memory of a patch is kept until reboot: {why}\n");
+        remember(&mut self.kept, level);
+    }
+
+    /// Levels in which a task may be that is about to ask which body it sees.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = &Level> + Clone {
+        Iterator::chain(self.levels.iter(), &self.kept)
+    }
+
     /// All levels that are not freed yet.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Level> {
-        Iterator::chain(self.levels.iter(), &self.lingering)
+        Iterator::chain(self.asked(), &self.lingering)
     }
 
     /// The same, to change them.
     pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut Level> {
-        Iterator::chain(self.levels.iter_mut(), &mut self.lingering)
+        let asked = Iterator::chain(self.levels.iter_mut(), &mut self.kept);
+        Iterator::chain(asked, &mut self.lingering)
     }
 }
 
 impl Drop for Reclaim {
     fn drop(&mut self) {
         // A level keeps the module, so that only tables are left.
-        self.grace = None;
         if !self.formers.is_empty() {
             rcu::synchronize_text();
         }
@@ -117,64 +142,49 @@ impl Drop for Reclaim {
 }
 
 impl Engine {
-    /// Begins a grace period for all that waits for one, unless there is nothing, or memory is short.
+    /// Whether something waits for a grace period.
+    fn has_former(&self) -> bool {
+        let reclaim = &self.reclaim;
+        !reclaim.levels.is_empty() || !reclaim.formers.is_empty() || self.redirects.has_former()
+    }
+
+    /// Begins a grace period for all that waits for one; false if nothing does.
     fn begin_grace(&mut self) -> bool {
-        let Reclaim {
-            levels,
-            formers,
-            grace,
-            ..
-        } = &mut self.reclaim;
-        if levels.is_empty() && formers.is_empty() {
+        if !self.has_former() {
             return false;
         }
-        let Ok(period) = Period::begin() else {
-            return false;
-        };
+        let reclaim = &mut self.reclaim;
+        reclaim.period.begin();
         self.redirects.begin_grace();
-        *grace = Some(Grace {
-            period,
-            levels: levels.len(),
-            formers: formers.len(),
+        reclaim.grace = Some(Grace {
+            levels: reclaim.levels.len(),
+            formers: reclaim.formers.len(),
             closed: self.open.is_none(),
         });
         true
     }
 
-    /// Ends the grace period if it is over, or will be in so many milliseconds: frees the tables, and gives the levels.
-    fn end_grace(&mut self, ms: u32) -> Option<KVec<Level>> {
-        let Reclaim {
-            levels,
-            formers,
-            grace,
-            ..
-        } = &mut self.reclaim;
-        let under_way = grace.as_mut()?;
-        let mut over = KVec::with_capacity(under_way.levels, GFP_KERNEL).ok()?;
-        if !under_way.period.is_over(ms) {
-            return None;
-        }
-        let ended = grace.take()?;
+    /// Ends the grace period if it is over, or will be in so many milliseconds: frees the tables, and gives the number of levels to
+    /// free, which are the first ones.
+    fn end_grace(&mut self, ms: u32) -> Option<usize> {
+        let reclaim = &mut self.reclaim;
+        let ended = reclaim.grace.take_if(|_| reclaim.period.is_over(ms))?;
         self.redirects.end_grace();
         // Each table that is published makes one more a former one.
-        let nobody_asks = ended.closed && self.open.is_none() && formers.len() == ended.formers;
+        let published = reclaim.formers.len() != ended.formers;
         for _ in 0..ended.formers {
-            if let Ok(former) = formers.remove(0) {
+            if let Ok(former) = reclaim.formers.remove(0) {
                 former.free();
             }
         }
-        for _ in 0..ended.levels {
-            if let Ok(level) = levels.remove(0) {
-                remember(&mut over, level);
-            }
-        }
         // Who had read a flag before it began has asked by now, so that the last table goes, too.
-        if nobody_asks && formers.reserve(1, GFP_KERNEL).is_ok() {
+        let nobody_asks = ended.closed && self.open.is_none() && reclaim.kept.is_empty();
+        if nobody_asks && !published && reclaim.formers.reserve(1, GFP_KERNEL).is_ok() {
             if let Some(former) = self.stragglers.retract() {
-                remember(formers, former);
+                remember(&mut reclaim.formers, former);
             }
         }
-        Some(over)
+        Some(ended.levels)
     }
 }
 
@@ -186,23 +196,27 @@ impl Core {
         self.reclaim(engine, WAIT_MS);
     }
 
-    /// Frees what nobody uses any more, and waits for that so many milliseconds at most; the rest is done later.
+    /// Frees what nobody uses any more, and waits for grace periods so many milliseconds at most; the rest is done later.
     #[inline(never)]
     pub(crate) fn reclaim(&self, engine: &mut Engine, ms: u32) {
+        let end_ns = system::boot_ns_in(ms);
         while engine.reclaim.grace.is_some() || engine.begin_grace() {
-            let Some(levels) = engine.end_grace(ms) else {
+            let left_ms = end_ns.saturating_sub(system::boot_ns()) / 1_000_000;
+            let Some(count) = engine.end_grace(u32::try_from(left_ms).unwrap_or(ms)) else {
                 if ms > 0 {
                     pr_info!(
-                        "a grace period takes longer than {ms} ms: memory is given back later\n"
+                        "after {ms} ms memory is not given back yet: it waits for a grace period\n"
                     );
                 }
                 break;
             };
-            for level in levels {
-                self.free(engine, level);
+            for _ in 0..count {
+                if let Ok(level) = engine.reclaim.levels.remove(0) {
+                    self.free(engine, level);
+                }
             }
         }
-        if !engine.reclaim.levels.is_empty() || engine.reclaim.grace.is_some() {
+        if engine.has_former() {
             stragglers::in_ms(AGAIN_MS);
         }
     }

@@ -546,6 +546,11 @@ impl Redirects {
         rcu::synchronize_text();
     }
 
+    /// Whether tables wait for the end of a grace period.
+    pub(crate) fn has_former(&self) -> bool {
+        self.ftrace.has_former()
+    }
+
     /// A grace period has begun that begins behind the last change.
     pub(crate) fn begin_grace(&mut self) {
         self.ftrace.begin_grace();

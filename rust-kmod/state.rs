@@ -299,6 +299,7 @@ impl Core {
         module: &'static ThisModule,
     ) -> Result<impl PinInit<Self>> {
         let nothing = Status::new(options.choice, keyring.clone())?;
+        let reclaim = Reclaim::new()?;
         Ok(pin_init!(Self {
             request <- new_mutex!(()),
             engine <- new_mutex!(Engine {
@@ -308,7 +309,7 @@ impl Core {
                 retired: KVec::new(),
                 stragglers: Stragglers::new(ksyms),
                 open: None,
-                reclaim: Reclaim::new(),
+                reclaim,
                 universe: ORIGINAL,
                 floor: 0,
             }),
@@ -507,7 +508,7 @@ impl Core {
             (Ok(switched), Ok(())) => Ok((level, switched)),
             (Err(error), Ok(())) => Err((error, Some(level))),
             (switched, Err(e)) => {
-                keep(level, unreleased!(e));
+                engine.reclaim.keep(level, unreleased!(e));
                 let stuck = |report: &mut Report| {
                     report.failed(Reason::RedirectFailed, "taking the redirects back", e)
                 };
@@ -534,6 +535,7 @@ impl Core {
             reclaim:
                 Reclaim {
                     levels: past,
+                    kept: stuck,
                     formers,
                     ..
                 },
@@ -543,7 +545,10 @@ impl Core {
         let kept = Iterator::chain(previous.iter(), &*retired);
         let kept = Iterator::chain(live.iter(), kept);
         let levels = Iterator::chain(core::iter::once(level), kept);
-        let asked = collect(Iterator::chain(levels.clone(), &*past));
+        let asked = collect(Iterator::chain(
+            Iterator::chain(levels.clone(), &*past),
+            &*stuck,
+        ));
         let (levels, asked) = match (collect(levels), asked) {
             (Ok(levels), Ok(asked)) => (levels, asked),
             (Err(error), _) | (_, Err(error)) => return (Err(error), Ok(())),
@@ -782,6 +787,7 @@ impl Core {
             reclaim:
                 Reclaim {
                     levels: past,
+                    kept: stuck,
                     formers,
                     ..
                 },
@@ -791,7 +797,10 @@ impl Core {
         let level = live.as_ref().ok_or(Error::from(Reason::NothingApplied))?;
         let kept = Iterator::chain(previous.iter(), &*retired);
         let levels = Iterator::chain(live.iter(), kept);
-        let asked = collect(Iterator::chain(levels.clone(), &*past))?;
+        let asked = collect(Iterator::chain(
+            Iterator::chain(levels.clone(), &*past),
+            &*stuck,
+        ))?;
         let levels = collect(levels)?;
         // Until then its post-patch callbacks have not been called.
         let patched = level.due == Due::Nothing;
@@ -836,6 +845,7 @@ impl Core {
         let engine = &mut *locked.engine;
         self.close_if_over(engine, 0);
         engine.convert(choice, report)?;
+        self.reclaim(engine, 0);
         let (direct, ipmodify) = engine.redirects.count();
         pr_info!(
             "redirect is {} now: {direct} direct, {ipmodify} ipmodify\n",

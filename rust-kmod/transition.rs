@@ -69,7 +69,6 @@ use crate::{
         Report, //
     },
     state::{
-        keep,
         remember,
         settle,
         unreleased,
@@ -102,10 +101,10 @@ pub(crate) struct Open {
     since_ns: u64,
 }
 
-/// What all trampolines of these levels lead to in each universe, ascending.
-fn rows(levels: &[&Level]) -> Result<KVVec<Row>, Error> {
+/// What all trampolines of `asked` lead to in the universes of `seen`, ascending.
+fn rows(asked: &[&Level], seen: &[&Level]) -> Result<KVVec<Row>, Error> {
     let mut all = KVVec::new();
-    for row in arrange::rows(levels) {
+    for row in arrange::rows(asked, seen) {
         insert(&mut all, row, |row| *row).map_err(out_of_memory)?;
     }
     Ok(all)
@@ -216,7 +215,7 @@ impl Way<'_> {
         if let Some(to) = self.to {
             let asks = self.open || self.from.is_some();
             if asks {
-                let former = publish(self.asked, self.from)?;
+                let former = publish(self.asked, self.levels, self.from)?;
                 formers.push(former, GFP_KERNEL).map_err(out_of_memory)?;
             }
             to.flag()
@@ -232,10 +231,10 @@ impl Way<'_> {
             .map_err(|e| report.failed(Reason::RedirectFailed, "leading to the trampolines", e))
     }
 
-    /// The code that goes out of use.
+    /// The code that goes out of use, and all trampolines: who is in front of one's test is to see what it saw.
     fn leaving(&self) -> Result<KVVec<Range>, Error> {
         let mut ranges = KVVec::new();
-        for level in [self.from, self.to].into_iter().flatten() {
+        for level in self.asked {
             add_texts(&mut ranges, level)?;
         }
         for function in self.to.into_iter().flat_map(Level::functions) {
@@ -287,9 +286,9 @@ impl Way<'_> {
     }
 }
 
-/// From here on trampolines that ask lead to what these levels say, and who is no straggler sees `now`.
-fn publish(levels: &[&Level], now: Option<&Level>) -> Result<Former, Error> {
-    let (rows, old) = (rows(levels)?, old(levels, now)?);
+/// From here on trampolines of `asked` that ask lead to what the levels `seen` say, and who is no straggler sees `now`.
+fn publish(asked: &[&Level], seen: &[&Level], now: Option<&Level>) -> Result<Former, Error> {
+    let (rows, old) = (rows(asked, seen)?, old(asked, now)?);
     let mut asks = Asks::new(&rows, in_order(&old)?, 0).map_err(out_of_memory)?;
     let now = universe_of(now);
     asks.inherit(now);
@@ -318,7 +317,7 @@ impl Engine {
 
     /// All that tasks may ask about: they, and those that a task may still be in front of.
     pub(crate) fn asked_levels(&self) -> Result<KVec<&Level>, Error> {
-        collect(Iterator::chain(self.levels(), &self.reclaim.levels))
+        collect(Iterator::chain(self.levels(), self.reclaim.asked()))
     }
 
     /// Takes memory for what must not fail behind a switch: two more levels that are retired or given up, and two tables.
@@ -331,7 +330,11 @@ impl Engine {
     /// Has the trampolines of parts that have come be known to who asks.
     pub(crate) fn tell_parts(&mut self) -> Result<(), Error> {
         self.reclaim.reserve(0)?;
-        let former = publish(&self.asked_levels()?, self.live.as_ref())?;
+        let former = publish(
+            &self.asked_levels()?,
+            &self.all_levels()?,
+            self.live.as_ref(),
+        )?;
         remember(&mut self.reclaim.formers, former);
         Ok(())
     }
@@ -438,7 +441,7 @@ impl Core {
         if way.all_at_once() {
             return switch.run(report).map(Some);
         }
-        let (rows, old) = (rows(way.asked)?, old(way.asked, way.to)?);
+        let (rows, old) = (rows(way.asked, way.levels)?, old(way.asked, way.to)?);
         let aside = Aside {
             rows: &rows,
             old: in_order(&old)?,
@@ -524,10 +527,14 @@ impl Core {
             return;
         }
         lead_out(engine);
+        let mut given_up = false;
         while let Some(at) = engine.unseen() {
             if !self.give_up_unseen(engine, at) {
                 break;
             }
+            given_up = true;
+        }
+        if given_up {
             self.reclaim(engine, ms);
         }
     }
@@ -649,8 +656,10 @@ impl Core {
             }
             // Whose trampolines the functions lead to is not known any more.
             Err(e) => {
-                keep(core::mem::take(retired), unreleased!(e));
-                keep(previous.take(), unreleased!(e));
+                for level in Iterator::chain(core::mem::take(retired).into_iter(), previous.take())
+                {
+                    reclaim.keep(level, unreleased!(e));
+                }
             }
         }
         self.reclaim(engine, ms);

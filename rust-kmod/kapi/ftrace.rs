@@ -132,6 +132,12 @@ impl Ftrace {
         to_result(unsafe { ffi::kcare_ipmodify_shrink(redirects.as_ptr(), redirects.len()) })
     }
 
+    /// Whether there are tables that have ceased to count, and are not freed.
+    pub(crate) fn has_former(&self) -> bool {
+        // SAFETY: Who changes them has `&mut self`.
+        unsafe { ffi::kcare_ipmodify_has_former() }
+    }
+
     /// A grace period has begun, of those tables that have ceased to count. There is one at a time.
     pub(crate) fn begin_grace(&mut self) {
         // SAFETY: One at a time by the type's invariant.

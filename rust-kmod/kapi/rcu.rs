@@ -31,16 +31,24 @@ pub(crate) struct Period(NonNull<ffi::period>);
 unsafe impl Send for Period {}
 
 impl Period {
-    /// One that begins now.
+    /// None yet.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn begin() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         // SAFETY: Process context.
-        let period = unsafe { ffi::kcare_period_begin() };
+        let period = unsafe { ffi::kcare_period_new() };
         // INVARIANT: Just made.
         NonNull::new(period).map(Self).ok_or(ENOMEM)
+    }
+
+    /// One begins now, unless the one before is not over yet.
+    pub(crate) fn begin(&mut self) {
+        if self.is_over(0) {
+            // SAFETY: By the type's invariant; it is over, so that nobody else uses it.
+            unsafe { ffi::kcare_period_begin(self.0.as_ptr()) };
+        }
     }
 
     /// Whether it is over, or will be in so many milliseconds. Sleeps.
@@ -53,6 +61,6 @@ impl Period {
 impl Drop for Period {
     fn drop(&mut self) {
         // SAFETY: By the type's invariant; it waits for the end. Process context.
-        unsafe { ffi::kcare_period_end(self.0.as_ptr()) };
+        unsafe { ffi::kcare_period_free(self.0.as_ptr()) };
     }
 }

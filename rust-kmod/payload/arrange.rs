@@ -45,18 +45,21 @@ pub struct Row {
     pub body: u64,
 }
 
-/// All rows for these levels, in no order.
-pub fn rows<'a, U: Universe>(levels: &'a [&'a U]) -> impl Iterator<Item = Row> + 'a {
-    levels.iter().flat_map(move |level| {
+/// All rows for the trampolines of `asked` in the universes of `seen`, in no order.
+pub fn rows<'a, U: Universe>(
+    asked: &'a [&'a U],
+    seen: &'a [&'a U],
+) -> impl Iterator<Item = Row> + 'a {
+    asked.iter().flat_map(move |level| {
         level.places().flat_map(move |place| {
-            let seen = move |other: &&U| {
+            let row = move |other: &&U| {
                 Some(Row {
                     trampoline: place.trampoline.wrapping_add(CODE_SIZE),
                     universe: other.universe(),
                     body: other.at(place.site)?.body,
                 })
             };
-            levels.iter().filter_map(seen)
+            seen.iter().filter_map(row)
         })
     })
 }

@@ -216,6 +216,11 @@ static void ipmodify_publish(struct table *table)
 	former_tables = old;
 }
 
+bool kcare_ipmodify_has_former(void)
+{
+	return former_tables || ending_tables;
+}
+
 void kcare_ipmodify_begin_grace(void)
 {
 	ending_tables = former_tables;
@@ -463,7 +468,7 @@ int kcare_ipmodify_retarget(const struct kcare_redirect *redirects, size_t count
 
 void kcare_redirects_exit(void)
 {
-	if (former_tables || ending_tables)
+	if (kcare_ipmodify_has_former())
 		kcare_synchronize_text();
 	kcare_ipmodify_end_grace();
 	kcare_ipmodify_begin_grace();

@@ -174,6 +174,8 @@ int kcare_ipmodify_grow(const struct kcare_redirect *redirects, size_t count);
  * be redirected, or ftrace may call the handler for them in vain; the same call tries again to end that.
  */
 int kcare_ipmodify_shrink(const struct kcare_redirect *redirects, size_t count);
+/* Whether there are tables that calls of the handler may read which had begun before. */
+bool kcare_ipmodify_has_former(void);
 /* A grace period has begun; behind its end tables are freed that calls of the handler read which had begun before. */
 void kcare_ipmodify_begin_grace(void);
 void kcare_ipmodify_end_grace(void);
@@ -373,12 +375,14 @@ bool kcare_capable(void);
 void kcare_synchronize_text(void);
 /* Waits until every function that was handed to call_rcu() has been called. */
 void kcare_rcu_barrier(void);
-/* What kcare_synchronize_text() waits for, beginning now; NULL if memory is short. */
-struct kcare_period *kcare_period_begin(void);
+/* For what kcare_synchronize_text() waits for, one after the other; NULL if memory is short. */
+struct kcare_period *kcare_period_new(void);
+/* It begins now; the one before is over. */
+void kcare_period_begin(struct kcare_period *period);
 /* Whether it is over, or will be in @ms milliseconds. */
 bool kcare_period_is_over(struct kcare_period *period, unsigned int ms);
-/* Waits for its end, and frees it. */
-void kcare_period_end(struct kcare_period *period);
+/* Waits for its end, too. */
+void kcare_period_free(struct kcare_period *period);
 
 /* ---- security.c ---- */
 

@@ -33,16 +33,18 @@ static int visit_threads(int (*visit)(void *ctx, struct task_struct *task), void
 {
 	unsigned int seen = 0;
 	struct pid *pid;
-	int nr, ret;
+	int nr = 1, ret;
 
 	/*
 	 * By number: each thread has one, and who gets another one meanwhile, by an execve() of a thread that is not the
 	 * first (de_thread()), runs for it.
 	 */
-	for (nr = 1; (pid = find_ge_pid(nr, &init_pid_ns)); nr = pid_nr(pid) + 1) {
+	while ((pid = find_ge_pid(nr, &init_pid_ns))) {
 		struct task_struct *thread = pid_task(pid, PIDTYPE_PID);
 
 		ret = thread ? visit(ctx, thread) : 0;
+		/* It may be freed in a rest. */
+		nr = pid_nr(pid) + 1;
 		if (ret)
 			return ret;
 		rest(&seen);
@@ -74,6 +76,7 @@ static int visit_exiting(int (*visit)(void *ctx, struct task_struct *task), void
 			rest(&seen);
 		}
 		ksym(css_task_iter_end)(&it);
+		rest(&seen);
 		css_put(css);
 		if (ret)
 			break;

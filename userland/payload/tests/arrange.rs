@@ -162,7 +162,7 @@ impl Machine {
 
     fn check(&self, order: u64) -> Result<(), TestCaseError> {
         let levels = self.levels(order);
-        let mut table: Vec<Row> = rows(&levels).collect();
+        let mut table: Vec<Row> = rows(&levels, &levels).collect();
         table.sort_unstable();
         let keys = table.iter().map(|row| (row.trampoline, row.universe));
         prop_assert_eq!(keys.collect::<BTreeSet<_>>().len(), table.len());
@@ -233,7 +233,7 @@ fn switches_stack() {
     }
     assert_eq!([0, 1, 2].map(|task| machine.universe_of(task)), [0, 1, 2]);
     let levels = machine.levels(0);
-    let mut table: Vec<Row> = rows(&levels).collect();
+    let mut table: Vec<Row> = rows(&levels, &levels).collect();
     table.sort_unstable();
     // Both levels have the second function: two trampolines, two bodies.
     assert_eq!(table.len(), 1 + 4 + 1);
