@@ -152,11 +152,19 @@ static void look(struct sight *s)
 		die("eventfd");
 }
 
+/* For how long memory may not be given back that nobody uses, where that took memory, in tenths of a second. */
+#define LATER 150
+
 static void same(unsigned long nth, const char *when, const struct sight *wanted)
 {
-	struct sight now;
+	static struct sight now;
+	int i;
 
 	look(&now);
+	for (i = 0; i < LATER && strcmp(now.text[MODULES], wanted->text[MODULES]); i++) {
+		usleep(100000);
+		look(&now);
+	}
 	for (size_t i = 0; i < NR_VIEWS; i++) {
 		if (!strcmp(now.text[i], wanted->text[i]))
 			continue;
