@@ -11,7 +11,10 @@ use crate::{
             Watcher, //
         }, //
     },
-    level::Due,
+    level::{
+        Due,
+        Part, //
+    },
     payload::{
         error::{
             Error,
@@ -19,12 +22,14 @@ use crate::{
         },
         uapi::What, //
     },
+    redirect::Redirects,
     report::{
         out_of_memory,
         Report, //
     },
     state::{
         keep,
+        remember,
         settle,
         unreleased,
         Core,
@@ -58,6 +63,7 @@ impl Watcher for Core {
         } else {
             self.publish(engine, What::ModuleCame, module.name());
         }
+        engine.reclaim_soon();
         module.told();
         Ok(())
     }
@@ -101,7 +107,7 @@ impl Core {
             if let Some(level) = engine.previous.take() {
                 let (number, why) = (level.number(), why.as_str());
                 pr_warn!("patch level {number} is no longer kept for a rollback: {why}\n");
-                self.put_away(engine, level);
+                engine.put_away(level);
             }
         }
         Ok(())
@@ -184,8 +190,9 @@ impl Core {
             ..
         } = engine;
         let mut left = false;
+        let mut unled = KVec::new();
         let kept = Iterator::chain(previous.iter_mut(), retired);
-        let kept = Iterator::chain(kept, reclaim.all_mut()).map(|level| (level, false));
+        let kept = Iterator::chain(kept, reclaim.past.all_mut()).map(|level| (level, false));
         for (level, is_live) in Iterator::chain(live.iter_mut().map(|level| (level, true)), kept) {
             let Some(part) = level.take_part(module) else {
                 continue;
@@ -204,18 +211,32 @@ impl Core {
             call(after);
             match released {
                 Ok(()) if level.text_stays() => core::mem::forget(part),
+                Ok(()) if unled.reserve(1, GFP_KERNEL).is_ok() => remember(&mut unled, part),
                 Ok(()) => {
                     redirects.synchronize();
-                    let mut report = Report::new().unwrap_or(Report::none());
-                    let text = core::iter::once(part.loaded.text());
-                    match self.vacant(redirects, text, &mut report) {
-                        Ok(()) => drop(part),
-                        Err(_) => keep(part, format_args!("{}", report.as_str())),
-                    }
+                    self.free_part(redirects, part);
                 }
                 Err(e) => keep(part, unreleased!(e)),
             }
         }
+        // What they use of the module is freed with it, so that there is no later.
+        if !unled.is_empty() {
+            redirects.synchronize();
+        }
+        for part in unled {
+            self.free_part(redirects, part);
+        }
+        engine.reclaim_soon();
         left
+    }
+
+    /// Frees a part to which nothing leads, behind a grace period, unless a task returns to it.
+    fn free_part(&self, redirects: &Redirects, part: Part) {
+        let mut report = Report::new().unwrap_or(Report::none());
+        let text = core::iter::once(part.loaded.text());
+        match self.vacant(redirects, text, &mut report) {
+            Ok(()) => drop(part),
+            Err(_) => keep(part, format_args!("{}", report.as_str())),
+        }
     }
 }

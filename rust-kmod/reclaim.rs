@@ -55,20 +55,44 @@ struct Grace {
     closed: bool,
 }
 
+/// Levels that are in memory and that nothing is to lead to any more. A task may be in front of one's trampoline all the same,
+/// so that every switch looks there, and who asks there is answered.
+pub(crate) struct Past {
+    /// They wait for the end of a grace period. There is room: [`Engine::reserve`].
+    waiting: KVec<Level>,
+    /// Something may lead to them for ever. There is room: [`Engine::reserve`].
+    kept: KVec<Level>,
+    /// They are behind their grace period, and a task may return to them.
+    lingering: KVec<Level>,
+}
+
+impl Past {
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Level> + Clone {
+        let kept = Iterator::chain(self.kept.iter(), &self.lingering);
+        Iterator::chain(self.waiting.iter(), kept)
+    }
+
+    /// The same, to change them.
+    pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut Level> {
+        let kept = Iterator::chain(self.kept.iter_mut(), &mut self.lingering);
+        Iterator::chain(self.waiting.iter_mut(), kept)
+    }
+
+    /// Whether there are some that wait for the end of a grace period.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+}
+
 /// What waits for the end of a grace period.
 pub(crate) struct Reclaim {
-    /// Levels that nothing leads to, in which a task may be that is about to ask which body it sees. There is room:
-    /// [`Engine::reserve`].
-    pub(crate) levels: KVec<Level>,
+    pub(crate) past: Past,
     /// Tables that somebody may still read. There is room: [`Engine::reserve`].
     pub(crate) formers: KVec<Former>,
-    /// Levels that something may lead to for ever.
-    pub(crate) kept: KVec<Level>,
     grace: Option<Grace>,
     period: Period,
-    /// Levels behind their grace period, to which a task may return.
-    lingering: KVec<Level>,
-    /// When they are looked at again, by the machine's clock since boot, in nanoseconds.
+    /// When those that linger are looked at again, by the machine's clock since boot, in nanoseconds.
     linger_ns: u64,
 }
 
@@ -80,52 +104,37 @@ impl Reclaim {
     /// `ENOMEM`.
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
-            levels: KVec::new(),
+            past: Past {
+                waiting: KVec::new(),
+                kept: KVec::new(),
+                lingering: KVec::new(),
+            },
             formers: KVec::new(),
-            kept: KVec::new(),
             grace: None,
             period: Period::new()?,
-            lingering: KVec::new(),
             linger_ns: 0,
         })
     }
 
     /// Takes memory for so many levels more, and two tables.
     pub(crate) fn reserve(&mut self, levels: usize) -> Result<(), Error> {
-        self.levels
+        let past = &mut self.past;
+        past.waiting
             .reserve(levels, GFP_KERNEL)
+            .and_then(|()| past.kept.reserve(levels, GFP_KERNEL))
             .and_then(|()| self.formers.reserve(2, GFP_KERNEL))
             .map_err(out_of_memory)
     }
 
     /// Adds a level that nothing leads to any more. There is room: [`Engine::reserve`].
     pub(crate) fn add(&mut self, level: Level) {
-        remember(&mut self.levels, level);
+        remember(&mut self.past.waiting, level);
     }
 
-    /// Keeps a level for ever that something may still lead to.
+    /// Keeps a level for ever that something may still lead to. There is room: [`Engine::reserve`].
     pub(crate) fn keep(&mut self, level: Level, why: fmt::Arguments<'_>) {
-        if self.kept.reserve(1, GFP_KERNEL).is_err() {
-            return keep(level, why);
-        }
         pr_err!("the memory of a patch is kept until reboot: {why}\n");
-        remember(&mut self.kept, level);
-    }
-
-    /// Levels in which a task may be that is about to ask which body it sees.
-    pub(crate) fn asked(&self) -> impl Iterator<Item = &Level> + Clone {
-        Iterator::chain(self.levels.iter(), &self.kept)
-    }
-
-    /// All levels that are not freed yet.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Level> {
-        Iterator::chain(self.asked(), &self.lingering)
-    }
-
-    /// The same, to change them.
-    pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut Level> {
-        let asked = Iterator::chain(self.levels.iter_mut(), &mut self.kept);
-        Iterator::chain(asked, &mut self.lingering)
+        remember(&mut self.past.kept, level);
     }
 }
 
@@ -145,7 +154,14 @@ impl Engine {
     /// Whether something waits for a grace period.
     fn has_former(&self) -> bool {
         let reclaim = &self.reclaim;
-        !reclaim.levels.is_empty() || !reclaim.formers.is_empty() || self.redirects.has_former()
+        reclaim.past.is_waiting() || !reclaim.formers.is_empty() || self.redirects.has_former()
+    }
+
+    /// Has what waits for a grace period be done later.
+    pub(crate) fn reclaim_soon(&self) {
+        if self.has_former() {
+            stragglers::in_ms(AGAIN_MS);
+        }
     }
 
     /// Begins a grace period for all that waits for one; false if nothing does.
@@ -157,7 +173,7 @@ impl Engine {
         reclaim.period.begin();
         self.redirects.begin_grace();
         reclaim.grace = Some(Grace {
-            levels: reclaim.levels.len(),
+            levels: reclaim.past.waiting.len(),
             formers: reclaim.formers.len(),
             closed: self.open.is_none(),
         });
@@ -178,7 +194,7 @@ impl Engine {
             }
         }
         // Who had read a flag before it began has asked by now, so that the last table goes, too.
-        let nobody_asks = ended.closed && self.open.is_none() && reclaim.kept.is_empty();
+        let nobody_asks = ended.closed && self.open.is_none() && reclaim.past.kept.is_empty();
         if nobody_asks && !published && reclaim.formers.reserve(1, GFP_KERNEL).is_ok() {
             if let Some(former) = self.stragglers.retract() {
                 remember(&mut reclaim.formers, former);
@@ -211,13 +227,10 @@ impl Core {
                 break;
             };
             for _ in 0..count {
-                if let Ok(level) = engine.reclaim.levels.remove(0) {
+                if let Ok(level) = engine.reclaim.past.waiting.remove(0) {
                     self.free(engine, level);
                 }
             }
-        }
-        if engine.has_former() {
-            stragglers::in_ms(AGAIN_MS);
         }
     }
 
@@ -240,11 +253,11 @@ impl Core {
             report.as_str()
         );
         let reclaim = &mut engine.reclaim;
-        if reclaim.lingering.reserve(1, GFP_KERNEL).is_err() {
+        if reclaim.past.lingering.reserve(1, GFP_KERNEL).is_err() {
             keep(level, format_args!("there is no room to remember it"));
             return;
         }
-        remember(&mut reclaim.lingering, level);
+        remember(&mut reclaim.past.lingering, level);
         reclaim.linger_ns = system::boot_ns_in(LINGER_MS);
         stragglers::in_ms(LINGER_MS);
     }
@@ -253,11 +266,11 @@ impl Core {
     pub(crate) fn reclaim_later(&self, engine: &mut Engine) {
         self.reclaim(engine, 0);
         let reclaim = &mut engine.reclaim;
-        if reclaim.lingering.is_empty() {
+        if reclaim.past.lingering.is_empty() {
             return;
         }
         if system::boot_ns() >= reclaim.linger_ns {
-            for level in core::mem::take(&mut reclaim.lingering) {
+            for level in core::mem::take(&mut reclaim.past.lingering) {
                 self.free(engine, level);
             }
         } else {

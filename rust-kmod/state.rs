@@ -180,6 +180,7 @@ impl Drop for Locked<'_> {
     fn drop(&mut self) {
         // It could not be had while the engine was busy.
         self.engine.offer();
+        self.engine.reclaim_soon();
     }
 }
 
@@ -372,7 +373,7 @@ impl Core {
     fn want_no_more(&self, engine: &Engine) {
         // The one that was loaded last may be on its way.
         let there = |universe: u64| {
-            let mut levels = Iterator::chain(engine.levels(), engine.reclaim.all());
+            let mut levels = Iterator::chain(engine.levels(), engine.reclaim.past.all());
             universe == engine.universe || levels.any(|level| level.universe() == universe)
         };
         self.wanted
@@ -466,7 +467,7 @@ impl Core {
         engine.floor = engine.floor.max(level.floor());
         self.follow(engine, level, former, switched, report);
         if let Some(oldest) = oldest {
-            self.put_away(engine, oldest);
+            engine.put_away(oldest);
         }
         let functions = engine
             .live
@@ -480,7 +481,7 @@ impl Core {
             pr_info!("patch level {} replaced\n", replaced);
         }
         self.tell(engine, switched, What::Apply);
-        self.close_if_over(engine, WAIT_MS);
+        self.finish(engine);
         Ok(())
     }
 
@@ -532,23 +533,14 @@ impl Core {
             live,
             previous,
             retired,
-            reclaim:
-                Reclaim {
-                    levels: past,
-                    kept: stuck,
-                    formers,
-                    ..
-                },
+            reclaim: Reclaim { past, formers, .. },
             open,
             ..
         } = engine;
         let kept = Iterator::chain(previous.iter(), &*retired);
         let kept = Iterator::chain(live.iter(), kept);
         let levels = Iterator::chain(core::iter::once(level), kept);
-        let asked = collect(Iterator::chain(
-            Iterator::chain(levels.clone(), &*past),
-            &*stuck,
-        ));
+        let asked = collect(Iterator::chain(levels.clone(), past.all()));
         let (levels, asked) = match (collect(levels), asked) {
             (Ok(levels), Ok(asked)) => (levels, asked),
             (Err(error), _) | (_, Err(error)) => return (Err(error), Ok(())),
@@ -597,7 +589,9 @@ impl Core {
         level.post_patch(former.as_ref());
         if let Some(old) = &former {
             if let Err(e) = engine.redirects.remove(old.without(&level)) {
-                keep(former.take(), unreleased!(e));
+                if let Some(former) = former.take() {
+                    engine.reclaim.keep(former, unreleased!(e));
+                }
             }
         }
         engine.live = Some(level);
@@ -708,12 +702,11 @@ impl Core {
         self.follow(engine, previous, live, switched, report);
         pr_info!("rolled back from patch level {replaced} to {number}, {switched}\n");
         // The level that was live is not kept.
-        let back = engine.previous.take();
-        self.tell(engine, switched, What::Rollback);
-        if let Some(back) = back {
-            self.put_away(engine, back);
+        if let Some(back) = engine.previous.take() {
+            engine.put_away(back);
         }
-        self.close_if_over(engine, WAIT_MS);
+        self.tell(engine, switched, What::Rollback);
+        self.finish(engine);
         Ok(())
     }
 
@@ -749,7 +742,7 @@ impl Core {
             }
             self.open(engine, report);
             self.tell(engine, switched, What::Unload);
-            self.close_if_over(engine, WAIT_MS);
+            self.finish(engine);
             return Ok(());
         }
         if let Some(level) = &level {
@@ -761,13 +754,13 @@ impl Core {
         if let Some(level) = level {
             match engine.redirects.remove(level.functions()) {
                 Ok(()) => engine.reclaim.add(level),
-                Err(e) => keep(level, unreleased!(e)),
+                Err(e) => engine.reclaim.keep(level, unreleased!(e)),
             }
         }
         if let Some(previous) = previous {
             engine.reclaim.add(previous);
         }
-        self.reclaim(engine, WAIT_MS);
+        self.finish(engine);
         Ok(())
     }
 
@@ -784,23 +777,14 @@ impl Core {
             live,
             previous,
             retired,
-            reclaim:
-                Reclaim {
-                    levels: past,
-                    kept: stuck,
-                    formers,
-                    ..
-                },
+            reclaim: Reclaim { past, formers, .. },
             open,
             ..
         } = engine;
         let level = live.as_ref().ok_or(Error::from(Reason::NothingApplied))?;
         let kept = Iterator::chain(previous.iter(), &*retired);
         let levels = Iterator::chain(live.iter(), kept);
-        let asked = collect(Iterator::chain(
-            Iterator::chain(levels.clone(), &*past),
-            &*stuck,
-        ))?;
+        let asked = collect(Iterator::chain(levels.clone(), past.all()))?;
         let levels = collect(levels)?;
         // Until then its post-patch callbacks have not been called.
         let patched = level.due == Due::Nothing;
@@ -845,7 +829,6 @@ impl Core {
         let engine = &mut *locked.engine;
         self.close_if_over(engine, 0);
         engine.convert(choice, report)?;
-        self.reclaim(engine, 0);
         let (direct, ipmodify) = engine.redirects.count();
         pr_info!(
             "redirect is {} now: {direct} direct, {ipmodify} ipmodify\n",
@@ -872,9 +855,10 @@ impl Core {
         let (number, universe) = (previous.number(), previous.universe());
         engine.reserve()?;
         if let Some(level) = engine.previous.take() {
-            self.put_away(engine, level);
+            engine.put_away(level);
         }
-        let kept = Iterator::chain(engine.retired.iter(), engine.reclaim.all());
+        self.finish(engine);
+        let kept = Iterator::chain(engine.retired.iter(), engine.reclaim.past.all());
         if kept.map(Level::universe).any(|kept| kept == universe) {
             report.add(format_args!(
                 "its memory is given back when the last task has left former code"
@@ -883,15 +867,6 @@ impl Core {
         pr_info!("patch level {number} is no longer kept for a rollback\n");
         self.publish(engine, What::Forget, "");
         Ok(())
-    }
-
-    /// Lets go of a level that is neither live nor kept for a rollback any more: at once, or when no straggler sees it. While
-    /// a transition is open there has to be room: [`Engine::reserve`].
-    pub(crate) fn put_away(&self, engine: &mut Engine, level: Level) {
-        match engine.open {
-            Some(_) => engine.retire(level),
-            None => self.give_up(engine, level),
-        }
     }
 
     /// Publishes what is live now, after a stop.

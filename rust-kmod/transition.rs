@@ -9,9 +9,9 @@
 //! come behind, and freeing wait for that. Other levels may come and go meanwhile.
 //!
 //! While a transition is open the flags of all levels that something leads to ask, each function that one of them redirects
-//! leads to a trampoline, and no level is freed. Else the flag of the live level is [`Bodies::New`], that of each other level
-//! [`Bodies::Original`], and only functions of the live level are redirected. In both cases a function of the live level
-//! leads to its own body or to its own trampoline.
+//! leads to a trampoline, and no level that somebody sees is freed. Else the flag of the live level is [`Bodies::New`], and only
+//! functions of the live level are redirected. In both cases a function of the live level leads to its own body or to its own
+//! trampoline; who is in front of another one's, because it was led there before, is looked for by each switch.
 
 use crate::{
     kapi::{
@@ -57,7 +57,7 @@ use crate::{
         Switch,
         Switched, //
     },
-    reclaim,
+    reclaim::WAIT_MS,
     redirect::{
         insert,
         pause,
@@ -262,10 +262,9 @@ impl Way<'_> {
         };
         let others = |level: &&&Level| !core::ptr::eq(**level, to);
         if self.open {
-            // All trampolines know all universes; those of the live level last, which they have to lead to.
-            for level in self.levels.iter().rev().filter(others) {
-                redirects.lead_at_last(level.functions(), Target::Trampoline)?;
-            }
+            let live = |level: &&Level| self.from.is_some_and(|from| core::ptr::eq(*level, from));
+            let kept = self.levels.iter().filter(others).copied();
+            lead_away(redirects, kept.filter(|level| !live(level)), self.from)?;
             if self.known {
                 // What leads to its trampolines has to.
                 return Ok(());
@@ -284,6 +283,22 @@ impl Way<'_> {
             None => redirects.remove(to.functions()),
         }
     }
+}
+
+/// Leads functions to trampolines of these levels: those of the live one to its own, without any detour, as some other one may ask
+/// no more when a task that has come by it goes on.
+fn lead_away<'a>(
+    redirects: &mut Redirects,
+    mut kept: impl Iterator<Item = &'a Level>,
+    live: Option<&Level>,
+) -> Result {
+    kept.try_for_each(|level| match live {
+        Some(live) => redirects.lead_at_last(level.without(live), Target::Trampoline),
+        None => redirects.lead_at_last(level.functions(), Target::Trampoline),
+    })?;
+    live.map_or(Ok(()), |live| {
+        redirects.lead_at_last(live.functions(), Target::Trampoline)
+    })
 }
 
 /// From here on trampolines of `asked` that ask lead to what the levels `seen` say, and who is no straggler sees `now`.
@@ -317,7 +332,7 @@ impl Engine {
 
     /// All that tasks may ask about: they, and those that a task may still be in front of.
     pub(crate) fn asked_levels(&self) -> Result<KVec<&Level>, Error> {
-        collect(Iterator::chain(self.levels(), self.reclaim.asked()))
+        collect(Iterator::chain(self.levels(), self.reclaim.past.all()))
     }
 
     /// Takes memory for what must not fail behind a switch: two more levels that are retired or given up, and two tables.
@@ -350,6 +365,15 @@ impl Engine {
                 .for_each(|straggler| seen |= straggler.universe == level.universe());
             !seen
         })
+    }
+
+    /// Lets go of a level that is neither live nor kept for a rollback any more: when no straggler sees it, if a transition is
+    /// open. There is room: [`Engine::reserve`].
+    pub(crate) fn put_away(&mut self, level: Level) {
+        match self.open {
+            Some(_) => self.retire(level),
+            None => self.reclaim.add(level),
+        }
     }
 
     /// Keeps a level in memory until the transition is closed, or until no straggler sees it. There is room: [`Engine::reserve`].
@@ -503,6 +527,16 @@ impl Core {
         switch.run(report).map(|_| ())
     }
 
+    /// What comes at the end of a request: gives memory back that is not needed any more, and waits for that a moment.
+    pub(crate) fn finish(&self, engine: &mut Engine) {
+        match engine.open {
+            Some(_) => self.close_if_over(engine, WAIT_MS),
+            None if engine.reclaim.past.is_waiting() => self.reclaim(engine, WAIT_MS),
+            // For what is left nobody has to wait.
+            None => {}
+        }
+    }
+
     /// Begins to wait for stragglers, and says so in the answer.
     pub(crate) fn open(&self, engine: &mut Engine, report: &mut Report) {
         let since_ns = system::boot_ns();
@@ -556,12 +590,9 @@ impl Core {
                 retired,
                 ..
             } = &mut *engine;
-            // The live level last: its functions have to lead to its own trampolines.
             let kept = Iterator::chain(retired.iter(), &*previous);
+            let away = lead_away(redirects, kept.clone(), live.as_ref());
             let others = Iterator::chain(kept, &*live);
-            let away = others.clone().try_for_each(|other| {
-                redirects.lead_at_last(other.functions(), Target::Trampoline)
-            });
             let alone = |f: &&Function| others.clone().all(|other| other.find(f.site).is_none());
             away.and_then(|()| redirects.remove(level.functions().filter(alone)))
         };
@@ -621,12 +652,7 @@ impl Core {
             // They do already, but for what has failed on the way.
             released = redirects.lead_at_last(live.functions(), Target::Trampoline);
         }
-        for level in Iterator::chain(previous.iter(), &*retired) {
-            level.flag().set(match released {
-                Ok(()) => Bodies::Original,
-                Err(_) => Bodies::Ask,
-            });
-        }
+        // All others go on to ask: who is in front of their trampolines gets what everybody sees now.
         if let Some(live) = live.as_ref() {
             live.flag().set(Bodies::New);
             settle(redirects, live.functions());
@@ -662,9 +688,11 @@ impl Core {
                 }
             }
         }
+        let open_ms = system::boot_ns().saturating_sub(open.since_ns) / 1_000_000;
         self.reclaim(engine, ms);
-        let ms = system::boot_ns().saturating_sub(open.since_ns) / 1_000_000;
-        pr_info!("no task is left in former code: the transition is complete, after {ms} ms\n");
+        pr_info!(
+            "no task is left in former code: the transition is complete, after {open_ms} ms\n"
+        );
         self.publish(engine, What::Complete, "");
     }
 }
@@ -674,7 +702,7 @@ impl Later for Core {
         let mut locked = self.lock_for_later();
         let engine = &mut *locked.engine;
         self.reclaim_later(engine);
-        self.close_if_over(engine, reclaim::WAIT_MS);
+        self.close_if_over(engine, WAIT_MS);
         if let Some(open) = engine.open {
             self.show(engine);
             let open_ms = system::boot_ns().saturating_sub(open.since_ns) / 1_000_000;

@@ -70,6 +70,8 @@ struct Machine {
     live: Option<Level>,
     previous: Option<Level>,
     retired: Vec<Level>,
+    /// Levels that nobody sees, and that a task may still be in front of.
+    past: Vec<Level>,
     /// Tasks that see another universe than that of the live level.
     stragglers: BTreeMap<u8, u64>,
     /// Of the level that came last.
@@ -93,6 +95,8 @@ enum Event {
     Leave {
         task: u8,
     },
+    /// A grace period ends.
+    Grace,
 }
 
 impl Machine {
@@ -113,11 +117,13 @@ impl Machine {
         self.stragglers.retain(|_, universe| *universe != to);
     }
 
-    /// What is in memory for stragglers alone goes with the last of them.
+    /// What is in memory for stragglers alone goes with the last of them that sees it.
     fn close_if_over(&mut self) {
-        if self.stragglers.is_empty() {
-            self.retired.clear();
-        }
+        let seen = |level: &Level| self.stragglers.values().any(|u| *u == level.universe);
+        let (seen, unseen) = self.retired.drain(..).partition(seen);
+        self.retired = seen;
+        let unseen: Vec<Level> = unseen;
+        self.past.extend(unseen);
     }
 
     fn go(&mut self, event: &Event) {
@@ -148,6 +154,7 @@ impl Machine {
             Event::Leave { task } => {
                 self.stragglers.remove(&task);
             }
+            Event::Grace => self.past.clear(),
         }
         self.close_if_over();
     }
@@ -162,12 +169,15 @@ impl Machine {
 
     fn check(&self, order: u64) -> Result<(), TestCaseError> {
         let levels = self.levels(order);
-        let mut table: Vec<Row> = rows(&levels, &levels).collect();
+        let asked: Vec<&Level> = levels.iter().copied().chain(&self.past).collect();
+        let mut table: Vec<Row> = rows(&asked, &levels).collect();
         table.sort_unstable();
+        let of_past = |row: &Row| self.past.iter().any(|level| level.universe == row.universe);
+        prop_assert!(!table.iter().any(of_past));
         let keys = table.iter().map(|row| (row.trampoline, row.universe));
         prop_assert_eq!(keys.collect::<BTreeSet<_>>().len(), table.len());
 
-        let all = levels.iter().flat_map(|level| level.places());
+        let all = asked.iter().flat_map(|level| level.places());
         let sites: BTreeSet<u64> = all.map(|place| place.site).collect();
 
         for task in 0..TASKS {
@@ -180,7 +190,7 @@ impl Machine {
                     Some(place) => place.body,
                     None => original(site),
                 };
-                let places = levels.iter().filter_map(|level| level.at(site));
+                let places = asked.iter().filter_map(|level| level.at(site));
                 for place in places {
                     prop_assert_eq!(look_up(&table, place, universe), wanted);
                 }
@@ -199,6 +209,7 @@ fn events() -> impl Strategy<Value = Event> {
         2 => inside().prop_map(|inside| Event::Rollback { inside }),
         1 => inside().prop_map(|inside| Event::Unload { inside }),
         4 => (0..TASKS).prop_map(|task| Event::Leave { task }),
+        1 => Just(Event::Grace),
     ]
 }
 
@@ -274,10 +285,14 @@ fn switches_stack() {
         let found = [0, 1, 2].map(|universe| look_up(&table, place, universe));
         assert_eq!(found, seen);
     }
-    // The levels stay in memory until the last task has left, and no longer.
-    for event in [Event::Unload { inside: 0 }, Event::Leave { task: 1 }] {
-        assert_eq!(machine.levels(0).len(), 2);
+    // A level stays until the last task that sees it has left, and no longer.
+    for (levels, event) in [
+        (2, Event::Unload { inside: 0 }),
+        (1, Event::Leave { task: 1 }),
+        (0, Event::Grace),
+    ] {
+        assert_eq!(machine.levels(0).len(), levels);
         machine.go(&event);
     }
-    assert_eq!(machine.levels(0).len(), 0);
+    assert!(machine.past.is_empty());
 }
