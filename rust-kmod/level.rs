@@ -305,9 +305,10 @@ impl Level {
     /// Its functions that `other` does not replace.
     pub(crate) fn without<'a>(
         &'a self,
-        other: &'a Level,
+        other: Option<&'a Level>,
     ) -> impl Iterator<Item = &'a Function> + Clone {
-        self.functions().filter(|f| other.find(f.site).is_none())
+        self.functions()
+            .filter(move |f| other.is_none_or(|other| other.find(f.site).is_none()))
     }
 
     /// All its code, trampolines included.

@@ -18,7 +18,10 @@ use crate::{
         },
         system, //
     },
-    level::Level,
+    level::{
+        collect,
+        Level, //
+    },
     payload::{
         error::Error,
         trampoline::Bodies, //
@@ -73,7 +76,16 @@ impl Past {
         Iterator::chain(self.waiting.iter(), kept)
     }
 
-    /// The same, to change them.
+    /// Levels that something may lead to, as a list, and all that tasks may ask about: those and these.
+    pub(crate) fn beside<'a>(
+        &'a self,
+        levels: impl Iterator<Item = &'a Level> + Clone,
+    ) -> Result<(KVec<&'a Level>, KVec<&'a Level>), Error> {
+        let asked = collect(Iterator::chain(levels.clone(), self.all()))?;
+        Ok((collect(levels)?, asked))
+    }
+
+    /// All of them, to change them.
     pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut Level> {
         let kept = Iterator::chain(self.kept.iter_mut(), &mut self.lingering);
         Iterator::chain(self.waiting.iter_mut(), kept)

@@ -33,7 +33,6 @@ use crate::{
         system, //
     },
     level::{
-        collect,
         Due,
         Level, //
     },
@@ -539,11 +538,9 @@ impl Core {
         } = engine;
         let kept = Iterator::chain(previous.iter(), &*retired);
         let kept = Iterator::chain(live.iter(), kept);
-        let levels = Iterator::chain(core::iter::once(level), kept);
-        let asked = collect(Iterator::chain(levels.clone(), past.all()));
-        let (levels, asked) = match (collect(levels), asked) {
-            (Ok(levels), Ok(asked)) => (levels, asked),
-            (Err(error), _) | (_, Err(error)) => return (Err(error), Ok(())),
+        let (levels, asked) = match past.beside(Iterator::chain(core::iter::once(level), kept)) {
+            Ok(lists) => lists,
+            Err(error) => return (Err(error), Ok(())),
         };
         let way = Way {
             levels: &levels,
@@ -588,7 +585,7 @@ impl Core {
         settle(&mut engine.redirects, level.functions());
         level.post_patch(former.as_ref());
         if let Some(old) = &former {
-            if let Err(e) = engine.redirects.remove(old.without(&level)) {
+            if let Err(e) = engine.redirects.remove(old.without(Some(&level))) {
                 if let Some(former) = former.take() {
                     engine.reclaim.keep(former, unreleased!(e));
                 }
@@ -783,9 +780,7 @@ impl Core {
         } = engine;
         let level = live.as_ref().ok_or(Error::from(Reason::NothingApplied))?;
         let kept = Iterator::chain(previous.iter(), &*retired);
-        let levels = Iterator::chain(live.iter(), kept);
-        let asked = collect(Iterator::chain(levels.clone(), past.all()))?;
-        let levels = collect(levels)?;
+        let (levels, asked) = past.beside(Iterator::chain(live.iter(), kept))?;
         // Until then its post-patch callbacks have not been called.
         let patched = level.due == Due::Nothing;
         if patched {

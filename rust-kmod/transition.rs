@@ -237,13 +237,8 @@ impl Way<'_> {
         for level in self.asked {
             add_texts(&mut ranges, level)?;
         }
-        for function in self.to.into_iter().flat_map(Level::functions) {
-            if self
-                .from
-                .is_none_or(|from| from.find(function.site).is_none())
-            {
-                add_body(&mut ranges, function)?;
-            }
+        for function in self.to.into_iter().flat_map(|to| to.without(self.from)) {
+            add_body(&mut ranges, function)?;
         }
         Ok(ranges)
     }
@@ -275,13 +270,10 @@ impl Way<'_> {
             };
             return redirects.remove(to.functions().filter(alone));
         }
-        match self.from {
-            Some(from) => {
-                redirects.lead_at_last(from.functions(), Target::Body)?;
-                redirects.remove(to.without(from))
-            }
-            None => redirects.remove(to.functions()),
+        if let Some(from) = self.from {
+            redirects.lead_at_last(from.functions(), Target::Body)?;
         }
+        redirects.remove(to.without(self.from))
     }
 }
 
@@ -292,10 +284,7 @@ fn lead_away<'a>(
     mut kept: impl Iterator<Item = &'a Level>,
     live: Option<&Level>,
 ) -> Result {
-    kept.try_for_each(|level| match live {
-        Some(live) => redirects.lead_at_last(level.without(live), Target::Trampoline),
-        None => redirects.lead_at_last(level.functions(), Target::Trampoline),
-    })?;
+    kept.try_for_each(|level| redirects.lead_at_last(level.without(live), Target::Trampoline))?;
     live.map_or(Ok(()), |live| {
         redirects.lead_at_last(live.functions(), Target::Trampoline)
     })
@@ -330,11 +319,6 @@ impl Engine {
         collect(self.levels())
     }
 
-    /// All that tasks may ask about: they, and those that a task may still be in front of.
-    pub(crate) fn asked_levels(&self) -> Result<KVec<&Level>, Error> {
-        collect(Iterator::chain(self.levels(), self.reclaim.past.all()))
-    }
-
     /// Takes memory for what must not fail behind a switch: two more levels that are retired or given up, and two tables.
     pub(crate) fn reserve(&mut self) -> Result<(), Error> {
         self.retired.reserve(2, GFP_KERNEL).map_err(out_of_memory)?;
@@ -345,11 +329,10 @@ impl Engine {
     /// Has the trampolines of parts that have come be known to who asks.
     pub(crate) fn tell_parts(&mut self) -> Result<(), Error> {
         self.reclaim.reserve(0)?;
-        let former = publish(
-            &self.asked_levels()?,
-            &self.all_levels()?,
-            self.live.as_ref(),
-        )?;
+        let former = {
+            let (levels, asked) = self.reclaim.past.beside(self.levels())?;
+            publish(&asked, &levels, self.live.as_ref())?
+        };
         remember(&mut self.reclaim.formers, former);
         Ok(())
     }
@@ -658,10 +641,7 @@ impl Core {
             settle(redirects, live.functions());
         }
         for level in Iterator::chain(previous.iter(), &*retired) {
-            let result = match live.as_ref() {
-                Some(live) => redirects.remove(level.without(live)),
-                None => redirects.remove(level.functions()),
-            };
+            let result = redirects.remove(level.without(live.as_ref()));
             released = released.and(result);
         }
         for level in retired.iter_mut() {

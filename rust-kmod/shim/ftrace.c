@@ -227,14 +227,19 @@ void kcare_ipmodify_begin_grace(void)
 	former_tables = NULL;
 }
 
+static void free_tables(struct table **tables)
+{
+	while (*tables) {
+		struct table *next = (*tables)->next;
+
+		kvfree(*tables);
+		*tables = next;
+	}
+}
+
 void kcare_ipmodify_end_grace(void)
 {
-	while (ending_tables) {
-		struct table *next = ending_tables->next;
-
-		kvfree(ending_tables);
-		ending_tables = next;
-	}
+	free_tables(&ending_tables);
 }
 
 static bool in_batch(const struct batch *batch, u64 site)
@@ -470,8 +475,7 @@ void kcare_redirects_exit(void)
 {
 	if (kcare_ipmodify_has_former())
 		kcare_synchronize_text();
-	kcare_ipmodify_end_grace();
-	kcare_ipmodify_begin_grace();
-	kcare_ipmodify_end_grace();
+	free_tables(&ending_tables);
+	free_tables(&former_tables);
 	ftrace_free_filter(&direct_ops);
 }

@@ -120,9 +120,8 @@ impl Machine {
     /// What is in memory for stragglers alone goes with the last of them that sees it.
     fn close_if_over(&mut self) {
         let seen = |level: &Level| self.stragglers.values().any(|u| *u == level.universe);
-        let (seen, unseen) = self.retired.drain(..).partition(seen);
+        let (seen, unseen): (Vec<_>, Vec<_>) = self.retired.drain(..).partition(seen);
         self.retired = seen;
-        let unseen: Vec<Level> = unseen;
         self.past.extend(unseen);
     }
 
